@@ -1,0 +1,1 @@
+//! switchback.toml to a resource graph and its problems.

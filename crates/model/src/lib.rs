@@ -1,0 +1,1 @@
+//! Vocabulary: ids, units, resources, topologies.

@@ -1,0 +1,1 @@
+//! The stable address of every PostgreSQL.

@@ -1,0 +1,1 @@
+//! Log records, metrics and their exposition.

@@ -1,0 +1,1 @@
+//! A whole Switchback in a test.
