@@ -1,1 +1,19 @@
-//! Vocabulary: ids, units, resources, topologies.
+//! The vocabulary that the rooms share: names, units, the wished-for [`ResourceGraph`] and the exact [`Topology`].
+//!
+//! Values only: nothing here reads a clock, a file, an environment or a socket. A type enters when two crates need
+//! it, not before.
+
+mod graph;
+mod names;
+mod size;
+mod topology;
+
+pub use graph::{
+    CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe, LoadBalancer, Resource,
+    ResourceGraph, Service, ServiceProtocol,
+};
+pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId, Zone};
+pub use size::{ByteSize, Cpu, InvalidSize, Size};
+pub use topology::{
+    DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, ProxyProcess, Release, Topology,
+};

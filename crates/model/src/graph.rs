@@ -1,0 +1,165 @@
+//! The wish: what a manifest expands to. Says what there should be and why it hangs together, not where it runs:
+//! ports, instance numbers and data directories are the planner's business.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AppName, ByteSize, ResourceId, Size, Zone};
+
+/// Everything an app consists of, by id. Serialises with its kinds in the open, for `explain --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResourceGraph {
+    pub app: AppName,
+    /// The preset that filled in what the manifest left out. A label for people: nothing decides by it.
+    pub stage: u8,
+    /// At least one; the first is where what exists only once is placed.
+    pub zones: Vec<Zone>,
+    pub resources: BTreeMap<ResourceId, Resource>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Resource {
+    LoadBalancer(LoadBalancer),
+    Service(Service),
+    DatabaseCluster(DatabaseCluster),
+}
+
+/// The front door.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadBalancer {
+    /// Where clients connect. Port 0 asks for a free one, which is then kept.
+    pub listen: SocketAddr,
+    /// A second, TLS listener.
+    pub tls: Option<FrontTls>,
+    /// Prometheus metrics over plain HTTP, for a scraper. Closed by default.
+    pub metrics: Option<SocketAddr>,
+    /// The host name that certificates of the local CA carry beside `localhost`.
+    pub domain: Option<String>,
+    /// The service that `/` goes to.
+    pub default_service: ResourceId,
+    /// Threads; `None`: one for each core.
+    pub threads: Option<u16>,
+    pub access_log: bool,
+    pub request_timeout_ms: u64,
+    pub max_body: ByteSize,
+    /// CIDR blocks of proxies in front of us whose forwarding headers are believed.
+    pub trusted_proxies: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontTls {
+    pub listen: SocketAddr,
+    /// `None`: certificates of a local CA, made for this app, for development.
+    pub certificate: Option<CertificateFiles>,
+}
+
+/// Paths as the manifest gives them, relative to the app's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CertificateFiles {
+    pub certificate_chain: String,
+    pub private_key: String,
+}
+
+/// One of the app's process types, run in a number of instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// A shell command line that serves HTTP on `PORT`.
+    pub run: String,
+    /// Run once in the app's folder before a release is stored.
+    pub build: Option<String>,
+    /// Run once per release before it takes traffic.
+    pub release: Option<String>,
+    /// Paths beyond what is not ignored by git that belong to a release.
+    pub include: Vec<String>,
+    pub instances: u32,
+    pub size: Size,
+    /// Beside `PORT` and `DATABASE_URL`.
+    pub env: BTreeMap<String, String>,
+    pub protocol: ServiceProtocol,
+    pub health: HealthProbe,
+    /// From SIGTERM to SIGKILL.
+    pub grace_ms: u64,
+    /// The system user instances run as when the daemon is root; `None`: the owner of the app's folder.
+    pub user: Option<String>,
+    /// The cluster behind `DATABASE_URL`.
+    pub database: Option<ResourceId>,
+    pub compare: CompareGate,
+    pub keep_releases: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceProtocol {
+    Http1,
+    /// HTTP/2 with prior knowledge, as gRPC servers speak it.
+    H2c,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HealthProbe {
+    /// `None`: the first of `/healthz`, `/up`, `/health` that answers 2xx or 3xx, otherwise a TCP connect.
+    pub path: Option<String>,
+    /// An instance that is not ready by then has failed to start.
+    pub start_timeout_ms: u64,
+}
+
+/// When a new release answers worse than the one it replaces, the deployment goes back by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompareGate {
+    /// How long the first new instance serves beside the old ones before the next is replaced.
+    pub window_ms: u64,
+    /// Percentage points of 5xx and failures above the old release's share that turn the deployment back.
+    pub max_worse_percent: u8,
+    /// With fewer answers than this the new release is not judged by its answers.
+    pub min_answers: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatabaseCluster {
+    pub engine: Engine,
+    /// Of each node.
+    pub size: Size,
+    /// The database that `DATABASE_URL` names, and the role that owns it.
+    pub database: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    Postgres,
+}
+
+impl ResourceGraph {
+    /// What `id` needs running before it can start, nearest first.
+    pub fn dependencies(&self, id: &ResourceId) -> Vec<&ResourceId> {
+        match self.resources.get(id) {
+            Some(Resource::LoadBalancer(lb)) => vec![&lb.default_service],
+            Some(Resource::Service(service)) => service.database.iter().collect(),
+            Some(Resource::DatabaseCluster(_)) | None => Vec::new(),
+        }
+    }
+
+    pub fn services(&self) -> impl Iterator<Item = (&ResourceId, &Service)> {
+        self.resources.iter().filter_map(|(id, resource)| match resource {
+            Resource::Service(service) => Some((id, service)),
+            _ => None,
+        })
+    }
+
+    pub fn databases(&self) -> impl Iterator<Item = (&ResourceId, &DatabaseCluster)> {
+        self.resources.iter().filter_map(|(id, resource)| match resource {
+            Resource::DatabaseCluster(cluster) => Some((id, cluster)),
+            _ => None,
+        })
+    }
+
+    pub fn load_balancers(&self) -> impl Iterator<Item = (&ResourceId, &LoadBalancer)> {
+        self.resources.iter().filter_map(|(id, resource)| match resource {
+            Resource::LoadBalancer(lb) => Some((id, lb)),
+            _ => None,
+        })
+    }
+}
