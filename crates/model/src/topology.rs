@@ -3,7 +3,7 @@
 //! A topology is what a plan starts from and what it ends in, and it is the one thing that must survive a crash: with
 //! it, a new daemon knows what to adopt and what to start again. Credentials never stand in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub struct Topology {
     pub instances: BTreeMap<InstanceId, Instance>,
     /// The release each service serves, and what a new instance starts from.
     pub releases: BTreeMap<ResourceId, Release>,
+    /// Releases whose release command has run against the databases as they stand.
+    pub prepared: BTreeSet<ReleaseId>,
     /// By service: the number the next instance gets. Never goes back.
     pub next_instance: BTreeMap<ResourceId, u32>,
 }

@@ -1,0 +1,389 @@
+//! What one step does: its precondition, its effect on the topology, and its inverse.
+
+use std::fmt;
+
+use model::{
+    CompareGate, DatabaseNode, EdgeProcess, Instance, InstanceId, NodeId, ProxyProcess, Release, ResourceId,
+    Size, Topology, Zone,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything an executor can be asked to do. Each is safe to carry out again after a crash in the middle of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Names the zones in use, before anything is placed in a new one and after everything left an old one.
+    SetZones {
+        from: Vec<Zone>,
+        to: Vec<Zone>,
+        stage_from: u8,
+        stage_to: u8,
+    },
+    /// Makes an empty cluster, starts it, creates its role and database.
+    CreateNode {
+        node: DatabaseNode,
+    },
+    /// Stops the node and sets its data directory aside. Only ever the inverse of `CreateNode`.
+    RetireNode {
+        node: DatabaseNode,
+    },
+    /// Stops the node and deletes its data. Has no inverse.
+    DestroyNode {
+        node: DatabaseNode,
+    },
+    /// With `restart` the node is restarted, because PostgreSQL fixes its shared memory when it starts.
+    ResizeNode {
+        id: NodeId,
+        from: Size,
+        to: Size,
+        restart: bool,
+    },
+    StartProxy {
+        proxy: ProxyProcess,
+    },
+    StopProxy {
+        proxy: ProxyProcess,
+    },
+    StartEdge {
+        edge: EdgeProcess,
+    },
+    StopEdge {
+        edge: EdgeProcess,
+    },
+    ConfigureEdge {
+        from: EdgeProcess,
+        to: EdgeProcess,
+        change: EdgeChange,
+    },
+    /// Runs the release command once. What it does to the database cannot be taken back: the command must leave the
+    /// old release working (expand, then contract).
+    RunReleaseCommand {
+        service: ResourceId,
+        release: Release,
+        like: Box<Instance>,
+    },
+    /// Starts the instance and waits until it is ready. It gets no traffic yet.
+    StartInstance {
+        instance: Instance,
+    },
+    /// TERM, grace, KILL. Only after it has left the rotation.
+    StopInstance {
+        instance: Instance,
+    },
+    /// From now on the edge may send it requests.
+    AddEndpoint {
+        id: InstanceId,
+    },
+    /// No new request from now on; done when none is in flight any more.
+    RemoveEndpoint {
+        id: InstanceId,
+    },
+    ResizeInstance {
+        id: InstanceId,
+        from: Size,
+        to: Size,
+    },
+    /// Lets `new` serve beside `old` and fails when it answers worse.
+    Compare {
+        new: InstanceId,
+        old: Vec<InstanceId>,
+        gate: CompareGate,
+    },
+    /// What new instances of the service start from.
+    SetRelease {
+        service: ResourceId,
+        from: Option<Release>,
+        to: Option<Release>,
+    },
+}
+
+/// How an edge takes a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeChange {
+    /// The running process takes the new configuration.
+    Live,
+    /// A new process takes over the listening sockets and the old one drains.
+    Replace,
+}
+
+/// A step met a topology that it was not planned for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmet {
+    pub reason: String,
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Unmet {}
+
+fn require(holds: bool, reason: impl FnOnce() -> String) -> Result<(), Unmet> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Unmet { reason: reason() })
+    }
+}
+
+impl Action {
+    /// # Errors
+    /// When `topology` is not one that this step can start from.
+    pub fn precondition(&self, topology: &Topology) -> Result<(), Unmet> {
+        match self {
+            Action::SetZones { from, stage_from, .. } => {
+                require(topology.zones == *from && topology.stage == *stage_from, || {
+                    "the zones have changed".into()
+                })
+            }
+            Action::CreateNode { node } => {
+                require(!topology.nodes.contains_key(&node.id), || {
+                    format!("{} exists already", node.id)
+                })?;
+                let second = topology.primary_of(node.id.resource()).is_some();
+                require(!second, || {
+                    format!("{} would get a second primary", node.id.resource())
+                })
+            }
+            Action::RetireNode { node } | Action::DestroyNode { node } => {
+                require(topology.nodes.get(&node.id) == Some(node), || {
+                    format!("{} is not as planned", node.id)
+                })?;
+                let proxied = topology.proxies.contains_key(node.id.resource());
+                require(!proxied, || {
+                    format!("{} is still reachable through its proxy", node.id)
+                })
+            }
+            Action::ResizeNode { id, from, .. } => {
+                let size = topology.nodes.get(id).map(|node| node.cluster.size);
+                require(size == Some(*from), || format!("{id} is not of size {from}"))
+            }
+            Action::StartProxy { proxy } => {
+                require(!topology.proxies.contains_key(&proxy.id), || {
+                    format!("{} has a proxy", proxy.id)
+                })?;
+                require(topology.primary_of(&proxy.id).is_some(), || {
+                    format!("{} has no primary", proxy.id)
+                })
+            }
+            Action::StopProxy { proxy } => {
+                require(topology.proxies.get(&proxy.id) == Some(proxy), || {
+                    format!("no such proxy of {}", proxy.id)
+                })?;
+                let used = topology
+                    .instances
+                    .values()
+                    .find(|i| i.database.as_ref() == Some(&proxy.id));
+                require(used.is_none(), || {
+                    format!("{} still has clients in the app", proxy.id)
+                })
+            }
+            Action::StartEdge { edge } => require(!topology.edges.contains_key(&edge.id), || {
+                format!("{} runs already", edge.id)
+            }),
+            Action::StopEdge { edge } | Action::ConfigureEdge { from: edge, .. } => {
+                require(topology.edges.get(&edge.id) == Some(edge), || {
+                    format!("{} is not as planned", edge.id)
+                })
+            }
+            Action::RunReleaseCommand { release, like, .. } => {
+                let reachable = like
+                    .database
+                    .as_ref()
+                    .is_none_or(|db| topology.proxies.contains_key(db));
+                require(reachable, || {
+                    format!("the database of release {} is not up", release.id)
+                })
+            }
+            Action::StartInstance { instance } => {
+                require(!topology.instances.contains_key(&instance.id), || {
+                    format!("{} runs already", instance.id)
+                })?;
+                require(!instance.in_rotation, || {
+                    format!("{} would get traffic before it is ready", instance.id)
+                })?;
+                let taken = topology.ports().any(|port| port == instance.port);
+                require(!taken, || format!("port {} is taken", instance.port))
+            }
+            Action::StopInstance { instance } => {
+                let standing = topology.instances.get(&instance.id);
+                require(standing == Some(instance), || {
+                    format!("{} is not as planned", instance.id)
+                })?;
+                require(!instance.in_rotation, || {
+                    format!("{} still gets traffic", instance.id)
+                })
+            }
+            Action::AddEndpoint { id } => {
+                let resting = topology.instances.get(id).is_some_and(|i| !i.in_rotation);
+                require(resting, || format!("{id} is not waiting to be added"))
+            }
+            Action::RemoveEndpoint { id } => {
+                let serving = topology.instances.get(id).is_some_and(|i| i.in_rotation);
+                require(serving, || format!("{id} is not in rotation"))
+            }
+            Action::ResizeInstance { id, from, .. } => {
+                let size = topology.instances.get(id).map(|instance| instance.size);
+                require(size == Some(*from), || format!("{id} is not of size {from}"))
+            }
+            Action::Compare { new, old, .. } => {
+                let serving = |id| {
+                    topology
+                        .instances
+                        .get(id)
+                        .is_some_and(|i: &Instance| i.in_rotation)
+                };
+                require(serving(new) && old.iter().all(serving), || {
+                    format!("{new} and the old ones must all serve")
+                })
+            }
+            Action::SetRelease { service, from, .. } => {
+                let current = topology.releases.get(service);
+                require(current == from.as_ref(), || {
+                    format!("{service} serves another release")
+                })
+            }
+        }
+    }
+
+    /// The topology after this step.
+    ///
+    /// # Errors
+    /// When the precondition does not hold; `topology` is then unchanged.
+    pub fn apply(&self, topology: &mut Topology) -> Result<(), Unmet> {
+        self.precondition(topology)?;
+        match self {
+            Action::SetZones { to, stage_to, .. } => {
+                topology.zones.clone_from(to);
+                topology.stage = *stage_to;
+            }
+            Action::CreateNode { node } => {
+                topology.nodes.insert(node.id.clone(), node.clone());
+                // An empty database must see the release command, whatever an earlier one has seen.
+                topology.prepared.clear();
+            }
+            Action::RetireNode { node } | Action::DestroyNode { node } => {
+                topology.nodes.remove(&node.id);
+            }
+            Action::ResizeNode { id, to, .. } => {
+                if let Some(node) = topology.nodes.get_mut(id) {
+                    node.cluster.size = *to;
+                }
+            }
+            Action::StartProxy { proxy } => {
+                topology.proxies.insert(proxy.id.clone(), proxy.clone());
+            }
+            Action::StopProxy { proxy } => {
+                topology.proxies.remove(&proxy.id);
+            }
+            Action::StartEdge { edge } | Action::ConfigureEdge { to: edge, .. } => {
+                topology.edges.insert(edge.id.clone(), edge.clone());
+            }
+            Action::StopEdge { edge } => {
+                topology.edges.remove(&edge.id);
+            }
+            Action::RunReleaseCommand { release, .. } => {
+                topology.prepared.insert(release.id.clone());
+            }
+            Action::StartInstance { instance } => {
+                let next = topology
+                    .next_instance
+                    .entry(instance.id.resource().clone())
+                    .or_insert(1);
+                *next = (*next).max(instance.id.number() + 1);
+                topology.instances.insert(instance.id.clone(), instance.clone());
+            }
+            Action::StopInstance { instance } => {
+                topology.instances.remove(&instance.id);
+            }
+            Action::AddEndpoint { id } => set_rotation(topology, id, Rotation::In),
+            Action::RemoveEndpoint { id } => set_rotation(topology, id, Rotation::Out),
+            Action::ResizeInstance { id, to, .. } => {
+                if let Some(instance) = topology.instances.get_mut(id) {
+                    instance.size = *to;
+                }
+            }
+            Action::Compare { .. } => {}
+            Action::SetRelease { service, to, .. } => match to {
+                Some(release) => {
+                    topology.releases.insert(service.clone(), release.clone());
+                }
+                None => {
+                    topology.releases.remove(service);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The step that takes this one back; `None` where there is nothing to take back or no way to.
+    pub fn inverse(&self) -> Option<Action> {
+        Some(match self.clone() {
+            Action::SetZones {
+                from,
+                to,
+                stage_from,
+                stage_to,
+            } => Action::SetZones {
+                from: to,
+                to: from,
+                stage_from: stage_to,
+                stage_to: stage_from,
+            },
+            Action::CreateNode { node } => Action::RetireNode { node },
+            Action::ResizeNode {
+                id,
+                from,
+                to,
+                restart,
+            } => Action::ResizeNode {
+                id,
+                from: to,
+                to: from,
+                restart,
+            },
+            Action::StartProxy { proxy } => Action::StopProxy { proxy },
+            Action::StopProxy { proxy } => Action::StartProxy { proxy },
+            Action::StartEdge { edge } => Action::StopEdge { edge },
+            Action::StopEdge { edge } => Action::StartEdge { edge },
+            Action::ConfigureEdge { from, to, change } => Action::ConfigureEdge {
+                from: to,
+                to: from,
+                change,
+            },
+            Action::StartInstance { instance } => Action::StopInstance { instance },
+            Action::StopInstance { instance } => Action::StartInstance { instance },
+            Action::AddEndpoint { id } => Action::RemoveEndpoint { id },
+            Action::RemoveEndpoint { id } => Action::AddEndpoint { id },
+            Action::ResizeInstance { id, from, to } => Action::ResizeInstance {
+                id,
+                from: to,
+                to: from,
+            },
+            Action::SetRelease { service, from, to } => Action::SetRelease {
+                service,
+                from: to,
+                to: from,
+            },
+            Action::RetireNode { .. }
+            | Action::DestroyNode { .. }
+            | Action::RunReleaseCommand { .. }
+            | Action::Compare { .. } => return None,
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rotation {
+    In,
+    Out,
+}
+
+fn set_rotation(topology: &mut Topology, id: &InstanceId, rotation: Rotation) {
+    if let Some(instance) = topology.instances.get_mut(id) {
+        instance.in_rotation = rotation == Rotation::In;
+    }
+}

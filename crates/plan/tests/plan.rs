@@ -1,0 +1,440 @@
+//! What must hold of every plan, over random graphs and over the moves people make.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    AppName, ByteSize, CompareGate, DatabaseCluster, DatabaseRole, Engine, HealthProbe, LoadBalancer,
+    Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, Topology, Zone,
+};
+use plan::{Action, Interruption, Plan, PlanError, Request, plan};
+use proptest::prelude::*;
+
+fn id(name: &str) -> ResourceId {
+    ResourceId::new(name).unwrap()
+}
+
+fn release(number: u8) -> Release {
+    Release {
+        id: ReleaseId::new(format!("{number:012x}")).unwrap(),
+        run: "./serve".into(),
+        release_command: Some("./migrate".into()),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Wish {
+    stage: u8,
+    zones: usize,
+    instances: u32,
+    database: bool,
+    memory_mb: Option<u64>,
+    release: u8,
+    env: u8,
+    threads: Option<u16>,
+}
+
+const STAGE_1: Wish = Wish {
+    stage: 1,
+    zones: 1,
+    instances: 1,
+    database: true,
+    memory_mb: None,
+    release: 1,
+    env: 0,
+    threads: None,
+};
+const STAGE_2: Wish = Wish {
+    stage: 2,
+    zones: 2,
+    instances: 2,
+    ..STAGE_1
+};
+
+impl Wish {
+    fn graph(&self) -> ResourceGraph {
+        let size = Size {
+            cpu: None,
+            memory: self.memory_mb.map(|mb| ByteSize::from_bytes(mb * ByteSize::MB)),
+        };
+        let mut resources = BTreeMap::new();
+        let service = Service {
+            run: "./serve".into(),
+            build: None,
+            release: Some("./migrate".into()),
+            include: Vec::new(),
+            instances: self.instances,
+            size,
+            env: BTreeMap::from([("MODE".to_owned(), self.env.to_string())]),
+            protocol: ServiceProtocol::Http1,
+            health: HealthProbe {
+                path: None,
+                start_timeout_ms: 60_000,
+            },
+            grace_ms: 30_000,
+            user: None,
+            database: self.database.then(|| id("db")),
+            compare: CompareGate {
+                window_ms: 5_000,
+                max_worse_percent: 5,
+                min_answers: 20,
+            },
+            keep_releases: 5,
+        };
+        resources.insert(id("web"), Resource::Service(service));
+        if self.database {
+            let cluster = DatabaseCluster {
+                engine: Engine::Postgres,
+                size,
+                database: "app".into(),
+            };
+            resources.insert(id("db"), Resource::DatabaseCluster(cluster));
+        }
+        let edge = LoadBalancer {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
+            metrics: None,
+            domain: None,
+            default_service: id("web"),
+            threads: self.threads,
+            access_log: true,
+            request_timeout_ms: 60_000,
+            max_body: ByteSize::from_bytes(100 * ByteSize::MB),
+            trusted_proxies: Vec::new(),
+        };
+        resources.insert(id("edge"), Resource::LoadBalancer(edge));
+        let zones = ["a", "b", "c"][..self.zones]
+            .iter()
+            .map(|zone| Zone::new(*zone).unwrap())
+            .collect();
+        ResourceGraph {
+            app: AppName::new("app").unwrap(),
+            stage: self.stage,
+            zones,
+            resources,
+        }
+    }
+}
+
+const PORTS: std::ops::Range<u16> = 20_000..20_400;
+
+fn plan_to(current: &Topology, wish: &Wish) -> Result<Plan, PlanError> {
+    // Leaving the database out of a wish is a wish to destroy it, where there is one.
+    let drop_database = !wish.database && current.nodes.keys().any(|node| node.resource() == &id("db"));
+    let destroy = if drop_database {
+        BTreeSet::from([id("db")])
+    } else {
+        BTreeSet::new()
+    };
+    plan_destroying(current, wish, &destroy)
+}
+
+fn plan_destroying(
+    current: &Topology,
+    wish: &Wish,
+    destroy: &BTreeSet<ResourceId>,
+) -> Result<Plan, PlanError> {
+    let releases = BTreeMap::from([(id("web"), release(wish.release))]);
+    let free_ports: Vec<u16> = PORTS.collect();
+    let desired = wish.graph();
+    plan(&Request {
+        current,
+        parent: 1,
+        desired: &desired,
+        releases: &releases,
+        free_ports: &free_ports,
+        destroy,
+    })
+}
+
+fn applied(start: &Topology, plan: &Plan) -> Topology {
+    let mut world = start.clone();
+    for step in &plan.steps {
+        step.action.apply(&mut world).unwrap();
+    }
+    world
+}
+
+fn serving(world: &Topology) -> usize {
+    world
+        .instances
+        .values()
+        .filter(|instance| instance.in_rotation)
+        .count()
+}
+
+/// What a rollback restores. Numbers once given stay given, and a release command once run has run.
+fn shape(world: &Topology) -> Topology {
+    Topology {
+        next_instance: BTreeMap::new(),
+        prepared: BTreeSet::new(),
+        ..world.clone()
+    }
+}
+
+fn wishes() -> impl Strategy<Value = Wish> {
+    (
+        1..=3_usize,
+        1..=6_u32,
+        any::<bool>(),
+        prop_oneof![Just(None), (256..2048_u64).prop_map(Some)],
+        1..4_u8,
+        0..2_u8,
+    )
+        .prop_flat_map(|(zones, instances, database, memory_mb, release, env)| {
+            (1..=2_u8, prop_oneof![Just(None), (1..4_u16).prop_map(Some)]).prop_map(
+                move |(stage, threads)| Wish {
+                    stage,
+                    zones,
+                    instances,
+                    database,
+                    memory_mb,
+                    release,
+                    env,
+                    threads,
+                },
+            )
+        })
+}
+
+proptest! {
+    #[test]
+    fn planning_what_was_applied_yields_nothing(path in prop::collection::vec(wishes(), 1..5)) {
+        let mut world = Topology::default();
+        for wish in &path {
+            world = applied(&world, &plan_to(&world, wish).unwrap());
+            let again = plan_to(&world, wish).unwrap();
+            prop_assert!(again.is_empty(), "{wish:?} planned again: {:?}", again.steps);
+        }
+    }
+
+    #[test]
+    fn no_step_leaves_fewer_endpoints_than_before_or_after(from in wishes(), to in wishes()) {
+        let mut world = applied(&Topology::default(), &plan_to(&Topology::default(), &from).unwrap());
+        let least = from.instances.min(to.instances) as usize;
+        for step in plan_to(&world, &to).unwrap().steps {
+            step.action.apply(&mut world).unwrap();
+            prop_assert!(serving(&world) >= least, "{} left {}", step.action, serving(&world));
+            let most = from.instances.max(to.instances) as usize + 1;
+            prop_assert!(world.instances.len() <= most, "{} made {}", step.action, world.instances.len());
+        }
+    }
+
+    #[test]
+    fn zones_are_filled_evenly_and_no_port_is_given_twice(from in wishes(), to in wishes()) {
+        let world = applied(&Topology::default(), &plan_to(&Topology::default(), &from).unwrap());
+        let world = applied(&world, &plan_to(&world, &to).unwrap());
+        let mut by_zone: BTreeMap<&Zone, u32> = world.zones.iter().map(|zone| (zone, 0)).collect();
+        for instance in world.instances.values() {
+            *by_zone.get_mut(&instance.zone).expect("an instance outside the zones in use") += 1;
+        }
+        let (least, most) = (by_zone.values().min().unwrap(), by_zone.values().max().unwrap());
+        prop_assert!(most - least <= 1, "{by_zone:?}");
+        let mut ports: Vec<u16> = world.ports().collect();
+        ports.sort_unstable();
+        let unique: BTreeSet<u16> = ports.iter().copied().collect();
+        prop_assert_eq!(ports.len(), unique.len());
+        prop_assert!(!ports.contains(&0));
+    }
+
+    #[test]
+    fn going_back_from_any_step_restores_what_stood(from in wishes(), to in wishes(), stop in 0..64_usize) {
+        let start = applied(&Topology::default(), &plan_to(&Topology::default(), &from).unwrap());
+        // What is destroyed cannot come back; those plans are not rolled back past that step.
+        let plan = plan_to(&start, &to).unwrap();
+        let reversible = plan.steps.iter().take_while(|s| !matches!(s.action, Action::DestroyNode { .. })).count();
+        let done = &plan.steps[..stop.min(reversible)];
+        let mut world = start.clone();
+        for step in done {
+            step.action.apply(&mut world).unwrap();
+        }
+        for step in done.iter().rev() {
+            if let Some(inverse) = step.action.inverse() {
+                inverse.apply(&mut world).unwrap();
+            }
+        }
+        prop_assert_eq!(shape(&world), shape(&start));
+    }
+
+    #[test]
+    fn there_are_never_two_primaries(path in prop::collection::vec(wishes(), 1..4)) {
+        let mut world = Topology::default();
+        for wish in &path {
+            for step in plan_to(&world, wish).unwrap().steps {
+                step.action.apply(&mut world).unwrap();
+                let primaries = world.nodes.values().filter(|node| node.role == DatabaseRole::Primary).count();
+                prop_assert!(primaries <= 1);
+            }
+        }
+    }
+}
+
+fn words(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|step| step.action.to_string()).collect()
+}
+
+#[test]
+fn the_first_plan_brings_up_what_others_need_first() {
+    let plan = plan_to(&Topology::default(), &STAGE_1).unwrap();
+    assert_eq!(
+        words(&plan),
+        [
+            "use zones a",
+            "create db.1 in zone a",
+            "open db on port 20000",
+            "open edge on 127.0.0.1:20001",
+            "run the release command of 000000000001",
+            "start web.1 (000000000001) in zone a",
+            "send traffic to web.1",
+            "web serves 000000000001",
+        ]
+    );
+}
+
+#[test]
+fn the_second_stage_adds_an_instance_in_the_second_zone_and_touches_nothing_else() {
+    let world = applied(
+        &Topology::default(),
+        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
+    );
+    let plan = plan_to(&world, &STAGE_2).unwrap();
+    assert_eq!(
+        words(&plan),
+        [
+            "use zones a, b",
+            "start web.2 (000000000001) in zone b",
+            "send traffic to web.2",
+            "use zones a, b",
+        ]
+    );
+    let world = applied(&world, &plan);
+    let back = plan_to(&world, &STAGE_1).unwrap();
+    assert_eq!(
+        words(&back),
+        ["drain web.2", "stop web.2 (000000000001)", "use zones a"]
+    );
+}
+
+#[test]
+fn a_new_release_is_compared_before_the_second_old_instance_leaves() {
+    let world = applied(
+        &Topology::default(),
+        &plan_to(&Topology::default(), &STAGE_2).unwrap(),
+    );
+    let plan = plan_to(
+        &world,
+        &Wish {
+            release: 2,
+            ..STAGE_2
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        words(&plan),
+        [
+            "run the release command of 000000000002",
+            "start web.3 (000000000002) in zone a",
+            "send traffic to web.3",
+            "compare web.3 with the old release for 5 s",
+            "drain web.1",
+            "stop web.1 (000000000001)",
+            "start web.4 (000000000002) in zone b",
+            "send traffic to web.4",
+            "drain web.2",
+            "stop web.2 (000000000001)",
+            "web serves 000000000002",
+        ]
+    );
+}
+
+#[test]
+fn a_release_command_is_not_run_again_when_going_back() {
+    let mut world = applied(
+        &Topology::default(),
+        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
+    );
+    world = applied(
+        &world,
+        &plan_to(
+            &world,
+            &Wish {
+                release: 2,
+                ..STAGE_1
+            },
+        )
+        .unwrap(),
+    );
+    let back = plan_to(&world, &STAGE_1).unwrap();
+    assert!(
+        !back
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::RunReleaseCommand { .. }))
+    );
+}
+
+#[test]
+fn more_cpu_is_live_and_more_database_memory_says_what_it_costs() {
+    let world = applied(
+        &Topology::default(),
+        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
+    );
+    let plan = plan_to(
+        &world,
+        &Wish {
+            memory_mb: Some(1024),
+            ..STAGE_1
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        words(&plan),
+        [
+            "restart db.1 to resize it: unlimited to 1GB",
+            "resize web.1 live: unlimited to 1GB"
+        ]
+    );
+    assert!(matches!(plan.steps[0].interruption, Interruption::EstimatedMs(ms) if ms > 0));
+    assert_eq!(plan.steps[1].interruption, Interruption::None);
+}
+
+#[test]
+fn a_database_that_left_the_manifest_is_kept_unless_it_is_named() {
+    let world = applied(
+        &Topology::default(),
+        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
+    );
+    let without = Wish {
+        database: false,
+        ..STAGE_1
+    };
+    let refused = plan_destroying(&world, &without, &BTreeSet::new());
+    assert_eq!(refused, Err(PlanError::WouldDestroy(vec![id("db")])));
+
+    let plan = plan_destroying(&world, &without, &BTreeSet::from([id("db")])).unwrap();
+    assert!(
+        matches!(plan.steps.last().unwrap().action, Action::DestroyNode { .. }),
+        "{:?}",
+        words(&plan)
+    );
+    assert_eq!(
+        plan_destroying(&world, &STAGE_1, &BTreeSet::from([id("db")])),
+        Err(PlanError::NothingToDestroy(id("db")))
+    );
+}
+
+#[test]
+fn a_step_refuses_a_topology_it_was_not_planned_for() {
+    let plan = plan_to(&Topology::default(), &STAGE_1).unwrap();
+    let mut world = applied(&Topology::default(), &plan);
+    let before = world.clone();
+    for step in &plan.steps {
+        if !matches!(step.action, Action::RunReleaseCommand { .. }) {
+            assert!(
+                step.action.apply(&mut world).is_err(),
+                "{} was taken twice",
+                step.action
+            );
+        }
+    }
+    assert_eq!(world, before);
+}
