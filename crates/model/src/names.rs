@@ -26,12 +26,7 @@ impl fmt::Display for InvalidName {
 impl std::error::Error for InvalidName {}
 
 fn check(name: &str) -> Result<(), InvalidName> {
-    let refuse = |reason| {
-        Err(InvalidName {
-            name: name.to_owned(),
-            reason,
-        })
-    };
+    let refuse = |reason| Err(InvalidName { name: name.to_owned(), reason });
     if name.is_empty() {
         return refuse("it is empty");
     }
@@ -41,10 +36,7 @@ fn check(name: &str) -> Result<(), InvalidName> {
     if !name.as_bytes()[0].is_ascii_lowercase() {
         return refuse("it must begin with a lower-case letter");
     }
-    if !name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return refuse("only lower-case letters, digits and `-` are allowed");
     }
     Ok(())
@@ -185,10 +177,7 @@ impl ReleaseId {
         if name.len() == 12 && name.bytes().all(hex) {
             Ok(ReleaseId(name))
         } else {
-            Err(InvalidName {
-                name,
-                reason: "a release is named by 12 hex digits",
-            })
+            Err(InvalidName { name, reason: "a release is named by 12 hex digits" })
         }
     }
 

@@ -167,10 +167,7 @@ as_text!(Cpu);
 as_text!(ByteSize);
 
 impl Size {
-    pub const UNLIMITED: Size = Size {
-        cpu: None,
-        memory: None,
-    };
+    pub const UNLIMITED: Size = Size { cpu: None, memory: None };
 }
 
 impl fmt::Display for Size {
@@ -205,10 +202,7 @@ mod tests {
             assert!(text.parse::<Cpu>().is_err(), "{text:?} was accepted as cpu");
         }
         for text in ["", "512", "MB", "1.5GB", "-1MB", "99999999999999TB", "5 parsecs"] {
-            assert!(
-                text.parse::<ByteSize>().is_err(),
-                "{text:?} was accepted as memory"
-            );
+            assert!(text.parse::<ByteSize>().is_err(), "{text:?} was accepted as memory");
         }
     }
 }

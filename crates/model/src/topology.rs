@@ -104,23 +104,17 @@ pub struct Release {
 
 impl Topology {
     pub fn instances_of<'a>(&'a self, service: &'a ResourceId) -> impl Iterator<Item = &'a Instance> {
-        self.instances
-            .values()
-            .filter(move |instance| instance.id.resource() == service)
+        self.instances.values().filter(move |instance| instance.id.resource() == service)
     }
 
     pub fn nodes_of<'a>(&'a self, cluster: &'a ResourceId) -> impl Iterator<Item = &'a DatabaseNode> {
-        self.nodes
-            .values()
-            .filter(move |node| node.id.resource() == cluster)
+        self.nodes.values().filter(move |node| node.id.resource() == cluster)
     }
 
     /// The node that takes writes. `None` while a cluster has no primary, which only a failover in progress may show.
     pub fn primary_of<'a>(&'a self, cluster: &'a ResourceId) -> Option<&'a DatabaseNode> {
-        let mut primaries = self
-            .nodes_of(cluster)
-            .filter(|node| node.role == DatabaseRole::Primary)
-            .peekable();
+        let mut primaries =
+            self.nodes_of(cluster).filter(|node| node.role == DatabaseRole::Primary).peekable();
         let first = primaries.next();
         debug_assert!(primaries.peek().is_none(), "two primaries in {cluster}");
         first
@@ -129,10 +123,7 @@ impl Topology {
     /// Every port that is taken for the life of what holds it.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         let fronts = self.edges.values().flat_map(|edge| {
-            [
-                Some(edge.front.address.port()),
-                edge.front_tls.as_ref().map(|tls| tls.address.port()),
-            ]
+            [Some(edge.front.address.port()), edge.front_tls.as_ref().map(|tls| tls.address.port())]
         });
         fronts
             .flatten()

@@ -122,11 +122,7 @@ impl fmt::Display for Unmet {
 impl std::error::Error for Unmet {}
 
 fn require(holds: bool, reason: impl FnOnce() -> String) -> Result<(), Unmet> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Unmet { reason: reason() })
-    }
+    if holds { Ok(()) } else { Err(Unmet { reason: reason() }) }
 }
 
 impl Action {
@@ -140,63 +136,43 @@ impl Action {
                 })
             }
             Action::CreateNode { node } => {
-                require(!topology.nodes.contains_key(&node.id), || {
-                    format!("{} exists already", node.id)
-                })?;
+                require(!topology.nodes.contains_key(&node.id), || format!("{} exists already", node.id))?;
                 let second = topology.primary_of(node.id.resource()).is_some();
-                require(!second, || {
-                    format!("{} would get a second primary", node.id.resource())
-                })
+                require(!second, || format!("{} would get a second primary", node.id.resource()))
             }
             Action::RetireNode { node } | Action::DestroyNode { node } => {
                 require(topology.nodes.get(&node.id) == Some(node), || {
                     format!("{} is not as planned", node.id)
                 })?;
                 let proxied = topology.proxies.contains_key(node.id.resource());
-                require(!proxied, || {
-                    format!("{} is still reachable through its proxy", node.id)
-                })
+                require(!proxied, || format!("{} is still reachable through its proxy", node.id))
             }
             Action::ResizeNode { id, from, .. } => {
                 let size = topology.nodes.get(id).map(|node| node.cluster.size);
                 require(size == Some(*from), || format!("{id} is not of size {from}"))
             }
             Action::StartProxy { proxy } => {
-                require(!topology.proxies.contains_key(&proxy.id), || {
-                    format!("{} has a proxy", proxy.id)
-                })?;
-                require(topology.primary_of(&proxy.id).is_some(), || {
-                    format!("{} has no primary", proxy.id)
-                })
+                require(!topology.proxies.contains_key(&proxy.id), || format!("{} has a proxy", proxy.id))?;
+                require(topology.primary_of(&proxy.id).is_some(), || format!("{} has no primary", proxy.id))
             }
             Action::StopProxy { proxy } => {
                 require(topology.proxies.get(&proxy.id) == Some(proxy), || {
                     format!("no such proxy of {}", proxy.id)
                 })?;
-                let used = topology
-                    .instances
-                    .values()
-                    .find(|i| i.database.as_ref() == Some(&proxy.id));
-                require(used.is_none(), || {
-                    format!("{} still has clients in the app", proxy.id)
-                })
+                let used = topology.instances.values().find(|i| i.database.as_ref() == Some(&proxy.id));
+                require(used.is_none(), || format!("{} still has clients in the app", proxy.id))
             }
-            Action::StartEdge { edge } => require(!topology.edges.contains_key(&edge.id), || {
-                format!("{} runs already", edge.id)
-            }),
+            Action::StartEdge { edge } => {
+                require(!topology.edges.contains_key(&edge.id), || format!("{} runs already", edge.id))
+            }
             Action::StopEdge { edge } | Action::ConfigureEdge { from: edge, .. } => {
                 require(topology.edges.get(&edge.id) == Some(edge), || {
                     format!("{} is not as planned", edge.id)
                 })
             }
             Action::RunReleaseCommand { release, like, .. } => {
-                let reachable = like
-                    .database
-                    .as_ref()
-                    .is_none_or(|db| topology.proxies.contains_key(db));
-                require(reachable, || {
-                    format!("the database of release {} is not up", release.id)
-                })
+                let reachable = like.database.as_ref().is_none_or(|db| topology.proxies.contains_key(db));
+                require(reachable, || format!("the database of release {} is not up", release.id))
             }
             Action::StartInstance { instance } => {
                 require(!topology.instances.contains_key(&instance.id), || {
@@ -210,12 +186,8 @@ impl Action {
             }
             Action::StopInstance { instance } => {
                 let standing = topology.instances.get(&instance.id);
-                require(standing == Some(instance), || {
-                    format!("{} is not as planned", instance.id)
-                })?;
-                require(!instance.in_rotation, || {
-                    format!("{} still gets traffic", instance.id)
-                })
+                require(standing == Some(instance), || format!("{} is not as planned", instance.id))?;
+                require(!instance.in_rotation, || format!("{} still gets traffic", instance.id))
             }
             Action::AddEndpoint { id } => {
                 let resting = topology.instances.get(id).is_some_and(|i| !i.in_rotation);
@@ -230,21 +202,14 @@ impl Action {
                 require(size == Some(*from), || format!("{id} is not of size {from}"))
             }
             Action::Compare { new, old, .. } => {
-                let serving = |id| {
-                    topology
-                        .instances
-                        .get(id)
-                        .is_some_and(|i: &Instance| i.in_rotation)
-                };
+                let serving = |id| topology.instances.get(id).is_some_and(|i: &Instance| i.in_rotation);
                 require(serving(new) && old.iter().all(serving), || {
                     format!("{new} and the old ones must all serve")
                 })
             }
             Action::SetRelease { service, from, .. } => {
                 let current = topology.releases.get(service);
-                require(current == from.as_ref(), || {
-                    format!("{service} serves another release")
-                })
+                require(current == from.as_ref(), || format!("{service} serves another release"))
             }
         }
     }
@@ -289,10 +254,7 @@ impl Action {
                 topology.prepared.insert(release.id.clone());
             }
             Action::StartInstance { instance } => {
-                let next = topology
-                    .next_instance
-                    .entry(instance.id.resource().clone())
-                    .or_insert(1);
+                let next = topology.next_instance.entry(instance.id.resource().clone()).or_insert(1);
                 *next = (*next).max(instance.id.number() + 1);
                 topology.instances.insert(instance.id.clone(), instance.clone());
             }
@@ -322,52 +284,26 @@ impl Action {
     /// The step that takes this one back; `None` where there is nothing to take back or no way to.
     pub fn inverse(&self) -> Option<Action> {
         Some(match self.clone() {
-            Action::SetZones {
-                from,
-                to,
-                stage_from,
-                stage_to,
-            } => Action::SetZones {
-                from: to,
-                to: from,
-                stage_from: stage_to,
-                stage_to: stage_from,
-            },
+            Action::SetZones { from, to, stage_from, stage_to } => {
+                Action::SetZones { from: to, to: from, stage_from: stage_to, stage_to: stage_from }
+            }
             Action::CreateNode { node } => Action::RetireNode { node },
-            Action::ResizeNode {
-                id,
-                from,
-                to,
-                restart,
-            } => Action::ResizeNode {
-                id,
-                from: to,
-                to: from,
-                restart,
-            },
+            Action::ResizeNode { id, from, to, restart } => {
+                Action::ResizeNode { id, from: to, to: from, restart }
+            }
             Action::StartProxy { proxy } => Action::StopProxy { proxy },
             Action::StopProxy { proxy } => Action::StartProxy { proxy },
             Action::StartEdge { edge } => Action::StopEdge { edge },
             Action::StopEdge { edge } => Action::StartEdge { edge },
-            Action::ConfigureEdge { from, to, change } => Action::ConfigureEdge {
-                from: to,
-                to: from,
-                change,
-            },
+            Action::ConfigureEdge { from, to, change } => {
+                Action::ConfigureEdge { from: to, to: from, change }
+            }
             Action::StartInstance { instance } => Action::StopInstance { instance },
             Action::StopInstance { instance } => Action::StartInstance { instance },
             Action::AddEndpoint { id } => Action::RemoveEndpoint { id },
             Action::RemoveEndpoint { id } => Action::AddEndpoint { id },
-            Action::ResizeInstance { id, from, to } => Action::ResizeInstance {
-                id,
-                from: to,
-                to: from,
-            },
-            Action::SetRelease { service, from, to } => Action::SetRelease {
-                service,
-                from: to,
-                to: from,
-            },
+            Action::ResizeInstance { id, from, to } => Action::ResizeInstance { id, from: to, to: from },
+            Action::SetRelease { service, from, to } => Action::SetRelease { service, from: to, to: from },
             Action::RetireNode { .. }
             | Action::DestroyNode { .. }
             | Action::RunReleaseCommand { .. }

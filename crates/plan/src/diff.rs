@@ -62,10 +62,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     draft.databases_created_and_resized()?;
     draft.edges_opened_and_changed();
     for (id, service) in request.desired.services() {
-        let release = request
-            .releases
-            .get(id)
-            .ok_or_else(|| PlanError::NoRelease(id.clone()))?;
+        let release = request.releases.get(id).ok_or_else(|| PlanError::NoRelease(id.clone()))?;
         instances::roll(&mut draft, id, service, release);
     }
     draft.services_removed();
@@ -82,15 +79,8 @@ fn refuse_lost_data(request: &Request<'_>) -> Result<(), PlanError> {
     if let Some(id) = request.destroy.iter().find(|id| !lost().any(|lost| lost == *id)) {
         return Err(PlanError::NothingToDestroy(id.clone()));
     }
-    let refused: Vec<ResourceId> = lost()
-        .filter(|id| !request.destroy.contains(*id))
-        .cloned()
-        .collect();
-    if refused.is_empty() {
-        Ok(())
-    } else {
-        Err(PlanError::WouldDestroy(refused))
-    }
+    let refused: Vec<ResourceId> = lost().filter(|id| !request.destroy.contains(*id)).cloned().collect();
+    if refused.is_empty() { Ok(()) } else { Err(PlanError::WouldDestroy(refused)) }
 }
 
 /// A plan being written. Steps are applied to `world` as they are added, so each is planned against what the ones
@@ -118,11 +108,7 @@ impl<'a> Draft<'a> {
             world: request.current.clone(),
             changes: Vec::new(),
             steps: Vec::new(),
-            ports: Ports {
-                free: request.free_ports.iter(),
-                taken,
-                missing: 0,
-            },
+            ports: Ports { free: request.free_ports.iter(), taken, missing: 0 },
         }
     }
 
@@ -132,11 +118,7 @@ impl<'a> Draft<'a> {
 
     fn push_with(&mut self, action: Action, interruption: Interruption) {
         let applied = action.apply(&mut self.world);
-        debug_assert_eq!(
-            applied,
-            Ok(()),
-            "the planner wrote a step that cannot be taken: {action}"
-        );
+        debug_assert_eq!(applied, Ok(()), "the planner wrote a step that cannot be taken: {action}");
         self.steps.push(Step { action, interruption });
     }
 
@@ -151,12 +133,7 @@ impl<'a> Draft<'a> {
         why: impl Into<String>,
         interruption: Interruption,
     ) {
-        self.changes.push(Change {
-            resource: id.clone(),
-            kind,
-            why: why.into(),
-            interruption,
-        });
+        self.changes.push(Change { resource: id.clone(), kind, why: why.into(), interruption });
     }
 
     /// A free port, or 0 with the lack counted: [`Draft::finish`] then refuses the plan.
@@ -176,22 +153,13 @@ impl<'a> Draft<'a> {
             ZonesPhase::Growing if desired.zones.iter().all(|zone| from.contains(zone)) => return,
             ZonesPhase::Growing => {
                 let leaving = from.iter().filter(|zone| !desired.zones.contains(zone));
-                let stage = if from.is_empty() {
-                    desired.stage
-                } else {
-                    stage_from
-                };
+                let stage = if from.is_empty() { desired.stage } else { stage_from };
                 (desired.zones.iter().chain(leaving).cloned().collect(), stage)
             }
             ZonesPhase::Final => (desired.zones.clone(), desired.stage),
         };
         if from != to || stage_from != stage_to {
-            self.push(Action::SetZones {
-                from,
-                to,
-                stage_from,
-                stage_to,
-            });
+            self.push(Action::SetZones { from, to, stage_from, stage_to });
         }
     }
 
@@ -202,11 +170,7 @@ impl<'a> Draft<'a> {
                 Some(node) => self.change_database(&node, cluster)?,
             }
             if !self.world.proxies.contains_key(id) {
-                let proxy = ProxyProcess {
-                    id: id.clone(),
-                    zone: self.first_zone(),
-                    port: self.port(),
-                };
+                let proxy = ProxyProcess { id: id.clone(), zone: self.first_zone(), port: self.port() };
                 self.push(Action::StartProxy { proxy });
             }
         }
@@ -247,15 +211,7 @@ impl<'a> Draft<'a> {
             (format!("size {from} to {to}, live"), Interruption::None)
         };
         self.note_with(id, ChangeKind::Update, why, interruption);
-        self.push_with(
-            Action::ResizeNode {
-                id: node.id.clone(),
-                from,
-                to,
-                restart,
-            },
-            interruption,
-        );
+        self.push_with(Action::ResizeNode { id: node.id.clone(), from, to, restart }, interruption);
         Ok(())
     }
 
@@ -264,11 +220,7 @@ impl<'a> Draft<'a> {
             match self.world.edges.get(id).cloned() {
                 None => {
                     let edge = self.edge(id, settings, None);
-                    self.note(
-                        id,
-                        ChangeKind::Create,
-                        format!("the front door, on {}", edge.front.address),
-                    );
+                    self.note(id, ChangeKind::Create, format!("the front door, on {}", edge.front.address));
                     self.push(Action::StartEdge { edge });
                 }
                 Some(from) => {
@@ -305,13 +257,7 @@ impl<'a> Draft<'a> {
         let front = settle(settings.listen, current.map(|edge| &edge.front));
         let kept_tls = current.and_then(|edge| edge.front_tls.as_ref());
         let front_tls = settings.tls.as_ref().map(|tls| settle(tls.listen, kept_tls));
-        EdgeProcess {
-            id: id.clone(),
-            zone: self.first_zone(),
-            front,
-            front_tls,
-            settings: settings.clone(),
-        }
+        EdgeProcess { id: id.clone(), zone: self.first_zone(), front, front_tls, settings: settings.clone() }
     }
 
     fn services_removed(&mut self) {
@@ -323,19 +269,12 @@ impl<'a> Draft<'a> {
             .chain(self.world.releases.keys().cloned())
             .collect();
         for id in standing {
-            if !matches!(
-                self.request.desired.resources.get(&id),
-                Some(Resource::Service(_))
-            ) {
+            if !matches!(self.request.desired.resources.get(&id), Some(Resource::Service(_))) {
                 self.note(&id, ChangeKind::Delete, "no longer in the manifest");
                 instances::remove_all(self, &id);
                 let from = self.world.releases.get(&id).cloned();
                 if from.is_some() {
-                    self.push(Action::SetRelease {
-                        service: id,
-                        from,
-                        to: None,
-                    });
+                    self.push(Action::SetRelease { service: id, from, to: None });
                 }
             }
         }
@@ -357,11 +296,7 @@ impl<'a> Draft<'a> {
 
     fn databases_destroyed(&mut self) {
         for id in self.request.destroy {
-            self.note(
-                id,
-                ChangeKind::Delete,
-                "no longer in the manifest; its data is deleted",
-            );
+            self.note(id, ChangeKind::Delete, "no longer in the manifest; its data is deleted");
             if let Some(proxy) = self.world.proxies.get(id).cloned() {
                 self.push(Action::StopProxy { proxy });
             }
@@ -375,21 +310,12 @@ impl<'a> Draft<'a> {
     fn finish(self) -> Result<Plan, PlanError> {
         if self.ports.missing > 0 {
             let offered = self.request.free_ports.len();
-            return Err(PlanError::NotEnoughPorts {
-                needed: offered + self.ports.missing,
-                offered,
-            });
+            return Err(PlanError::NotEnoughPorts { needed: offered + self.ports.missing, offered });
         }
         let app = self.request.desired.app.clone();
         let parent = self.request.parent;
         let id = fingerprint(&(&app, parent, &self.steps));
-        Ok(Plan {
-            id,
-            app,
-            parent,
-            changes: self.changes,
-            steps: self.steps,
-        })
+        Ok(Plan { id, app, parent, changes: self.changes, steps: self.steps })
     }
 }
 
@@ -435,8 +361,6 @@ fn fingerprint(value: &impl serde::Serialize) -> String {
 
 impl fmt::Debug for Draft<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Draft")
-            .field("steps", &self.steps)
-            .finish_non_exhaustive()
+        f.debug_struct("Draft").field("steps", &self.steps).finish_non_exhaustive()
     }
 }

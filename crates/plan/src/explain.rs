@@ -14,63 +14,39 @@ impl fmt::Display for Action {
             Action::CreateNode { node } => write!(f, "create {} in zone {}", node.id, node.zone),
             Action::RetireNode { node } => write!(f, "retire {}, keeping its data aside", node.id),
             Action::DestroyNode { node } => write!(f, "destroy {} and its data", node.id),
-            Action::ResizeNode {
-                id,
-                from,
-                to,
-                restart: true,
-            } => write!(f, "restart {id} to resize it: {from} to {to}"),
-            Action::ResizeNode {
-                id,
-                from,
-                to,
-                restart: false,
-            } => write!(f, "resize {id} live: {from} to {to}"),
+            Action::ResizeNode { id, from, to, restart: true } => {
+                write!(f, "restart {id} to resize it: {from} to {to}")
+            }
+            Action::ResizeNode { id, from, to, restart: false } => {
+                write!(f, "resize {id} live: {from} to {to}")
+            }
             Action::StartProxy { proxy } => write!(f, "open {} on port {}", proxy.id, proxy.port),
             Action::StopProxy { proxy } => write!(f, "close {} on port {}", proxy.id, proxy.port),
             Action::StartEdge { edge } => write!(f, "open {} on {}", edge.id, edge.front.address),
             Action::StopEdge { edge } => write!(f, "close {} on {}", edge.id, edge.front.address),
-            Action::ConfigureEdge {
-                to,
-                change: EdgeChange::Live,
-                ..
-            } => write!(f, "reconfigure {} live", to.id),
-            Action::ConfigureEdge {
-                to,
-                change: EdgeChange::Replace,
-                ..
-            } => {
+            Action::ConfigureEdge { to, change: EdgeChange::Live, .. } => {
+                write!(f, "reconfigure {} live", to.id)
+            }
+            Action::ConfigureEdge { to, change: EdgeChange::Replace, .. } => {
                 write!(f, "hand {} over to a new process", to.id)
             }
             Action::RunReleaseCommand { release, .. } => {
                 write!(f, "run the release command of {}", release.id)
             }
             Action::StartInstance { instance } => {
-                write!(
-                    f,
-                    "start {} ({}) in zone {}",
-                    instance.id, instance.release, instance.zone
-                )
+                write!(f, "start {} ({}) in zone {}", instance.id, instance.release, instance.zone)
             }
             Action::StopInstance { instance } => write!(f, "stop {} ({})", instance.id, instance.release),
             Action::AddEndpoint { id } => write!(f, "send traffic to {id}"),
             Action::RemoveEndpoint { id } => write!(f, "drain {id}"),
             Action::ResizeInstance { id, from, to } => write!(f, "resize {id} live: {from} to {to}"),
             Action::Compare { new, gate, .. } => {
-                write!(
-                    f,
-                    "compare {new} with the old release for {} s",
-                    gate.window_ms.div_ceil(1000)
-                )
+                write!(f, "compare {new} with the old release for {} s", gate.window_ms.div_ceil(1000))
             }
-            Action::SetRelease {
-                service,
-                to: Some(release),
-                ..
-            } => write!(f, "{service} serves {}", release.id),
-            Action::SetRelease {
-                service, to: None, ..
-            } => write!(f, "{service} serves nothing"),
+            Action::SetRelease { service, to: Some(release), .. } => {
+                write!(f, "{service} serves {}", release.id)
+            }
+            Action::SetRelease { service, to: None, .. } => write!(f, "{service} serves nothing"),
         }
     }
 }

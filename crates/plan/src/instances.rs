@@ -14,13 +14,7 @@ pub(crate) fn roll(draft: &mut Draft<'_>, id: &ResourceId, service: &Service, re
     let like = template(id, service, release, &draft.request.desired.zones[0]);
     let before = draft.world.clone();
     let was_served = before.releases.get(id).cloned();
-    let moves = moves(
-        &before,
-        id,
-        &like,
-        service.instances,
-        &draft.request.desired.zones,
-    );
+    let moves = moves(&before, id, &like, service.instances, &draft.request.desired.zones);
 
     note_change(draft, id, service, release, &before, &moves);
     for (instance, to) in &moves.resized {
@@ -32,11 +26,7 @@ pub(crate) fn roll(draft: &mut Draft<'_>, id: &ResourceId, service: &Service, re
     }
     if release.release_command.is_some() && !draft.world.prepared.contains(&release.id) {
         let (service, release, like) = (id.clone(), release.clone(), Box::new(like.clone()));
-        draft.push(Action::RunReleaseCommand {
-            service,
-            release,
-            like,
-        });
+        draft.push(Action::RunReleaseCommand { service, release, like });
     }
     let mut leaving = moves.leaving.into_iter();
     let mut judged = was_served.as_ref().is_none_or(|served| served.id == release.id);
@@ -44,11 +34,7 @@ pub(crate) fn roll(draft: &mut Draft<'_>, id: &ResourceId, service: &Service, re
         let new = start(draft, &like, zone);
         let old: Vec<InstanceId> = serving_other_release(&draft.world, id, release);
         if !judged && !old.is_empty() {
-            draft.push(Action::Compare {
-                new,
-                old,
-                gate: service.compare.clone(),
-            });
+            draft.push(Action::Compare { new, old, gate: service.compare.clone() });
             judged = true;
         }
         if let Some(old) = leaving.next() {
@@ -59,20 +45,13 @@ pub(crate) fn roll(draft: &mut Draft<'_>, id: &ResourceId, service: &Service, re
         stop(draft, &old);
     }
     if was_served.as_ref() != Some(release) {
-        draft.push(Action::SetRelease {
-            service: id.clone(),
-            from: was_served,
-            to: Some(release.clone()),
-        });
+        draft.push(Action::SetRelease { service: id.clone(), from: was_served, to: Some(release.clone()) });
     }
 }
 
 pub(crate) fn remove_all(draft: &mut Draft<'_>, service: &ResourceId) {
-    let all: Vec<InstanceId> = draft
-        .world
-        .instances_of(service)
-        .map(|instance| instance.id.clone())
-        .collect();
+    let all: Vec<InstanceId> =
+        draft.world.instances_of(service).map(|instance| instance.id.clone()).collect();
     for id in all {
         stop(draft, &id);
     }
@@ -111,11 +90,7 @@ fn moves(world: &Topology, id: &ResourceId, like: &Instance, count: u32, zones: 
     for zone in zones.iter().cycle().take(count as usize) {
         *wanted.entry(zone).or_default() += 1;
     }
-    let mut moves = Moves {
-        arriving: Vec::new(),
-        leaving: Vec::new(),
-        resized: Vec::new(),
-    };
+    let mut moves = Moves { arriving: Vec::new(), leaving: Vec::new(), resized: Vec::new() };
     let mut surplus = Vec::new();
     for instance in world.instances_of(id) {
         let fits = serves_as(instance, like);
@@ -132,10 +107,7 @@ fn moves(world: &Topology, id: &ResourceId, like: &Instance, count: u32, zones: 
     }
     moves.leaving.extend(surplus);
     // Zone by zone in turn, so that the first new instances already stand apart.
-    while let Some(zone) = zones
-        .iter()
-        .filter(|zone| wanted[zone] > 0)
-        .max_by_key(|zone| wanted[zone])
+    while let Some(zone) = zones.iter().rev().filter(|zone| wanted[zone] > 0).max_by_key(|zone| wanted[zone])
     {
         moves.arriving.push(zone.clone());
         *wanted.entry(zone).or_default() -= 1;
@@ -160,12 +132,7 @@ fn start(draft: &mut Draft<'_>, like: &Instance, zone: Zone) -> InstanceId {
     let service = like.id.resource().clone();
     let number = draft.world.next_instance.get(&service).copied().unwrap_or(1);
     let id = InstanceId::new(service, number);
-    let instance = Instance {
-        id: id.clone(),
-        zone,
-        port: draft.port(),
-        ..like.clone()
-    };
+    let instance = Instance { id: id.clone(), zone, port: draft.port(), ..like.clone() };
     draft.push(Action::StartInstance { instance });
     draft.push(Action::AddEndpoint { id: id.clone() });
     id
@@ -180,9 +147,7 @@ fn stop(draft: &mut Draft<'_>, id: &InstanceId) {
 }
 
 fn serving_other_release(world: &Topology, service: &ResourceId, release: &Release) -> Vec<InstanceId> {
-    let old = world
-        .instances_of(service)
-        .filter(|i| i.in_rotation && i.release != release.id);
+    let old = world.instances_of(service).filter(|i| i.in_rotation && i.release != release.id);
     old.map(|instance| instance.id.clone()).collect()
 }
 
@@ -196,19 +161,11 @@ fn note_change(
 ) {
     let standing = before.instances_of(id).count();
     if standing == 0 {
-        let why = format!(
-            "{} of release {}",
-            instances_text(moves.arriving.len()),
-            release.id
-        );
+        let why = format!("{} of release {}", instances_text(moves.arriving.len()), release.id);
         return draft.note(id, ChangeKind::Create, why);
     }
     if !moves.resized.is_empty() {
-        let why = format!(
-            "size of {} to {}, live",
-            instances_text(moves.resized.len()),
-            service.size
-        );
+        let why = format!("size of {} to {}, live", instances_text(moves.resized.len()), service.size);
         draft.note(id, ChangeKind::Update, why);
     }
     let (arriving, leaving) = (moves.arriving.len(), moves.leaving.len());
@@ -218,32 +175,16 @@ fn note_change(
             Some(old) if old.id != release.id => format!("release {} to {}", old.id, release.id),
             _ => "its settings or its zones changed".to_owned(),
         };
-        draft.note(
-            id,
-            ChangeKind::Replace,
-            format!("{}: {why}", instances_text(replaced)),
-        );
+        draft.note(id, ChangeKind::Replace, format!("{}: {why}", instances_text(replaced)));
     }
     if arriving > leaving {
-        draft.note(
-            id,
-            ChangeKind::Update,
-            format!("{} more", instances_text(arriving - leaving)),
-        );
+        draft.note(id, ChangeKind::Update, format!("{} more", instances_text(arriving - leaving)));
     }
     if leaving > arriving {
-        draft.note(
-            id,
-            ChangeKind::Update,
-            format!("{} fewer", instances_text(leaving - arriving)),
-        );
+        draft.note(id, ChangeKind::Update, format!("{} fewer", instances_text(leaving - arriving)));
     }
 }
 
 fn instances_text(count: usize) -> String {
-    if count == 1 {
-        "1 instance".to_owned()
-    } else {
-        format!("{count} instances")
-    }
+    if count == 1 { "1 instance".to_owned() } else { format!("{count} instances") }
 }

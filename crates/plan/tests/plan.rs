@@ -43,19 +43,12 @@ const STAGE_1: Wish = Wish {
     env: 0,
     threads: None,
 };
-const STAGE_2: Wish = Wish {
-    stage: 2,
-    zones: 2,
-    instances: 2,
-    ..STAGE_1
-};
+const STAGE_2: Wish = Wish { stage: 2, zones: 2, instances: 2, ..STAGE_1 };
 
 impl Wish {
     fn graph(&self) -> ResourceGraph {
-        let size = Size {
-            cpu: None,
-            memory: self.memory_mb.map(|mb| ByteSize::from_bytes(mb * ByteSize::MB)),
-        };
+        let size =
+            Size { cpu: None, memory: self.memory_mb.map(|mb| ByteSize::from_bytes(mb * ByteSize::MB)) };
         let mut resources = BTreeMap::new();
         let service = Service {
             run: "./serve".into(),
@@ -66,27 +59,16 @@ impl Wish {
             size,
             env: BTreeMap::from([("MODE".to_owned(), self.env.to_string())]),
             protocol: ServiceProtocol::Http1,
-            health: HealthProbe {
-                path: None,
-                start_timeout_ms: 60_000,
-            },
+            health: HealthProbe { path: None, start_timeout_ms: 60_000 },
             grace_ms: 30_000,
             user: None,
             database: self.database.then(|| id("db")),
-            compare: CompareGate {
-                window_ms: 5_000,
-                max_worse_percent: 5,
-                min_answers: 20,
-            },
+            compare: CompareGate { window_ms: 5_000, max_worse_percent: 5, min_answers: 20 },
             keep_releases: 5,
         };
         resources.insert(id("web"), Resource::Service(service));
         if self.database {
-            let cluster = DatabaseCluster {
-                engine: Engine::Postgres,
-                size,
-                database: "app".into(),
-            };
+            let cluster = DatabaseCluster { engine: Engine::Postgres, size, database: "app".into() };
             resources.insert(id("db"), Resource::DatabaseCluster(cluster));
         }
         let edge = LoadBalancer {
@@ -102,16 +84,8 @@ impl Wish {
             trusted_proxies: Vec::new(),
         };
         resources.insert(id("edge"), Resource::LoadBalancer(edge));
-        let zones = ["a", "b", "c"][..self.zones]
-            .iter()
-            .map(|zone| Zone::new(*zone).unwrap())
-            .collect();
-        ResourceGraph {
-            app: AppName::new("app").unwrap(),
-            stage: self.stage,
-            zones,
-            resources,
-        }
+        let zones = ["a", "b", "c"][..self.zones].iter().map(|zone| Zone::new(*zone).unwrap()).collect();
+        ResourceGraph { app: AppName::new("app").unwrap(), stage: self.stage, zones, resources }
     }
 }
 
@@ -120,11 +94,7 @@ const PORTS: std::ops::Range<u16> = 20_000..20_400;
 fn plan_to(current: &Topology, wish: &Wish) -> Result<Plan, PlanError> {
     // Leaving the database out of a wish is a wish to destroy it, where there is one.
     let drop_database = !wish.database && current.nodes.keys().any(|node| node.resource() == &id("db"));
-    let destroy = if drop_database {
-        BTreeSet::from([id("db")])
-    } else {
-        BTreeSet::new()
-    };
+    let destroy = if drop_database { BTreeSet::from([id("db")]) } else { BTreeSet::new() };
     plan_destroying(current, wish, &destroy)
 }
 
@@ -155,20 +125,12 @@ fn applied(start: &Topology, plan: &Plan) -> Topology {
 }
 
 fn serving(world: &Topology) -> usize {
-    world
-        .instances
-        .values()
-        .filter(|instance| instance.in_rotation)
-        .count()
+    world.instances.values().filter(|instance| instance.in_rotation).count()
 }
 
 /// What a rollback restores. Numbers once given stay given, and a release command once run has run.
 fn shape(world: &Topology) -> Topology {
-    Topology {
-        next_instance: BTreeMap::new(),
-        prepared: BTreeSet::new(),
-        ..world.clone()
-    }
+    Topology { next_instance: BTreeMap::new(), prepared: BTreeSet::new(), ..world.clone() }
 }
 
 fn wishes() -> impl Strategy<Value = Wish> {
@@ -292,42 +254,21 @@ fn the_first_plan_brings_up_what_others_need_first() {
 
 #[test]
 fn the_second_stage_adds_an_instance_in_the_second_zone_and_touches_nothing_else() {
-    let world = applied(
-        &Topology::default(),
-        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
-    );
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_1).unwrap());
     let plan = plan_to(&world, &STAGE_2).unwrap();
     assert_eq!(
         words(&plan),
-        [
-            "use zones a, b",
-            "start web.2 (000000000001) in zone b",
-            "send traffic to web.2",
-            "use zones a, b",
-        ]
+        ["use zones a, b", "start web.2 (000000000001) in zone b", "send traffic to web.2", "use zones a, b",]
     );
     let world = applied(&world, &plan);
     let back = plan_to(&world, &STAGE_1).unwrap();
-    assert_eq!(
-        words(&back),
-        ["drain web.2", "stop web.2 (000000000001)", "use zones a"]
-    );
+    assert_eq!(words(&back), ["drain web.2", "stop web.2 (000000000001)", "use zones a"]);
 }
 
 #[test]
 fn a_new_release_is_compared_before_the_second_old_instance_leaves() {
-    let world = applied(
-        &Topology::default(),
-        &plan_to(&Topology::default(), &STAGE_2).unwrap(),
-    );
-    let plan = plan_to(
-        &world,
-        &Wish {
-            release: 2,
-            ..STAGE_2
-        },
-    )
-    .unwrap();
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_2).unwrap());
+    let plan = plan_to(&world, &Wish { release: 2, ..STAGE_2 }).unwrap();
     assert_eq!(
         words(&plan),
         [
@@ -348,50 +289,19 @@ fn a_new_release_is_compared_before_the_second_old_instance_leaves() {
 
 #[test]
 fn a_release_command_is_not_run_again_when_going_back() {
-    let mut world = applied(
-        &Topology::default(),
-        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
-    );
-    world = applied(
-        &world,
-        &plan_to(
-            &world,
-            &Wish {
-                release: 2,
-                ..STAGE_1
-            },
-        )
-        .unwrap(),
-    );
+    let mut world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_1).unwrap());
+    world = applied(&world, &plan_to(&world, &Wish { release: 2, ..STAGE_1 }).unwrap());
     let back = plan_to(&world, &STAGE_1).unwrap();
-    assert!(
-        !back
-            .steps
-            .iter()
-            .any(|step| matches!(step.action, Action::RunReleaseCommand { .. }))
-    );
+    assert!(!back.steps.iter().any(|step| matches!(step.action, Action::RunReleaseCommand { .. })));
 }
 
 #[test]
 fn more_cpu_is_live_and_more_database_memory_says_what_it_costs() {
-    let world = applied(
-        &Topology::default(),
-        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
-    );
-    let plan = plan_to(
-        &world,
-        &Wish {
-            memory_mb: Some(1024),
-            ..STAGE_1
-        },
-    )
-    .unwrap();
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_1).unwrap());
+    let plan = plan_to(&world, &Wish { memory_mb: Some(1024), ..STAGE_1 }).unwrap();
     assert_eq!(
         words(&plan),
-        [
-            "restart db.1 to resize it: unlimited to 1GB",
-            "resize web.1 live: unlimited to 1GB"
-        ]
+        ["restart db.1 to resize it: unlimited to 1GB", "resize web.1 live: unlimited to 1GB"]
     );
     assert!(matches!(plan.steps[0].interruption, Interruption::EstimatedMs(ms) if ms > 0));
     assert_eq!(plan.steps[1].interruption, Interruption::None);
@@ -399,23 +309,13 @@ fn more_cpu_is_live_and_more_database_memory_says_what_it_costs() {
 
 #[test]
 fn a_database_that_left_the_manifest_is_kept_unless_it_is_named() {
-    let world = applied(
-        &Topology::default(),
-        &plan_to(&Topology::default(), &STAGE_1).unwrap(),
-    );
-    let without = Wish {
-        database: false,
-        ..STAGE_1
-    };
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_1).unwrap());
+    let without = Wish { database: false, ..STAGE_1 };
     let refused = plan_destroying(&world, &without, &BTreeSet::new());
     assert_eq!(refused, Err(PlanError::WouldDestroy(vec![id("db")])));
 
     let plan = plan_destroying(&world, &without, &BTreeSet::from([id("db")])).unwrap();
-    assert!(
-        matches!(plan.steps.last().unwrap().action, Action::DestroyNode { .. }),
-        "{:?}",
-        words(&plan)
-    );
+    assert!(matches!(plan.steps.last().unwrap().action, Action::DestroyNode { .. }), "{:?}", words(&plan));
     assert_eq!(
         plan_destroying(&world, &STAGE_1, &BTreeSet::from([id("db")])),
         Err(PlanError::NothingToDestroy(id("db")))
@@ -429,11 +329,7 @@ fn a_step_refuses_a_topology_it_was_not_planned_for() {
     let before = world.clone();
     for step in &plan.steps {
         if !matches!(step.action, Action::RunReleaseCommand { .. }) {
-            assert!(
-                step.action.apply(&mut world).is_err(),
-                "{} was taken twice",
-                step.action
-            );
+            assert!(step.action.apply(&mut world).is_err(), "{} was taken twice", step.action);
         }
     }
     assert_eq!(world, before);
