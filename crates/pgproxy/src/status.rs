@@ -1,0 +1,92 @@
+//! What the proxy says of itself: the counters, and a snapshot of them for supervisors and people.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::{Deserialize, Serialize};
+
+/// Each figure is exact at some instant during the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the configuration in force.
+    pub generation: u64,
+    /// Accepts nothing new; open sessions may finish.
+    pub draining: bool,
+    pub databases: BTreeMap<String, DatabaseStatus>,
+}
+
+/// Totals only grow for the life of the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseStatus {
+    /// Sessions open or waiting.
+    pub clients: u64,
+    /// Of those, how many still wait for their database.
+    pub waiting: u64,
+    /// From clients, startup packets included.
+    pub received_bytes_total: u64,
+    /// To clients.
+    pub sent_bytes_total: u64,
+    /// Client connections accepted, cancel requests included.
+    pub connections_total: u64,
+    pub cancel_requests_total: u64,
+    /// Refused with 53300 because `max_clients` was reached, or closed at once because that many more were at the door.
+    pub refused_full_total: u64,
+    /// Refused with 57P03 after waiting for the database.
+    pub refused_unavailable_total: u64,
+    /// Closed because what they sent is no beginning of a PostgreSQL session.
+    pub refused_protocol_total: u64,
+}
+
+/// The live side of [`DatabaseStatus`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub clients: AtomicU64,
+    pub waiting: AtomicU64,
+    pub received_bytes: AtomicU64,
+    pub sent_bytes: AtomicU64,
+    pub connections: AtomicU64,
+    pub cancel_requests: AtomicU64,
+    pub refused_full: AtomicU64,
+    pub refused_unavailable: AtomicU64,
+    pub refused_protocol: AtomicU64,
+}
+
+impl Counters {
+    pub fn snapshot(&self) -> DatabaseStatus {
+        DatabaseStatus {
+            clients: self.clients.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            received_bytes_total: self.received_bytes.load(Relaxed),
+            sent_bytes_total: self.sent_bytes.load(Relaxed),
+            connections_total: self.connections.load(Relaxed),
+            cancel_requests_total: self.cancel_requests.load(Relaxed),
+            refused_full_total: self.refused_full.load(Relaxed),
+            refused_unavailable_total: self.refused_unavailable.load(Relaxed),
+            refused_protocol_total: self.refused_protocol.load(Relaxed),
+        }
+    }
+}
+
+/// Counts one while it lives.
+pub(crate) struct Gauge<'a>(&'a AtomicU64);
+
+impl<'a> Gauge<'a> {
+    pub fn enter(gauge: &'a AtomicU64) -> Gauge<'a> {
+        gauge.fetch_add(1, Relaxed);
+        Gauge(gauge)
+    }
+
+    /// `None` when `limit` are already inside.
+    pub fn enter_below(gauge: &'a AtomicU64, limit: u64) -> Option<Gauge<'a>> {
+        gauge
+            .fetch_update(Relaxed, Relaxed, |inside| (inside < limit).then_some(inside + 1))
+            .ok()
+            .map(|_| Gauge(gauge))
+    }
+}
+
+impl Drop for Gauge<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
