@@ -1,1 +1,4 @@
 //! Executes a plan on this machine: supervisor, zones, postgres.
+pub mod control;
+pub mod paths;
+pub mod store;

@@ -1,0 +1,288 @@
+//! Where everything of one app lives: the state folder, by default `.switchback/` beside the manifest.
+//!
+//! ```text
+//! VERSION        format of this folder; a newer one is refused, never guessed at
+//! daemon.lock    held by the one daemon
+//! state.redb     topology and journal
+//! run/           sockets and pid files (0700)
+//! sockets/       PostgreSQL's Unix sockets
+//! credentials/   generated passwords (0700, files 0600)
+//! tls/           the local CA and its certificates (0700)
+//! data/          what must never be lost
+//! releases/      immutable trees
+//! logs/          current/ as children write, store/ as people read, access.log, daemon.log
+//! ```
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use model::{NodeId, ResourceId};
+
+/// The format this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// `sun_path` holds 108 bytes with its final NUL (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+/// Room for the longest file name put into a socket folder.
+const SOCKET_NAME_MAX: usize = 48;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("{path}: the state folder has format {found}, and this version knows up to {FORMAT}")]
+    Newer { path: PathBuf, found: u32 },
+    #[error("{path}: not a format number; the state folder is damaged or belongs to something else")]
+    Unreadable { path: PathBuf },
+    #[error("another daemon (pid {pid}) holds {path}")]
+    Held { path: PathBuf, pid: String },
+    #[error("{path}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StateError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> StateError {
+        let path = path.to_owned();
+        move |source| StateError::Io { path, source }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            StateError::Newer { .. } => "use the newer switchback that wrote it, or another --state-dir",
+            StateError::Unreadable { .. } => "move the folder away, or name another with --state-dir",
+            StateError::Held { .. } => "`switchback status` shows it; `switchback down` stops it",
+            StateError::Io { .. } => "see that the disk is not full and that the folder is yours to write",
+        }
+    }
+}
+
+/// The state folder of one app. Cheap to clone; only [`StateDir::open`] touches the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    root: PathBuf,
+    /// Where sockets go: inside the folder, or in the temporary folder when its path is too long for one.
+    sockets: PathBuf,
+}
+
+impl StateDir {
+    /// Names the folder without touching it.
+    pub fn at(root: &Path) -> StateDir {
+        let longest = root.as_os_str().len() + "/sockets/".len() + SOCKET_NAME_MAX;
+        let sockets = if longest <= SOCKET_PATH_MAX { root.to_owned() } else { short_folder(root) };
+        StateDir { root: root.to_owned(), sockets }
+    }
+
+    /// Makes what is missing and checks the format.
+    ///
+    /// # Errors
+    /// When the folder is of a newer format, is damaged, or cannot be written.
+    pub fn open(root: &Path) -> Result<StateDir, StateError> {
+        let state = StateDir::at(root);
+        // 0711: the app and PostgreSQL run as other users when the daemon is root and must reach their own folders.
+        make(&state.root, 0o711)?;
+        state.check_format()?;
+        for (path, mode) in [
+            (state.run(), 0o700),
+            (state.credentials(), 0o700),
+            (state.tls(), 0o700),
+            (state.sockets(), 0o711),
+            (state.root.join("data"), 0o711),
+            (state.releases(), 0o711),
+            (state.logs(), 0o711),
+        ] {
+            make(&path, mode)?;
+        }
+        Ok(state)
+    }
+
+    fn check_format(&self) -> Result<(), StateError> {
+        let path = self.root.join("VERSION");
+        match fs::read_to_string(&path) {
+            Ok(text) => match text.trim().parse::<u32>() {
+                Ok(found) if found > FORMAT => Err(StateError::Newer { path, found }),
+                Ok(_) => Ok(()),
+                // Half written: a crash between create and write leaves it empty. Nothing else was made before it.
+                Err(_) if text.trim().is_empty() && !self.database().exists() => write_format(&path),
+                Err(_) => Err(StateError::Unreadable { path }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(&path),
+            Err(error) => Err(StateError::io(&path)(error)),
+        }
+    }
+
+    /// Takes the lock that only one daemon can hold, until the file is dropped or the process ends.
+    ///
+    /// # Errors
+    /// [`StateError::Held`] when another process has it.
+    pub fn lock(&self) -> Result<fs::File, StateError> {
+        use std::io::{Read, Write};
+        let path = self.root.join("daemon.lock");
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o644)
+            .open(&path)
+            .map_err(StateError::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                return Err(StateError::Held { path, pid: pid.trim().to_owned() });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(StateError::io(&path)(error)),
+        }
+        file.set_len(0)
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(StateError::io(&path))?;
+        Ok(file)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.root.join("state.redb")
+    }
+
+    /// Control sockets and pid files.
+    pub fn run(&self) -> PathBuf {
+        self.sockets.join("run")
+    }
+
+    /// PostgreSQL's sockets, reachable by the user it runs as.
+    pub fn sockets(&self) -> PathBuf {
+        self.sockets.join("sockets")
+    }
+
+    pub fn daemon_socket(&self) -> PathBuf {
+        self.run().join("daemon.sock")
+    }
+
+    pub fn control_socket(&self, process: &str) -> PathBuf {
+        self.run().join(format!("{process}.sock"))
+    }
+
+    pub fn role_config(&self, process: &str) -> PathBuf {
+        self.run().join(format!("{process}.json"))
+    }
+
+    pub fn credentials(&self) -> PathBuf {
+        self.root.join("credentials")
+    }
+
+    pub fn database_credentials(&self, cluster: &ResourceId) -> PathBuf {
+        self.credentials().join(format!("{cluster}.json"))
+    }
+
+    pub fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
+    pub fn node(&self, node: &NodeId) -> PathBuf {
+        self.root.join("data/postgres").join(node.to_string())
+    }
+
+    /// Where a data directory goes that a plan was rolled back from.
+    pub fn retired(&self) -> PathBuf {
+        self.root.join("data/retired")
+    }
+
+    pub fn releases(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    pub fn access_log(&self) -> PathBuf {
+        self.logs().join("access.log")
+    }
+
+    pub fn daemon_log(&self) -> PathBuf {
+        self.logs().join("daemon.log")
+    }
+
+    /// Distinguishes this folder from every other one on the machine, in the names of what is shared (cgroups).
+    pub fn tag(&self) -> String {
+        format!("{:08x}", hash(self.root.as_os_str().as_encoded_bytes()) as u32)
+    }
+}
+
+fn write_format(path: &Path) -> Result<(), StateError> {
+    fs::write(path, format!("{FORMAT}\n")).map_err(StateError::io(path))
+}
+
+fn make(path: &Path, mode: u32) -> Result<(), StateError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(StateError::io(path))?;
+    // The umask may have taken bits that others need, and a folder in /tmp must be ours.
+    let metadata = fs::symlink_metadata(path).map_err(StateError::io(path))?;
+    if !metadata.is_dir() {
+        return Err(StateError::Unreadable { path: path.to_owned() });
+    }
+    let mine = metadata.uid() == rustix::process::geteuid().as_raw();
+    if mine && metadata.mode() & 0o777 != mode {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(path, permissions).map_err(StateError::io(path))?;
+    }
+    Ok(())
+}
+
+fn short_folder(root: &Path) -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    PathBuf::from(format!("/tmp/switchback-{user}-{:016x}", hash(root.as_os_str().as_encoded_bytes())))
+}
+
+/// FNV-1a, 64 bits.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_a_newer_format_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("VERSION"), "99\n").unwrap();
+        assert!(matches!(StateDir::open(dir.path()), Err(StateError::Newer { found: 99, .. })));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_half_made_by_a_crash_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("VERSION"), "").unwrap();
+        StateDir::open(dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("VERSION")).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_second_daemon_is_told_who_holds_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let _held = state.lock().unwrap();
+        let refused = state.lock().unwrap_err();
+        assert!(matches!(refused, StateError::Held { pid, .. } if pid == std::process::id().to_string()));
+    }
+
+    #[test]
+    fn sockets_of_a_deep_folder_still_fit_their_limit() {
+        let deep = PathBuf::from("/srv").join("a".repeat(200));
+        let socket = StateDir::at(&deep).control_socket("edge.1000");
+        assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX, "{}", socket.display());
+    }
+}
