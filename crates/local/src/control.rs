@@ -245,7 +245,7 @@ mod tests {
     async fn a_listening_socket_handed_over_keeps_the_connections_waiting_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("role.sock");
-        let front = TcpListener::bind("127.0.0.1:0").unwrap();
+        let front = std::sync::Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
         let address = front.local_addr().unwrap();
         let client = TcpStream::connect(address).unwrap();
         let server = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), move |_| {
