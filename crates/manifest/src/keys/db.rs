@@ -1,0 +1,45 @@
+//! Keys of `[db]`.
+
+use super::web::SIZE;
+use super::{Card, Default, Kind, Shape, Table};
+
+pub(super) static DB: Table = Table {
+    name: "db",
+    about: "The database. The app reaches it by `DATABASE_URL`, an address that never changes for the life of the app.",
+    cards: &[
+        Card {
+            key: "engine",
+            kind: Kind::Choice(&["postgres"]),
+            default: Default::Required,
+            does: "The database engine.",
+            choose: "`\"postgres\"` is the only one.",
+            without: "The manifest is refused when it has a `[db]` table.",
+            see_also: &["db.size"],
+            example: "engine = \"postgres\"",
+        },
+        Card {
+            key: "size",
+            kind: Kind::ChoiceOrTable(crate::sizes::NAMES, &DB_SIZE),
+            default: Default::Absent("unlimited"),
+            does: "How much of the machine the database may use. PostgreSQL's memory settings follow it.",
+            choose: "As for `web.size`. Give a database memory first: a quarter of it becomes shared buffers.",
+            without: "The database may use the whole machine.",
+            see_also: &["web.size"],
+            example: "size = \"small\"",
+        },
+        Card {
+            key: "name",
+            kind: Kind::Text(Shape::DatabaseName),
+            default: Default::Absent("the app's name with `_` for `-`"),
+            does: "The database that `DATABASE_URL` names, and the role that owns it.",
+            choose: "Leave it out unless the app's code names its database. It cannot be changed later without losing \
+                     sight of the data under the old name.",
+            without: "The app's name with `_` for `-`.",
+            see_also: &["app"],
+            example: "name = \"guestbook\"",
+        },
+    ],
+};
+
+static DB_SIZE: Table =
+    Table { name: "db.size", about: "A size written out, in place of one of the names.", cards: SIZE };

@@ -1,0 +1,130 @@
+//! Keys of `[edge]`.
+
+use super::{Card, Default, Kind, Shape, Table};
+use model::ByteSize;
+
+pub(super) static EDGE: Table = Table {
+    name: "edge",
+    about: "The front door: every request comes through it, at every stage.",
+    cards: &[
+        Card {
+            key: "listen",
+            kind: Kind::Address,
+            default: Default::Value("\"127.0.0.1:8080\""),
+            does: "Where clients connect with plain HTTP/1.1 or HTTP/2. Port 0 asks for a free port, which is then kept.",
+            choose: "`\":80\"` to be reached from other machines; the default to try things out.",
+            without: "127.0.0.1:8080, which only this machine reaches.",
+            see_also: &["edge.listen_tls", "edge.tls"],
+            example: "listen = \":8080\"",
+        },
+        Card {
+            key: "tls",
+            kind: Kind::ChoiceOrTable(&["local"], &TLS),
+            default: Default::Absent("no TLS"),
+            does: "Opens a second listener with TLS: with certificates of a local CA made for this app (`\"local\"`), or \
+                   with certificate files.",
+            choose: "`\"local\"` for development; files where people come from outside.",
+            without: "There is no TLS listener.",
+            see_also: &["edge.listen_tls", "domain"],
+            example: "tls = \"local\"",
+        },
+        Card {
+            key: "listen_tls",
+            kind: Kind::Address,
+            default: Default::Value("\"127.0.0.1:8443\""),
+            does: "Where clients connect with TLS. Only together with `tls`.",
+            choose: "`\":443\"` to be reached from other machines.",
+            without: "127.0.0.1:8443 when `tls` is there, otherwise no TLS listener.",
+            see_also: &["edge.tls", "edge.listen"],
+            example: "listen_tls = \":8443\"\ntls = \"local\"",
+        },
+        Card {
+            key: "metrics",
+            kind: Kind::Address,
+            default: Default::Absent("closed"),
+            does: "Where a scraper finds Prometheus metrics, over plain HTTP at `/metrics`.",
+            choose: "An address that only the scraper reaches: metrics tell a stranger a lot.",
+            without: "No such address is opened.",
+            see_also: &["edge.listen"],
+            example: "metrics = \"127.0.0.1:9090\"",
+        },
+        Card {
+            key: "threads",
+            kind: Kind::Integer { min: 1, max: 256 },
+            default: Default::Absent("one for each core"),
+            does: "The number of threads that serve requests.",
+            choose: "Fewer than there are cores to leave room for the app on a small machine.",
+            without: "One thread for each core.",
+            see_also: &["web.size"],
+            example: "threads = 2",
+        },
+        Card {
+            key: "access_log",
+            kind: Kind::Flag,
+            default: Default::Value("true"),
+            does: "Whether each request leaves a line in the access log.",
+            choose: "`false` only where every microsecond counts; the log is how trouble is understood afterwards.",
+            without: "Requests are logged.",
+            see_also: &["edge.metrics"],
+            example: "access_log = false",
+        },
+        Card {
+            key: "request_timeout",
+            kind: Kind::Duration { min_ms: 100, max_ms: 86_400_000 },
+            default: Default::Value("\"60s\""),
+            does: "The longest an instance may take from the end of the request to the beginning of its answer.",
+            choose: "A little more than the slowest request people still wait for.",
+            without: "60 seconds, after which the client is answered 504.",
+            see_also: &["edge.max_body", "web.grace"],
+            example: "request_timeout = \"30s\"",
+        },
+        Card {
+            key: "max_body",
+            kind: Kind::Bytes { min: ByteSize::KB, max: ByteSize::TB },
+            default: Default::Value("\"100MB\""),
+            does: "The largest request body; a larger one is answered 413.",
+            choose: "A little more than the largest upload.",
+            without: "100MB.",
+            see_also: &["edge.request_timeout"],
+            example: "max_body = \"20MB\"",
+        },
+        Card {
+            key: "trusted_proxies",
+            kind: Kind::Networks,
+            default: Default::Value("[]"),
+            does: "Networks of proxies in front of this one whose `X-Forwarded-*` headers are believed.",
+            choose: "The addresses of your own CDN or load balancer and nothing wider: whoever stands in it can claim to \
+                     be any client.",
+            without: "Nobody is believed; the client is who connected.",
+            see_also: &["edge.listen"],
+            example: "trusted_proxies = [\"10.0.0.0/8\"]",
+        },
+    ],
+};
+
+static TLS: Table = Table {
+    name: "edge.tls",
+    about: "Certificate files, in place of `\"local\"`. Paths are relative to the app's folder.",
+    cards: &[
+        Card {
+            key: "certificate_chain",
+            kind: Kind::Text(Shape::FilePath),
+            default: Default::Required,
+            does: "A PEM file with the certificate and those that lead to its root, the server's own first.",
+            choose: "The file that ACME clients call `fullchain.pem`.",
+            without: "The manifest is refused when `tls` is a table.",
+            see_also: &["edge.tls.private_key"],
+            example: "certificate_chain = \"tls/fullchain.pem\"",
+        },
+        Card {
+            key: "private_key",
+            kind: Kind::Text(Shape::FilePath),
+            default: Default::Required,
+            does: "A PEM file with the private key of the certificate.",
+            choose: "The file that ACME clients call `privkey.pem`. Keep it out of git.",
+            without: "The manifest is refused when `tls` is a table.",
+            see_also: &["edge.tls.certificate_chain"],
+            example: "private_key = \"tls/privkey.pem\"",
+        },
+    ],
+};
