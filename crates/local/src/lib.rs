@@ -2,3 +2,6 @@
 pub mod control;
 pub mod paths;
 pub mod store;
+pub mod cgroup;
+pub mod process;
+pub mod user;

@@ -1,0 +1,265 @@
+//! A running process, and its end.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use super::members::Members;
+use super::record::{Record, boot_id};
+use super::stat::Stat;
+use super::{Exit, StopSignal, wait};
+use crate::cgroup::{Cgroups, Group};
+
+/// SIGKILL takes effect at once, but for a process stuck in the kernel (a dead disk): then waiting helps nobody.
+pub const FENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A process that we started, or took up. Clones are the same process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    record: Record,
+    pidfd: OwnedFd,
+    members: Members,
+    limits: Limits,
+    /// Known once it was reaped.
+    exit: Mutex<Option<Exit>>,
+}
+
+/// Whether the size of a process is enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limits {
+    Enforced,
+    /// Why not. The same for every process of the app as a rule, so say it once.
+    Unlimited(String),
+}
+
+/// How stopping went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopReport {
+    pub exit: Exit,
+    pub ended: Ended,
+    /// Children, without the leader, that still ran when the grace was over and were killed.
+    pub leftover: usize,
+    pub took: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everyone ended within the grace.
+    InGrace,
+    /// The leader did, but children of it had to be killed.
+    ChildrenKilled,
+    /// The leader itself had to be killed.
+    LeaderKilled,
+}
+
+/// Someone survived SIGKILL for [`FENCE_LIMIT`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct StillAlive {
+    pub name: String,
+    pub pids: Vec<u32>,
+}
+
+impl fmt::Display for StillAlive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pids: Vec<String> = self.pids.iter().map(u32::to_string).collect();
+        let limit = FENCE_LIMIT.as_secs();
+        write!(f, "{} does not die: still there {limit} s after SIGKILL: pid {}", self.name, pids.join(", "))
+    }
+}
+
+impl Process {
+    pub(super) fn new(record: Record, pidfd: OwnedFd, group: Option<Group>, limits: Limits) -> Process {
+        let members = Members::of(Some(&record), group);
+        Process { inner: Arc::new(Inner { record, pidfd, members, limits, exit: Mutex::new(None) }) }
+    }
+
+    pub(super) fn adopt(record: &Record, cgroups: &Cgroups) -> Option<Process> {
+        if record.boot_id != boot_id() {
+            return None;
+        }
+        let runs = || {
+            Stat::of(record.pid)
+                .is_some_and(|s| s.start_time_ticks == record.start_time_ticks && !s.is_zombie())
+        };
+        if !runs() {
+            return None;
+        }
+        let pidfd = pidfd_open(Pid::from_raw(i32::try_from(record.pid).ok()?)?, PidfdFlags::empty()).ok()?;
+        // The number may have changed hands between the look and the pin.
+        if !runs() {
+            return None;
+        }
+        let group = cgroups.of_process(record.pid, &record.name);
+        let limits = match (&group, cgroups.unavailable()) {
+            (Some(_), _) => Limits::Enforced,
+            (None, Some(why)) => Limits::Unlimited(why.to_string()),
+            (None, None) => Limits::Unlimited("it was started without a control group".to_owned()),
+        };
+        Some(Process::new(record.clone(), pidfd, group, limits))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.inner.record.name
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.inner.record.pid
+    }
+
+    pub fn record(&self) -> &Record {
+        &self.inner.record
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Its control group, to change limits and read usage.
+    pub fn group(&self) -> Option<&Group> {
+        self.inner.members.group()
+    }
+
+    /// How it ended, if it has. Reaps it, when it is our child.
+    pub fn try_exited(&self) -> Option<Exit> {
+        let mut exit = self.inner.exit.lock().unwrap_or_else(PoisonError::into_inner);
+        if exit.is_none() {
+            *exit = self.reap();
+        }
+        *exit
+    }
+
+    /// Waits for the end of the leader and reaps it, so that no zombie keeps its number. Children may outlive it.
+    ///
+    /// Cancel safe, and may be awaited by several.
+    pub async fn exited(&self) -> Exit {
+        loop {
+            wait::ended(self.inner.pidfd.as_fd()).await;
+            if let Some(exit) = self.try_exited() {
+                return exit;
+            }
+            // Ended but not to be reaped yet: someone traces it with a debugger, and must let go first.
+            tokio::time::sleep(wait::LOOK_EVERY).await;
+        }
+    }
+
+    /// A signal to the leader only.
+    ///
+    /// # Errors
+    /// When it has ended, or belongs to someone we may not signal.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.inner.pidfd, signal)?)
+    }
+
+    /// A signal to the leader and all its descendants that can be seen.
+    pub fn signal_all(&self, signal: Signal) {
+        self.inner.members.signal(signal);
+    }
+
+    /// Asks it to end, and waits until nobody of it is there; after `grace`, kills.
+    ///
+    /// Not cancel safe in effect: dropped in between, it was asked to end but nobody makes sure.
+    ///
+    /// # Errors
+    /// When someone survived SIGKILL for [`FENCE_LIMIT`].
+    pub async fn stop(&self, grace: Duration) -> Result<StopReport, StillAlive> {
+        let begun = Instant::now();
+        self.ask_to_end();
+        let all_gone = async {
+            self.exited().await;
+            self.inner.members.gone().await;
+        };
+        let mut ended = Ended::InGrace;
+        let mut leftover = 0;
+        if tokio::time::timeout(grace, all_gone).await.is_err() {
+            let left = self.inner.members.list();
+            leftover = left.iter().filter(|pid| **pid != self.pid()).count();
+            ended = match self.try_exited() {
+                None => Ended::LeaderKilled,
+                Some(_) if leftover > 0 => Ended::ChildrenKilled,
+                Some(_) => Ended::InGrace,
+            };
+            self.kill_group().await?;
+        }
+        Ok(StopReport { exit: self.exited().await, ended, leftover, took: begun.elapsed() })
+    }
+
+    /// The fence: SIGKILL to the leader and all its descendants, again until nobody is there, and the leader reaped.
+    ///
+    /// Cancel safe: what was killed stays killed.
+    ///
+    /// # Errors
+    /// When someone survived SIGKILL for [`FENCE_LIMIT`].
+    pub async fn kill_group(&self) -> Result<(), StillAlive> {
+        // By the pidfd too: without a control group a leader that left its own session would be missed.
+        let _ = self.signal(Signal::KILL);
+        let still_alive = |pids| StillAlive { name: self.name().to_owned(), pids };
+        self.inner.members.kill(FENCE_LIMIT).await.map_err(still_alive)?;
+        let reaped = tokio::time::timeout(FENCE_LIMIT, self.exited()).await;
+        reaped.map(|_| ()).map_err(|_| still_alive(vec![self.pid()]))
+    }
+
+    /// Waits until neither the leader nor any descendant is there. Cancel safe.
+    pub async fn group_empty(&self) {
+        self.exited().await;
+        self.inner.members.gone().await;
+    }
+
+    /// The leader and its descendants that are there now.
+    pub fn pids(&self) -> Vec<u32> {
+        self.inner.members.list()
+    }
+
+    fn ask_to_end(&self) {
+        let stop = self.inner.record.stop_signal;
+        let leader_runs = self.try_exited().is_none();
+        if !leader_runs {
+            // Only children are left, who have nobody else to tell them.
+            self.inner.members.signal(stop.signal());
+        } else if stop == StopSignal::TermGroup {
+            // The leader is there, so the group's number is ours.
+            if let Some(pgid) = Pid::from_raw(self.inner.record.pgid.cast_signed()) {
+                let _ = rustix::process::kill_process_group(pgid, stop.signal());
+            }
+        } else {
+            let _ = self.signal(stop.signal());
+        }
+        // Someone stopped would not hear it before he continues.
+        self.inner.members.signal(Signal::CONT);
+    }
+
+    fn reap(&self) -> Option<Exit> {
+        let pidfd = self.inner.pidfd.as_fd();
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (None, Some(signal)) => Exit::Signal(signal),
+                (None, None) => Exit::Unknown,
+            }),
+            // Not our child, or reaped by someone else.
+            Err(_) => wait::has_ended(pidfd).then_some(Exit::Unknown),
+        }
+    }
+}
+
+/// See [`super::Processes::clear`].
+pub(super) async fn clear(
+    record: Option<Record>,
+    group: Option<Group>,
+    name: &str,
+) -> Result<(), StillAlive> {
+    let members = Members::of(record.as_ref(), group);
+    let still_alive = |pids| StillAlive { name: name.to_owned(), pids };
+    members.kill(FENCE_LIMIT).await.map_err(still_alive)
+}

@@ -1,0 +1,72 @@
+//! `/proc/PID/stat`: the one line the kernel tells about a process.
+
+/// The fields we use. All belong to the process as a whole, not to its first thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub pid: u32,
+    pub state: u8,
+    pub pgid: u32,
+    pub session: u32,
+    /// User and system time in clock ticks.
+    pub cpu_ticks: u64,
+    /// Since boot, in clock ticks. Together with the pid this names a process for the life of the machine.
+    pub start_time_ticks: u64,
+    pub resident_pages: u64,
+}
+
+impl Stat {
+    pub fn of(pid: u32) -> Option<Stat> {
+        Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The name of the program stands in brackets and may itself hold brackets, spaces and newlines: the fields begin
+    /// after the last bracket.
+    pub fn parse(line: &[u8]) -> Option<Stat> {
+        let open = line.iter().position(|b| *b == b'(')?;
+        let close = line.iter().rposition(|b| *b == b')')?;
+        let pid = std::str::from_utf8(line.get(..open)?).ok()?.trim().parse().ok()?;
+        let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
+        // The first field here is the third of the line.
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let number = |nth: usize| fields.get(nth - 3)?.parse::<u64>().ok();
+        Some(Stat {
+            pid,
+            state: *fields.first()?.as_bytes().first()?,
+            pgid: u32::try_from(number(5)?).ok()?,
+            session: u32::try_from(number(6)?).ok()?,
+            cpu_ticks: number(14)? + number(15)?,
+            start_time_ticks: number(22)?,
+            resident_pages: number(24)?,
+        })
+    }
+
+    /// It ended, and waits only to be reaped.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// Every process that can be seen now.
+pub(crate) fn all() -> impl Iterator<Item = Stat> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Stat::of(entry.file_name().to_str()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_named_to_confuse_does_not() {
+        let line = b"42 (a) S 1) (\n) S 1 40 39 0 -1 4194560 1 0 0 0 7 5 0 0 20 0 1 0 12345 1000 33 18446744073709551615";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.pid, stat.state, stat.pgid, stat.session), (42, b'S', 40, 39));
+        assert_eq!((stat.cpu_ticks, stat.start_time_ticks, stat.resident_pages), (12, 12345, 33));
+    }
+
+    #[test]
+    fn half_a_line_is_nobody() {
+        assert_eq!(Stat::parse(b"42 (a) S 1 40"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+}
