@@ -1,0 +1,326 @@
+//! From a request to the end of its answer: route, pick, try, try again within the budget, count.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use smallvec::SmallVec;
+
+use super::attempt::{Repeatable, Report, Terms, Verdict, attempt};
+use super::reply::{reject_for, reply};
+use super::scratch::{Replay, Scratch};
+use super::seam::{Downstream, ResponseSink, Upstream};
+use crate::access_log;
+use crate::balance::{Endpoint, Lease, Outcome, Pick};
+use crate::config::UpstreamProtocol;
+use crate::forwarded::{self, Identity};
+use crate::h1;
+use crate::h2;
+use crate::head::{Known, Persistence};
+use crate::server::{Peer, Thread, UpstreamView, View};
+
+/// Whether a connection may come from the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    Pooled,
+    /// A pooled one was found dead.
+    New,
+}
+
+/// No connection to the endpoint could be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to the endpoint")]
+pub(crate) struct ConnectError;
+
+/// Where the connections of one protocol come from and go to.
+pub(crate) trait Connector {
+    type Connection: Upstream;
+
+    /// A connection that can take a request now.
+    async fn take(
+        thread: &Rc<Thread>,
+        view: &View,
+        endpoint: &Arc<Endpoint>,
+        freshness: Freshness,
+    ) -> Result<Self::Connection, ConnectError>;
+
+    /// Gives a connection back after an exchange; it is kept if it can take another.
+    fn give_back(thread: &Rc<Thread>, view: &View, endpoint: &Arc<Endpoint>, connection: Self::Connection);
+}
+
+/// How the request ended, for the log and the counters.
+struct Ending<'a> {
+    upstream: Option<&'a UpstreamView>,
+    endpoint: Option<Arc<Endpoint>>,
+    status: u16,
+    bytes_out: u64,
+    attempts: u32,
+    upstream_time: Option<Duration>,
+    outcome: access_log::Outcome,
+}
+
+impl Ending<'_> {
+    fn local(status: u16) -> Self {
+        Ending {
+            upstream: None,
+            endpoint: None,
+            status,
+            bytes_out: 0,
+            attempts: 0,
+            upstream_time: None,
+            outcome: access_log::Outcome::Ok,
+        }
+    }
+}
+
+/// Serves the request in `scratch.request` on the connection `down`.
+pub(crate) async fn run<D: Downstream>(
+    thread: &Rc<Thread>,
+    view: &View,
+    peer: &Peer,
+    scratch: &mut Scratch,
+    down: &mut D,
+) {
+    let started = Instant::now();
+    let _in_flight = thread.request_started();
+    let identity = forwarded::prepare_request(thread, view, peer, &mut scratch.request);
+    scratch.upload.begin(Replay::Untouched);
+
+    let ending = if scratch.request.target() == b"*" {
+        refuse(thread, view, scratch, down, &identity, 204).await
+    } else {
+        match view.route(scratch.request.authority(), scratch.request.path()) {
+            None => refuse(thread, view, scratch, down, &identity, 404).await,
+            Some(upstream) => {
+                upstream.recorder.request_started();
+                let ending = match upstream.protocol {
+                    UpstreamProtocol::Http1 => {
+                        relay::<h1::ClientConnector, D>(
+                            thread, view, upstream, scratch, down, &identity, started,
+                        )
+                        .await
+                    }
+                    UpstreamProtocol::H2c => {
+                        relay::<h2::ClientConnector, D>(
+                            thread, view, upstream, scratch, down, &identity, started,
+                        )
+                        .await
+                    }
+                };
+                upstream.recorder.request_ended(scratch.request.method(), ending.status, started.elapsed());
+                ending
+            }
+        }
+    };
+    if view.logs() {
+        log(thread, peer, scratch, &identity, &ending, started);
+    }
+}
+
+async fn relay<'v, C: Connector, D: Downstream>(
+    thread: &Rc<Thread>,
+    view: &'v View,
+    upstream: &'v UpstreamView,
+    scratch: &mut Scratch,
+    down: &mut D,
+    identity: &Identity,
+    started: Instant,
+) -> Ending<'v> {
+    let cluster = &upstream.cluster;
+    cluster.request_started(started);
+    let idempotent = scratch.request.is_idempotent();
+    if idempotent && scratch.request.has_body() {
+        scratch.upload.begin(Replay::Kept { bytes: Vec::new(), limit: upstream.replay_body_bytes });
+    }
+    let mut tried: SmallVec<[Arc<Endpoint>; 4]> = SmallVec::new();
+    let mut ending = Ending::local(0);
+    ending.upstream = Some(upstream);
+    loop {
+        let now = if tried.is_empty() { started } else { Instant::now() };
+        let Some(lease) = pick(scratch, upstream, now, &tried).await else {
+            upstream.recorder.shed();
+            // What the last endpoint did to the request says more than that there is no other one.
+            let status = if tried.is_empty() { 503 } else { 502 };
+            let shed = refuse(thread, view, scratch, down, identity, status).await;
+            return Ending {
+                outcome: access_log::Outcome::Shed,
+                status: shed.status,
+                bytes_out: shed.bytes_out,
+                ..ending
+            };
+        };
+        let endpoint = Arc::clone(lease.endpoint());
+        ending.attempts += 1;
+        ending.endpoint = Some(Arc::clone(&endpoint));
+        let repeats_left = ending.attempts < upstream.max_attempts;
+        let repeatable = if idempotent && repeats_left { Repeatable::Yes } else { Repeatable::No };
+        let began = Instant::now();
+        let tried_once = try_endpoint::<C, D>(thread, view, &endpoint, scratch, down, repeatable).await;
+        let now = Instant::now();
+        let latency = now - began;
+        ending.upstream_time = Some(latency);
+
+        let replayable = idempotent && scratch.upload.replay.is_possible();
+        let (outcome, again, status) = match tried_once {
+            Err(ConnectError) => (Outcome::ConnectFailed, scratch.upload.replay.is_possible(), 502),
+            Ok(report) => {
+                ending.bytes_out = report.bytes_out;
+                ending.status = report.status;
+                match report.verdict {
+                    Verdict::Answered => {
+                        lease.finish(Outcome::Status(report.status), latency, now);
+                        return ending;
+                    }
+                    Verdict::Broken => {
+                        lease.finish(Outcome::Lost, latency, now);
+                        ending.outcome = access_log::Outcome::UpstreamLost;
+                        return ending;
+                    }
+                    Verdict::ClientGone => {
+                        lease.finish(Outcome::ClientGone, latency, now);
+                        down.split().1.abort();
+                        ending.outcome = access_log::Outcome::ClientGone;
+                        return ending;
+                    }
+                    Verdict::Lost => (Outcome::Lost, replayable, 502),
+                    Verdict::Down => (Outcome::Cancelled, replayable, 502),
+                    Verdict::Late => (Outcome::TimedOut, false, 504),
+                    Verdict::Unusable => (Outcome::Lost, false, 502),
+                    Verdict::Refused(status) => (Outcome::ClientGone, false, status),
+                }
+            }
+        };
+        lease.finish(outcome, latency, now);
+        if again && repeats_left && cluster.retry_allowed(now) {
+            upstream.recorder.retried();
+            tried.push(endpoint);
+            continue;
+        }
+        let refused = refuse(thread, view, scratch, down, identity, status).await;
+        ending.status = refused.status;
+        ending.bytes_out = refused.bytes_out;
+        ending.outcome = match status {
+            502 => access_log::Outcome::UpstreamLost,
+            504 => access_log::Outcome::TimedOut,
+            _ => refused.outcome,
+        };
+        return ending;
+    }
+}
+
+/// Takes an endpoint, waiting in the queue if there is room in it and nothing can be picked.
+async fn pick(
+    scratch: &mut Scratch,
+    upstream: &UpstreamView,
+    now: Instant,
+    tried: &[Arc<Endpoint>],
+) -> Option<Lease> {
+    if let Pick::Endpoint(lease) = upstream.cluster.pick(now, tried) {
+        return Some(lease);
+    }
+    let place = upstream.cluster.enqueue()?;
+    scratch.watchdog.within(upstream.queue_timeout, place.pick(tried)).await.ok()
+}
+
+/// Sends the request to one endpoint; a second time on a new connection when the pooled one turns out to be dead,
+/// which is the pool's fault and neither the endpoint's nor the budget's.
+async fn try_endpoint<C: Connector, D: Downstream>(
+    thread: &Rc<Thread>,
+    view: &View,
+    endpoint: &Arc<Endpoint>,
+    scratch: &mut Scratch,
+    down: &mut D,
+    repeatable: Repeatable,
+) -> Result<Report, ConnectError> {
+    let mut freshness = Freshness::Pooled;
+    loop {
+        let connect = C::take(thread, view, endpoint, freshness);
+        let mut connection = match scratch.watchdog.within(view.timeouts.connect, connect).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(ConnectError)) | Err(_) => return Err(ConnectError),
+        };
+        let terms = Terms { thread, timeouts: &view.timeouts, endpoint, repeatable };
+        let report = attempt(&terms, scratch, down, &mut connection).await;
+        let stale = report.verdict == Verdict::Lost
+            && connection.is_reused()
+            && scratch.request.is_idempotent()
+            && scratch.upload.replay.is_possible();
+        C::give_back(thread, view, endpoint, connection);
+        if !stale {
+            return Ok(report);
+        }
+        freshness = Freshness::New;
+    }
+}
+
+/// Answers without an upstream.
+async fn refuse<D: Downstream>(
+    thread: &Thread,
+    view: &View,
+    scratch: &mut Scratch,
+    down: &mut D,
+    identity: &Identity,
+    status: u16,
+) -> Ending<'static> {
+    if status >= 400 {
+        thread.recorder.rejected(reject_for(status));
+    }
+    let request = &scratch.request;
+    // A body that was not read stands between this request and the next.
+    let stays = !thread.is_draining() && !request.has_body();
+    let persistence = if stays { request.persistence } else { Persistence::Close };
+    let (_, mut sink) = down.split();
+    let answer = reply(
+        &mut sink,
+        &mut scratch.response,
+        status,
+        identity.request_id(request),
+        request.method(),
+        persistence,
+    );
+    let mut ending = Ending::local(status);
+    match scratch.watchdog.within(view.timeouts.write_idle, answer).await {
+        Ok(Ok(bytes)) => ending.bytes_out = bytes,
+        Ok(Err(_)) | Err(_) => sink.abort(),
+    }
+    if status >= 400 {
+        ending.outcome = access_log::Outcome::Rejected(reject_for(status).as_str());
+    }
+    ending
+}
+
+fn log(
+    thread: &Thread,
+    peer: &Peer,
+    scratch: &Scratch,
+    identity: &Identity,
+    ending: &Ending<'_>,
+    started: Instant,
+) {
+    let request = &scratch.request;
+    let duration = started.elapsed();
+    let release = ending.endpoint.as_ref().and_then(|endpoint| endpoint.release());
+    thread.log(&access_log::Entry {
+        time: SystemTime::now() - duration,
+        request_id: identity.request_id(request),
+        trace_id: identity.trace_id(request),
+        client: identity.client,
+        method: request.method(),
+        scheme: peer.scheme,
+        host: request.authority(),
+        path: request.target(),
+        protocol: request.version.as_str(),
+        status: ending.status,
+        bytes_in: scratch.upload.bytes,
+        bytes_out: ending.bytes_out,
+        duration,
+        upstream: ending.upstream.map(|upstream| upstream.cluster.name()),
+        endpoint: ending.endpoint.as_ref().map(|endpoint| endpoint.id()),
+        release: release.as_deref(),
+        upstream_time: ending.upstream_time,
+        attempts: ending.attempts,
+        outcome: ending.outcome,
+        user_agent: request.headers.get(Known::UserAgent),
+        referer: request.headers.get(Known::Referer),
+    });
+}

@@ -1,0 +1,116 @@
+//! A byte stream that one task reads and writes at the same time.
+//!
+//! Both directions of an exchange are futures of one task and never run at once, so a `RefCell` borrowed only within
+//! a poll is enough to share the stream, TLS included.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a connection runs over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Wire<S>(RefCell<S>);
+
+impl<S: Stream> Wire<S> {
+    pub(crate) fn new(stream: S) -> Wire<S> {
+        Wire(RefCell::new(stream))
+    }
+
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(room);
+        ready!(Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, &mut room))?;
+        Poll::Ready(Ok(room.filled().len()))
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+        let mut stream = self.0.borrow_mut();
+        let written = match (first, second) {
+            (first, []) => ready!(Pin::new(&mut *stream).poll_write(cx, first))?,
+            ([], second) => ready!(Pin::new(&mut *stream).poll_write(cx, second))?,
+            (first, second) => {
+                let both = [IoSlice::new(first), IoSlice::new(second)];
+                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &both))?
+            }
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Writes both parts, in one system call where the kernel takes them. Each successful write counts as progress
+    /// for the caller's limit: see [`Outbox`].
+    async fn write_all(&self, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
+        while !first.is_empty() || !second.is_empty() {
+            let written = poll_fn(|cx| self.poll_write(cx, first, second)).await?;
+            let of_first = written.min(first.len());
+            first = &first[of_first..];
+            second = &second[written - of_first..];
+        }
+        Ok(())
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)).await
+    }
+
+    /// Ends the writing direction.
+    pub(crate) async fn shutdown(&self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)).await
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.0.into_inner()
+    }
+
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&S) -> R) -> R {
+        look(&self.0.borrow())
+    }
+}
+
+/// Bytes on their way out. Heads, framing and small pieces gather here so that they leave in one write.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+}
+
+/// A piece at least this long is written from where it lies instead of being copied.
+const COPIED_BELOW: usize = 8 * 1024;
+/// Gathered bytes above this are written at once.
+const GATHERED: usize = 32 * 1024;
+
+impl Outbox {
+    /// For appending; nothing leaves before [`Outbox::flush`].
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Adds a piece, writing now if it is large. The pause between two writes is not bounded here: callers wrap this
+    /// in their write limit, pieces being no longer than a read buffer.
+    pub(crate) async fn send<S: Stream>(&mut self, wire: &Wire<S>, piece: &[u8]) -> io::Result<()> {
+        if piece.len() < COPIED_BELOW && self.bytes.len() + piece.len() <= GATHERED {
+            self.bytes.extend_from_slice(piece);
+            return Ok(());
+        }
+        wire.write_all(&self.bytes, piece).await?;
+        self.bytes.clear();
+        Ok(())
+    }
+
+    /// Writes everything.
+    pub(crate) async fn flush<S: Stream>(&mut self, wire: &Wire<S>) -> io::Result<()> {
+        if !self.bytes.is_empty() {
+            wire.write_all(&self.bytes, &[]).await?;
+            self.bytes.clear();
+        }
+        wire.flush().await
+    }
+}

@@ -1,0 +1,60 @@
+//! One timer for all the limits of a connection.
+//!
+//! Every wait has a limit, but hardly any wait reaches it, and arming a timer for each would cost more than parsing
+//! the request. The timer is therefore left where it is as long as it rings no later than the limit in question; when
+//! it rings too early it is moved. A keep-alive connection under load touches the timer wheel a few times a minute.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// A limit that is never reached.
+pub(crate) const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A wait took longer than its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// The timer of one task, or of one of two directions within it.
+#[derive(Debug, Default)]
+pub(crate) struct Watchdog {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watchdog {
+    /// Awaits `future`, but no longer than `limit`. The limit counts from the first time the future has to wait.
+    pub(crate) async fn within<F: Future>(
+        &mut self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut deadline = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+            self.poll_expired(cx, deadline).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+
+    /// Ready once `deadline` has passed.
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
