@@ -52,7 +52,7 @@ pub(crate) enum Default {
 }
 
 impl Table {
-    pub(crate) fn card(&self, key: &str) -> Option<&'static Card> {
+    pub fn card(&self, key: &str) -> Option<&'static Card> {
         self.cards.iter().find(|card| card.key == key)
     }
 
@@ -62,7 +62,7 @@ impl Table {
     }
 
     /// This table and those below it, in the order of the reference.
-    pub(crate) fn all(&'static self) -> Vec<&'static Table> {
+    pub fn all(&'static self) -> Vec<&'static Table> {
         let below = self.cards.iter().filter_map(|card| card.kind.table());
         std::iter::once(self).chain(below.flat_map(Table::all)).collect()
     }

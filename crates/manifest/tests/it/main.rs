@@ -1,6 +1,12 @@
 //! The manifest, tested at its border: text in, graph or problems out.
 
+mod cards;
 mod committed;
+mod explain;
+mod init;
+mod problems;
+mod properties;
+mod stage_change;
 mod stages;
 
 use manifest::{Manifest, Problems, Surroundings};
@@ -10,14 +16,15 @@ fn read(text: &str) -> Result<Manifest, Problems> {
     manifest::read("switchback.toml", text, &Surroundings::default())
 }
 
-/// The problems as `check` prints them.
-fn problems(text: &str) -> String {
+/// A manifest that must have problems.
+fn refused(text: &str) -> Problems {
     match read(text) {
         Ok(_) => panic!("there are no problems in\n{text}"),
-        Err(problems) => rendered(&problems),
+        Err(problems) => problems,
     }
 }
 
+/// As `check` prints them.
 fn rendered(problems: &Problems) -> String {
     let theme = miette::GraphicalTheme::unicode_nocolor();
     let mut text = String::new();
