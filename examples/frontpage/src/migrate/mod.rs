@@ -43,22 +43,23 @@ pub fn run(config: Config) -> Result<(), StartError> {
 }
 
 async fn migrate(config: &Config) -> Result<(), StartError> {
-    // The hash does not need the database: it is made while the connection is.
-    let password = tokio::task::spawn_blocking(sample::password_hash);
     let mut client = connect(config).await?;
     let transaction = client.transaction().await.map_err(StartError::Migration)?;
     let locked = transaction.query_one("SELECT pg_advisory_xact_lock($1), now()", &[&LOCK_KEY]);
     let now = locked.await.map_err(StartError::Migration)?.get(1);
 
+    // The sample is put together while PostgreSQL makes the tables for it.
+    let wanted = seed::is_wanted(&transaction).await.map_err(StartError::Migration)?;
+    let prepared = wanted
+        .then(|| tokio::task::spawn_blocking(move || (sample::Sample::new(now), sample::password_hash())));
     let applied = apply(&transaction).await.map_err(StartError::Migration)?;
-    let seeded = if seed::is_wanted(&transaction).await.map_err(StartError::Migration)? {
-        let hash = password.await.map_err(|_| StartError::Configuration("hashing stopped".to_owned()))??;
-        let sample = sample::Sample::new(now);
-        seed::fill(&transaction, &sample, &hash).await.map_err(StartError::Migration)?;
-        sample.stories.len()
-    } else {
-        0
-    };
+    let mut seeded = 0;
+    if let Some(prepared) = prepared {
+        let stopped = |_| StartError::Configuration("the sample was not finished".to_owned());
+        let (sample, hash) = prepared.await.map_err(stopped)?;
+        seed::fill(&transaction, &sample, &hash?).await.map_err(StartError::Migration)?;
+        seeded = sample.stories.len();
+    }
     transaction.commit().await.map_err(StartError::Migration)?;
     println!(r#"{{"event":"migrated","applied":{applied},"sample_stories":{seeded}}}"#);
     Ok(())

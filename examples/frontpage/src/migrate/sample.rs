@@ -145,6 +145,8 @@ fn votes(dice: &mut Dice, now: SystemTime, stories: &mut [Story]) -> Vec<Vote> {
         }
         story.points = count as i32;
     }
+    // In the order of their index, which then grows at its end only.
+    votes.sort_unstable_by_key(|vote| (vote.user_id, vote.story_id));
     votes
 }
 

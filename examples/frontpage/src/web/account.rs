@@ -1,13 +1,13 @@
 //! Signing up, logging in and out, and the page about a user.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use std::time::Duration;
 
 use super::Site;
-use super::visitor::{Sent, Visitor};
+use super::visitor::{Asked, Sent, Visitor};
 use crate::error::{Error, SecretError};
 use crate::model::people::{self, SignUp};
 use crate::model::{comments, stories};
@@ -45,12 +45,12 @@ pub struct Before {
 }
 
 /// `GET /signup`
-pub async fn sign_up_form(visitor: Visitor, Query(back): Query<Back>) -> Result<Response, Error> {
+pub async fn sign_up_form(visitor: Visitor, Asked(back): Asked<Back>) -> Result<Response, Error> {
     entry_form(visitor, Entry::SignUp, &back.next)
 }
 
 /// `GET /login`
-pub async fn log_in_form(visitor: Visitor, Query(back): Query<Back>) -> Result<Response, Error> {
+pub async fn log_in_form(visitor: Visitor, Asked(back): Asked<Back>) -> Result<Response, Error> {
     entry_form(visitor, Entry::LogIn, &back.next)
 }
 
@@ -125,7 +125,7 @@ pub async fn profile(
     State(site): State<Site>,
     visitor: Visitor,
     Path(name): Path<String>,
-    Query(Before { before }): Query<Before>,
+    Asked(Before { before }): Asked<Before>,
 ) -> Result<Response, Error> {
     let profile = find(&site, &name).await?;
     let viewer = visitor.viewer.user.as_ref();
@@ -138,7 +138,7 @@ pub async fn remarks(
     State(site): State<Site>,
     visitor: Visitor,
     Path(name): Path<String>,
-    Query(Before { before }): Query<Before>,
+    Asked(Before { before }): Asked<Before>,
 ) -> Result<Response, Error> {
     let profile = find(&site, &name).await?;
     let list = comments::by_user(&site.database, &profile.user, before).await?;

@@ -1,13 +1,13 @@
 //! Lists of stories, a story with its comments, and what people do with them.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::Site;
 use super::account::Before;
-use super::visitor::{Sent, Visitor};
+use super::visitor::{Asked, Sent, Visitor};
 use crate::error::Error;
 use crate::model::stories::LAST_PAGE;
 use crate::model::{comments, stories};
@@ -67,7 +67,7 @@ pub struct Said {
 pub async fn front(
     State(site): State<Site>,
     visitor: Visitor,
-    Query(Numbered { page }): Query<Numbered>,
+    Asked(Numbered { page }): Asked<Numbered>,
 ) -> Result<Response, Error> {
     let page = page.clamp(1, LAST_PAGE);
     let list = stories::hottest(&site.database, visitor.viewer.user.as_ref(), page).await?;
@@ -78,7 +78,7 @@ pub async fn front(
 pub async fn newest(
     State(site): State<Site>,
     visitor: Visitor,
-    Query(Before { before }): Query<Before>,
+    Asked(Before { before }): Asked<Before>,
 ) -> Result<Response, Error> {
     let list = stories::newest(&site.database, visitor.viewer.user.as_ref(), before).await?;
     Ok(view::stories::newest(&visitor.viewer, &list).into_response())
@@ -88,7 +88,7 @@ pub async fn newest(
 pub async fn search(
     State(site): State<Site>,
     visitor: Visitor,
-    Query(Searched { q, page }): Query<Searched>,
+    Asked(Searched { q, page }): Asked<Searched>,
 ) -> Result<Response, Error> {
     let page = page.clamp(1, LAST_PAGE);
     let viewer = &visitor.viewer;

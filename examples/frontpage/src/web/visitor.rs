@@ -156,6 +156,18 @@ impl<T: DeserializeOwned> FromRequest<Site> for Sent<T> {
     }
 }
 
+/// What the query of a URL asks for; one that makes no sense gets a page that says so.
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Site> for Asked<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Site) -> Result<Self, Error> {
+        let asked = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default());
+        asked.map(Self).map_err(|_| Error::BadRequest("The address of this page is not understood."))
+    }
+}
+
 async fn body_of(body: Body) -> Result<axum::body::Bytes, Error> {
     tokio::time::timeout(FORM_PATIENCE, to_bytes(body, FORM_LIMIT))
         .await
