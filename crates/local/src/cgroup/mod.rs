@@ -6,7 +6,7 @@
 //! make groups everything still runs, unlimited, and [`Cgroups::unavailable`] says why, for the caller to say once.
 //!
 //! Groups stand at `<base>/switchback-<tag>/<name>`, where the base is our own group or the nearest one above it that
-//! we may write to, and the tag ([`tag`]) tells apps and state folders apart: two apps never meet.
+//! we may write to, and the tag, which the caller makes of the app's name and its state folder, tells apps apart: two never meet.
 
 mod detect;
 mod group;
@@ -15,8 +15,6 @@ mod tests;
 mod view;
 
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 pub use group::{Group, LimitError, Usage, Weight};
 pub use view::View;
@@ -61,17 +59,11 @@ pub enum Missing {
     Memory,
 }
 
-/// Names one app of one state folder: the app's name and eight hex digits over the folder's path.
-pub fn tag(app: &model::AppName, state_dir: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let digest = Sha256::digest(state_dir.as_os_str().as_bytes());
-    let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{app}-{hex}")
-}
-
 impl Cgroups {
     /// Finds out what this process may do. With version 2 this may move the daemon, when it is alone in its group, to a
     /// leaf below it, because a group that holds processes cannot hand controllers to its children.
+    ///
+    /// `tag` must differ between apps and between state folders, and be fit for a file name.
     ///
     /// Never fails: without groups, [`Cgroups::unavailable`] has the reason.
     pub fn detect(tag: &str) -> Cgroups {

@@ -61,6 +61,8 @@ pub(super) struct Prepared {
 }
 
 const SIGNALS: c_int = 64;
+/// Of the kernel's signal set, which has one bit for each signal.
+const SIGNAL_SET_BYTES: usize = 8;
 const NICE_BUILD: c_int = 19;
 /// "Best effort" class, lowest of its eight levels: never starved altogether, as the idle class may be.
 const IOPRIO_BUILD: c_int = (2 << 13) | 7;
@@ -127,12 +129,13 @@ pub(super) unsafe fn run(prepared: &mut Prepared) -> ! {
 /// The daemon's handlers must not run here (they would tell the daemon of signals it never got), and what it ignores,
 /// `exec` would let the program ignore too.
 unsafe fn reset_signals() {
-    // SAFETY: zeroed is a valid `sigaction` meaning the default; numbers that cannot be set are refused harmlessly.
-    unsafe {
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=SIGNALS {
-            libc::sigaction(signal, &default, std::ptr::null_mut());
+    // The system call itself: the library refuses to touch signals 32 and 33, which it keeps for threads and which may be
+    // ignored all the same. All zero means the default action in the kernel's own structure, of at most 32 bytes.
+    let default = [0u64; 4];
+    for signal in 1..=SIGNALS {
+        // SAFETY: the pointer is to memory long enough; numbers that cannot be set are refused harmlessly.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, SIGNAL_SET_BYTES);
         }
     }
 }
