@@ -29,12 +29,12 @@ pub fn story(dice: &mut Dice, id: i64) -> StoryWords {
     let place = *dice.pick(PLACES);
     if dice.below(8) == 0 {
         let pattern = *dice.pick(QUESTIONS);
-        let title = filled(pattern, thing, tool, place);
+        let title = capital(&filled(pattern, thing, tool, place));
         let body = format!("{}\n\n{}", dice.pick(BACKGROUNDS), dice.pick(REQUESTS));
         return StoryWords { title, url: None, domain: None, body: filled(&body, thing, tool, place) };
     }
     let pattern = *dice.pick(TITLES);
-    let title = filled(pattern, thing, tool, place);
+    let title = capital(&filled(pattern, thing, tool, place));
     let domain = format!("{}.example", dice.pick(HOSTS));
     let slug: String =
         title.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -52,18 +52,25 @@ pub fn comment(dice: &mut Dice) -> String {
     let thing = *dice.pick(THINGS);
     let tool = *dice.pick(TOOLS);
     let place = *dice.pick(PLACES);
-    let mut text = format!("{} {}", dice.pick(OPENINGS), dice.pick(REASONS));
+    let (opening, reason) = (*dice.pick(OPENINGS), *dice.pick(REASONS));
+    // After a colon the sentence goes on, after a full stop another begins.
+    let reason = filled(reason, thing, tool, place);
+    let reason = if opening.ends_with('.') { capital(&reason) } else { reason };
+    let mut text = format!("{opening} {reason}");
     match dice.below(3) {
         0 => (),
         1 => text = format!("{text} {}", dice.pick(ENDINGS)),
         _ => text = format!("{text}\n\n{}", dice.pick(ENDINGS)),
     }
-    filled(&text, thing, tool, place)
+    capital(&filled(&text, thing, tool, place))
 }
 
-/// Puts words into a pattern, and a capital at its start.
+/// Puts words into a pattern.
 fn filled(pattern: &str, thing: &str, tool: &str, place: &str) -> String {
-    let text = pattern.replace("{thing}", thing).replace("{tool}", tool).replace("{place}", place);
+    pattern.replace("{thing}", thing).replace("{tool}", tool).replace("{place}", place)
+}
+
+fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -21,7 +21,7 @@ use crate::error::Error;
 
 /// The largest form that is read, in bytes: the longest text in four-byte characters, percent-encoded.
 const FORM_LIMIT: usize = 128 * 1024;
-/// Passwords hashed at once. Each takes a processor and 19 MiB for a moment; pages should not wait behind them.
+/// Passwords hashed at once. Each takes a processor and 12 MiB for a moment; pages should not wait behind them.
 const HASHES_AT_ONCE: usize = 2;
 
 /// Everything a request handler can reach.
