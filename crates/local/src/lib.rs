@@ -5,3 +5,5 @@ pub mod store;
 pub mod cgroup;
 pub mod process;
 pub mod user;
+pub mod engines;
+pub mod postgres;

@@ -1,0 +1,159 @@
+//! The configuration files of a node, all outside of its data directory.
+//!
+//! ```text
+//! conf/node.conf      where this node is and what it listens on; includes managed.conf
+//! conf/managed.conf   what follows from the manifest
+//! conf/pg_hba.conf    passwords (SCRAM) for everybody, over the Unix socket only
+//! conf/pg_ident.conf  empty
+//! ```
+//!
+//! `postgresql.conf` in the data directory is not read. `postgresql.auto.conf`, which `ALTER SYSTEM` writes, is: it is
+//! how a database administrator overrides us, knowingly.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{NodePaths, PostgresError, Settings};
+use crate::engines::PgVersion;
+
+/// `recovery_init_sync_method` is new in 14; without it, a start after a crash walks the whole data directory.
+const SYNCFS_SINCE: u32 = 14;
+/// `log_startup_progress_interval` is new in 15.
+const STARTUP_PROGRESS_SINCE: u32 = 15;
+
+const HBA: &str = "\
+# Written by switchback. There is no TCP listener: everybody comes by the Unix socket, with a password.
+local  all          all       scram-sha-256
+local  replication  postgres  scram-sha-256
+";
+
+/// Writes the node's configuration files. Files that say the same already are left alone.
+///
+/// They hold no secret, and are readable by all: PostgreSQL may run as another user than we.
+///
+/// # Errors
+/// When a file cannot be written; the old one is whole then.
+pub fn write_config(
+    paths: &NodePaths,
+    version: &PgVersion,
+    settings: &Settings,
+) -> Result<(), PostgresError> {
+    let conf = paths.conf();
+    let write = || {
+        super::Owner::Ourselves.make_folder(&conf, 0o755)?;
+        replace(&conf.join("pg_hba.conf"), HBA)?;
+        replace(&conf.join("pg_ident.conf"), "# Written by switchback.\n")?;
+        replace(&conf.join("managed.conf"), &managed(settings))?;
+        replace(&conf.join("node.conf"), &node(paths, version))
+    };
+    write().map_err(|source| PostgresError::Io { path: conf.clone(), source })
+}
+
+fn node(paths: &NodePaths, version: &PgVersion) -> String {
+    let mut text = String::from("# Written by switchback.\n");
+    let mut set = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name} = {}", quoted(value));
+    };
+    let path = |path: &Path| path.display().to_string();
+    set("data_directory", &path(&paths.pgdata()));
+    set("hba_file", &path(&paths.conf().join("pg_hba.conf")));
+    set("ident_file", &path(&paths.conf().join("pg_ident.conf")));
+    // The Unix socket only. The proxy may run as another user than PostgreSQL, so the socket is open to all, as it is in
+    // Debian's packages; a password is asked of everybody.
+    set("listen_addresses", "");
+    set("port", &paths.port().to_string());
+    set("unix_socket_directories", &list_item(&path(paths.socket_dir())));
+    set("unix_socket_permissions", "0777");
+    // The log goes to the supervisor's file.
+    set("log_destination", "stderr");
+    set("logging_collector", "off");
+    set("log_line_prefix", "%m [%p] %q%u@%d ");
+    set("log_timezone", "UTC");
+    set("log_checkpoints", "on");
+    set("log_lock_waits", "on");
+    set("log_min_duration_statement", "1s");
+    // Durability is not for sale.
+    set("fsync", "on");
+    set("full_page_writes", "on");
+    set("wal_level", "replica");
+    set("wal_log_hints", "on");
+    set("hot_standby", "on");
+    set("max_wal_senders", "10");
+    set("max_replication_slots", "10");
+    if version.major() >= SYNCFS_SINCE {
+        set("recovery_init_sync_method", "syncfs");
+    }
+    if version.major() >= STARTUP_PROGRESS_SINCE {
+        set("log_startup_progress_interval", "1s");
+    }
+    set("huge_pages", "try");
+    // Compiling pays for long analytic queries only, and needs LLVM; web apps' queries get slower by it.
+    set("jit", "off");
+    set("password_encryption", "scram-sha-256");
+    // What initdb would have written for its locale.
+    set("timezone", "UTC");
+    set("datestyle", "iso, mdy");
+    set("default_text_search_config", "pg_catalog.english");
+    set("lc_messages", "C");
+    set("include", "managed.conf");
+    text
+}
+
+fn managed(settings: &Settings) -> String {
+    let mut text = String::from("# Written by switchback, from the size in the manifest.\n");
+    for (name, value) in [
+        ("max_connections", settings.max_connections.to_string()),
+        ("shared_buffers", settings.shared_buffers.to_string()),
+        ("effective_cache_size", settings.effective_cache_size.to_string()),
+        ("work_mem", settings.work_mem.to_string()),
+        ("maintenance_work_mem", settings.maintenance_work_mem.to_string()),
+        ("max_parallel_workers", settings.max_parallel_workers.to_string()),
+        ("max_parallel_workers_per_gather", settings.max_parallel_workers_per_gather.to_string()),
+    ] {
+        let _ = writeln!(text, "{name} = {}", quoted(&value));
+    }
+    text
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// For settings that are lists separated by commas.
+fn list_item(value: &str) -> String {
+    format!("\"{}\"", value.replace('"', "\"\""))
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|written| written == text) {
+        return Ok(());
+    }
+    let partial = path.with_extension("partial");
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&partial)?;
+    // The umask may have taken what PostgreSQL's user needs.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&partial, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn folders_with_odd_names_are_quoted() {
+        let root = PathBuf::from("/srv/it's, \"odd\"\\");
+        let paths = NodePaths::new(&root, &root, 5432).unwrap();
+        let text = node(&paths, &PgVersion::parse("13.1").unwrap());
+        assert!(text.contains(r#"data_directory = '/srv/it''s, "odd"\\/pgdata'"#), "{text}");
+        assert!(text.contains(r#"unix_socket_directories = '"/srv/it''s, ""odd""\\"'"#), "{text}");
+        assert!(!text.contains("syncfs"), "13 does not know it");
+    }
+}

@@ -1,0 +1,42 @@
+//! One PostgreSQL node, as a set of operations: make it, configure it, say how it is started, wait for it, give it the
+//! app's role and database.
+//!
+//! What is promised:
+//!
+//! - **Data is never overwritten.** A cluster is made beside its place and moved there when it is complete; one that
+//!   exists is never touched, whatever is wrong with it.
+//! - **A password never stands** in an argument, an environment, a log or a catalog: the superuser's passes through a
+//!   file that lives for the length of `initdb`, the app's reaches the server as a SCRAM verifier.
+//! - **A lock file left by a crash is no obstacle, and a living server never loses its own**: it is removed only when no
+//!   process at all works in that data directory.
+//!
+//! PostgreSQL is started directly, without `pg_ctl`, so that the supervisor is its parent. Its settings stand outside of
+//! the data directory ([`NodePaths::conf`]), where no base backup or rewind can replace them. This module starts
+//! nothing that lives on: see [`command_line`] for what the supervisor starts.
+
+mod command;
+mod config;
+mod credentials;
+mod error;
+mod init;
+mod lock_file;
+mod owner;
+mod paths;
+mod provision;
+mod ready;
+mod settings;
+
+pub use command::{Launch, RELOAD_SIGNAL, Stop, command_line, reload};
+pub use config::write_config;
+pub use credentials::{Credentials, CredentialsError, Login, database_url};
+pub use error::{PostgresError, diagnose};
+pub use init::{InitProgress, InitReport, init};
+pub use lock_file::{ServerProcess, clear_stale_lock, processes_in};
+pub use owner::{Owner, choose_owner};
+pub use paths::NodePaths;
+pub use provision::{Provisioned, provision};
+pub use ready::{Readiness, probe, wait_ready};
+pub use settings::{Change, Settings, memory_settings};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Where one node lives.
+
+use std::path::{Path, PathBuf};
+
+use super::PostgresError;
+
+/// `sun_path` holds 108 bytes with its final NUL (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The folders of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePaths {
+    root: PathBuf,
+    socket_dir: PathBuf,
+    port: u16,
+}
+
+impl NodePaths {
+    /// `root` is the node's own folder. `socket_dir` takes the Unix socket that `port` names; nodes may share it.
+    ///
+    /// # Errors
+    /// When the socket's path would be longer than the system allows.
+    pub fn new(root: &Path, socket_dir: &Path, port: u16) -> Result<NodePaths, PostgresError> {
+        let paths = NodePaths { root: root.to_owned(), socket_dir: socket_dir.to_owned(), port };
+        // PostgreSQL also makes `<socket>.lock`, but binds only the socket itself.
+        if paths.socket().as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(PostgresError::SocketPathTooLong { path: paths.socket() });
+        }
+        Ok(paths)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// PostgreSQL's data directory.
+    pub fn pgdata(&self) -> PathBuf {
+        self.root.join("pgdata")
+    }
+
+    /// A data directory that is being made.
+    pub(super) fn partial(&self) -> PathBuf {
+        self.root.join("pgdata.partial")
+    }
+
+    /// Settings, outside of the data directory.
+    pub fn conf(&self) -> PathBuf {
+        self.root.join("conf")
+    }
+
+    pub fn socket_dir(&self) -> &Path {
+        &self.socket_dir
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What clients on this machine connect to.
+    pub fn socket(&self) -> PathBuf {
+        self.socket_dir.join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    pub(super) fn socket_lock(&self) -> PathBuf {
+        self.socket_dir.join(format!(".s.PGSQL.{}.lock", self.port))
+    }
+
+    /// Whether there is a cluster; not whether it is whole.
+    pub fn has_cluster(&self) -> bool {
+        self.pgdata().join("PG_VERSION").exists()
+    }
+}

@@ -1,0 +1,371 @@
+//! A real PostgreSQL, from nothing to the app's database, and through the accidents of its life.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use model::{ByteSize, Size};
+use tokio::time::Instant;
+
+use super::*;
+use crate::engines::{Packages, PostgresEngine, Search};
+use crate::user::{Identity, give_tree_to, running_as_root};
+
+struct Node {
+    folder: tempfile::TempDir,
+    engine: PostgresEngine,
+    paths: NodePaths,
+    credentials: Credentials,
+    owner: Owner,
+    postmaster: Option<Child>,
+}
+
+fn installed() -> PostgresEngine {
+    let search = Search {
+        folder: "/nowhere".into(),
+        cache: "/nowhere".into(),
+        bin_dirs: fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .map(|major| major.unwrap().path().join("bin"))
+            .collect(),
+        path: std::env::var_os("PATH"),
+        packages: Packages::Never,
+    };
+    search.find(&|_| {}).expect("these tests need PostgreSQL: apt-get install postgresql")
+}
+
+fn small() -> Settings {
+    let size = Size { cpu: None, memory: Some(ByteSize::from_bytes(256 * ByteSize::MB)) };
+    memory_settings(&size, ByteSize::from_bytes(ByteSize::GB), 2)
+}
+
+impl Node {
+    fn new() -> Node {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let root = folder.path().join("data/postgres/db.1");
+        Node {
+            engine: installed(),
+            paths: NodePaths::new(&root, &folder.path().join("sockets"), 5432).unwrap(),
+            credentials: Credentials::generate("shop").unwrap(),
+            owner: choose_owner().unwrap().0,
+            folder,
+            postmaster: None,
+        }
+    }
+
+    async fn init(&self) -> Result<InitReport, PostgresError> {
+        init(&self.engine, &self.paths, &self.credentials, &self.owner, &|_| {}).await
+    }
+
+    async fn made() -> Node {
+        let node = Node::new();
+        node.init().await.unwrap();
+        write_config(&node.paths, &node.engine.version, &small()).unwrap();
+        node
+    }
+
+    async fn running() -> Node {
+        let mut node = Node::made().await;
+        node.start();
+        node.ready().await;
+        node
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
+    }
+
+    fn start(&mut self) {
+        let launch = command_line(&self.engine, &self.paths, &self.owner);
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
+        let mut command = Command::new(&launch.argv[0]);
+        command.args(&launch.argv[1..]).env_clear().envs(&launch.env).current_dir(&launch.cwd);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        if let Some(user) = &launch.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        self.postmaster = Some(command.spawn().unwrap());
+    }
+
+    async fn ready(&self) -> Duration {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        match wait_ready(&self.paths, &self.credentials, deadline, &|_| {}).await {
+            Ok(took) => took,
+            Err(error) => panic!("{error}\n{}", self.log_text()),
+        }
+    }
+
+    fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.postmaster.as_ref().unwrap())
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    fn reap(&mut self) {
+        self.postmaster.take().unwrap().wait().unwrap();
+    }
+
+    fn end(&mut self, signal: rustix::process::Signal) {
+        self.signal(signal);
+        self.reap();
+    }
+
+    async fn app(&self) -> tokio_postgres::Client {
+        ready::connect(&self.paths, &self.credentials.app, &self.credentials.database).await.unwrap()
+    }
+
+    async fn ask(&self, query: &str) -> String {
+        let client = ready::connect(&self.paths, &self.credentials.superuser, "postgres").await.unwrap();
+        client.query_one(query, &[]).await.unwrap().get(0)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.postmaster {
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_child(child),
+                Stop::Immediate.signal(),
+            );
+            let _ = child.wait();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_goes_from_nothing_to_the_apps_database() {
+    let mut node = Node::new();
+    let InitReport::Made { took } = node.init().await.unwrap() else { panic!("there was nothing") };
+    write_config(&node.paths, &node.engine.version, &small()).unwrap();
+    node.start();
+    let started = node.ready().await;
+    let began = Instant::now();
+    assert_eq!(provision(&node.paths, &node.credentials).await.unwrap(), Provisioned::Created);
+    println!("initdb {took:?}, start {started:?}, provision {:?}", began.elapsed());
+
+    let app = node.app().await;
+    app.batch_execute("CREATE TABLE links (id int); CREATE EXTENSION citext").await.unwrap();
+    assert_eq!(node.ask("SHOW data_checksums").await, "on");
+    assert_eq!(node.ask("SHOW fsync").await, "on");
+    assert_eq!(node.ask("SHOW listen_addresses").await, "");
+    assert_eq!(node.ask("SHOW shared_buffers").await, "64MB");
+    assert_eq!(node.ask("SHOW server_encoding").await, "UTF8");
+    let refused = "SELECT count(*)::text FROM pg_file_settings WHERE error IS NOT NULL";
+    assert_eq!(node.ask(refused).await, "0", "a setting is refused");
+}
+
+#[tokio::test]
+async fn provisioning_twice_is_harmless_and_mends_what_is_half_done() {
+    let mut node = Node::running().await;
+    provision(&node.paths, &node.credentials).await.unwrap();
+    node.app().await.batch_execute("CREATE TABLE kept (id int)").await.unwrap();
+    assert_eq!(provision(&node.paths, &node.credentials).await.unwrap(), Provisioned::Already);
+
+    // As after a crash between the role and its password: the file knows another one.
+    node.credentials.app.password = Credentials::generate("shop").unwrap().app.password;
+    assert_eq!(provision(&node.paths, &node.credentials).await.unwrap(), Provisioned::Created);
+    node.app().await.query("SELECT * FROM kept", &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn passwords_stand_nowhere_but_in_the_credentials() {
+    let node = Node::running().await;
+    provision(&node.paths, &node.credentials).await.unwrap();
+    let proc = PathBuf::from(format!("/proc/{}", node.pid().as_raw_nonzero()));
+    let mut seen = node.log_text();
+    for file in ["cmdline", "environ"] {
+        seen.push_str(&String::from_utf8_lossy(&fs::read(proc.join(file)).unwrap()));
+    }
+    for entry in fs::read_dir(node.paths.conf()).unwrap().chain(fs::read_dir(node.paths.root()).unwrap()) {
+        seen.push_str(&fs::read_to_string(entry.unwrap().path()).unwrap_or_default());
+    }
+    assert!(!seen.contains(&node.credentials.app.password));
+    assert!(!seen.contains(&node.credentials.superuser.password));
+}
+
+#[tokio::test]
+async fn somebody_without_the_password_is_refused() {
+    let node = Node::running().await;
+    let mut stranger = node.credentials.clone();
+    stranger.superuser.password = "guess".to_owned();
+    let refused = probe(&node.paths, &stranger).await.unwrap_err();
+    assert!(
+        matches!(&refused, PostgresError::Refused { sqlstate, .. } if sqlstate == "28P01"),
+        "{refused:?}"
+    );
+}
+
+/// The promise that matters most.
+#[tokio::test]
+async fn an_existing_cluster_is_never_touched() {
+    let node = Node::made().await;
+    let control = node.paths.pgdata().join("global/pg_control");
+    let before = fs::read(&control).unwrap();
+    assert_eq!(node.init().await.unwrap(), InitReport::Existed);
+    assert_eq!(fs::read(&control).unwrap(), before);
+
+    fs::write(node.paths.pgdata().join("PG_VERSION"), "9.6\n").unwrap();
+    let error = node.init().await.unwrap_err();
+    assert!(matches!(&error, PostgresError::OtherMajor { data, .. } if data == "9.6"), "{error:?}");
+    assert!(
+        error.to_string().contains("9.6") && error.to_string().contains(&node.engine.version.to_string())
+    );
+    assert_eq!(fs::read(&control).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_cluster_half_made_by_a_crash_is_made_anew() {
+    let node = Node::new();
+    let partial = node.paths.root().join("pgdata.partial");
+    fs::create_dir_all(&partial).unwrap();
+    fs::write(partial.join("PG_VERSION"), "15\n").unwrap();
+    fs::write(node.paths.root().join("initdb.password"), "old").unwrap();
+    let said = std::sync::Mutex::new(Vec::new());
+    let progress = |step| said.lock().unwrap().push(step);
+    init(&node.engine, &node.paths, &node.credentials, &node.owner, &progress).await.unwrap();
+    assert_eq!(said.into_inner().unwrap()[0], InitProgress::RemovingPartial);
+    assert!(node.paths.has_cluster());
+    assert!(!partial.exists());
+    assert!(!node.paths.root().join("initdb.password").exists());
+}
+
+#[tokio::test]
+async fn an_interrupted_initdb_leaves_no_cluster_and_no_obstacle() {
+    let node = Node::new();
+    let making = tokio::time::timeout(Duration::from_millis(150), node.init()).await;
+    assert!(making.is_err(), "initdb is faster than that?");
+    assert!(!node.paths.has_cluster());
+    node.init().await.unwrap();
+    assert!(node.paths.has_cluster());
+}
+
+#[tokio::test]
+async fn a_lock_file_of_a_crash_is_removed_even_when_its_pid_lives_again() {
+    let mut node = Node::running().await;
+    node.end(rustix::process::Signal::KILL);
+    clear_stale_lock(&node.paths).await.unwrap();
+    node.start();
+    node.ready().await;
+    node.end(Stop::Immediate.signal());
+
+    // Somebody of the same user now has the pid: PostgreSQL alone would refuse to start for ever.
+    let mut command = Command::new("sleep");
+    if let Some(user) = node.owner.identity() {
+        command.uid(user.uid).gid(user.gid);
+    }
+    let mut somebody = command.arg("600").spawn().unwrap();
+    let lock = node.paths.pgdata().join("postmaster.pid");
+    fs::write(&lock, format!("{}\n{}\n1\n5432\n", somebody.id(), node.paths.pgdata().display())).unwrap();
+    clear_stale_lock(&node.paths).await.unwrap();
+    node.start();
+    node.ready().await;
+    somebody.kill().unwrap();
+    somebody.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_living_server_keeps_its_lock_file() {
+    let node = Node::running().await;
+    let refused = clear_stale_lock(&node.paths).await.unwrap_err();
+    let pid = node.postmaster.as_ref().unwrap().id();
+    assert!(
+        matches!(refused, PostgresError::AlreadyRunning { pid: found, .. } if found == pid),
+        "{refused:?}"
+    );
+    assert!(node.paths.pgdata().join("postmaster.pid").exists());
+    assert_eq!(probe(&node.paths, &node.credentials).await.unwrap(), Readiness::Ready);
+}
+
+#[tokio::test]
+async fn a_reload_applies_what_needs_no_restart() {
+    let node = Node::running().await;
+    let mut settings = small();
+    settings.work_mem = ByteSize::from_bytes(9 * ByteSize::MB);
+    assert_eq!(small().change_to(&settings), Change::Reload);
+    write_config(&node.paths, &node.engine.version, &settings).unwrap();
+    reload(node.pid()).unwrap();
+    while node.ask("SHOW work_mem").await != "9MB" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_start_says_why_and_what_to_do() {
+    let mut node = Node::made().await;
+    let diagnosed = |node: &mut Node| {
+        node.start();
+        node.reap();
+        let error = diagnose("postgres", &node.log_text(), &node.paths.pgdata(), "postgres");
+        fs::remove_file(node.log()).unwrap();
+        error
+    };
+
+    fs::write(node.paths.pgdata().join("PG_VERSION"), "14\n").unwrap();
+    let error = diagnosed(&mut node);
+    assert!(matches!(error, PostgresError::OtherMajor { .. }), "{error:?}");
+    fs::write(node.paths.pgdata().join("PG_VERSION"), format!("{}\n", node.engine.version.major())).unwrap();
+
+    fs::write(node.paths.conf().join("managed.conf"), "no_such_setting = 1\n").unwrap();
+    let error = diagnosed(&mut node);
+    assert!(matches!(error, PostgresError::Settings { .. }), "{error:?}");
+    write_config(&node.paths, &node.engine.version, &small()).unwrap();
+
+    fs::set_permissions(node.paths.pgdata(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = diagnosed(&mut node);
+    assert!(matches!(error, PostgresError::WrongOwner { .. }), "{error:?}");
+    fs::set_permissions(node.paths.pgdata(), fs::Permissions::from_mode(0o700)).unwrap();
+
+    let control = node.paths.pgdata().join("global/pg_control");
+    fs::rename(&control, control.with_extension("away")).unwrap();
+    let error = diagnosed(&mut node);
+    assert!(matches!(error, PostgresError::Damaged { .. }), "{error:?}");
+}
+
+/// A second node on the same socket: told apart before it is started.
+#[tokio::test]
+async fn a_socket_in_use_by_another_data_directory_is_left_alone() {
+    let node = Node::running().await;
+    let other = NodePaths::new(&node.folder.path().join("other"), node.paths.socket_dir(), 5432).unwrap();
+    fs::create_dir_all(other.pgdata()).unwrap();
+    let refused = clear_stale_lock(&other).await.unwrap_err();
+    assert!(matches!(refused, PostgresError::SocketInUse { .. }), "{refused:?}");
+    assert_eq!(probe(&node.paths, &node.credentials).await.unwrap(), Readiness::Ready);
+}
+
+#[tokio::test]
+async fn a_folder_that_postgres_cannot_reach_is_named() {
+    if !running_as_root() {
+        eprintln!("skipped: PostgreSQL runs as ourselves");
+        return;
+    }
+    let node = Node::new();
+    fs::set_permissions(node.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let error = node.init().await.unwrap_err();
+    let PostgresError::Permission { blocked_by, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(blocked_by.as_deref(), Some(node.folder.path()));
+    assert!(error.hint().contains("chmod o+x"));
+}
+
+#[tokio::test]
+async fn a_cluster_of_another_user_is_refused_before_it_is_started() {
+    if !running_as_root() {
+        eprintln!("skipped: only root may give files away");
+        return;
+    }
+    let node = Node::made().await;
+    give_tree_to(&node.paths.pgdata(), &Identity::by_uid(3_999_999).unwrap()).unwrap();
+    let error = node.init().await.unwrap_err();
+    assert!(matches!(error, PostgresError::WrongOwner { .. }), "{error:?}");
+    assert_eq!(node.paths.pgdata().metadata().unwrap().uid(), 3_999_999);
+}
