@@ -1,5 +1,6 @@
 //! Text to a spanned tree. A broken line is a problem of its own and does not hide the others.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -16,8 +17,8 @@ const MAX_KEY_PARTS: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Document<'a> {
     pub tree: Spanned<DeTable<'a>>,
-    /// Lines that could not be read. What the parser made of them means nothing.
-    broken: Vec<Range<usize>>,
+    /// Lines that could not be read, from start to end. What the parser made of them means nothing.
+    broken: BTreeMap<usize, usize>,
 }
 
 impl<'a> Document<'a> {
@@ -32,19 +33,19 @@ impl<'a> Document<'a> {
             return None;
         }
         let (tree, errors) = DeTable::parse_recoverable(text);
-        let mut broken: Vec<Range<usize>> = Vec::new();
+        let mut broken = BTreeMap::new();
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             if error.message() == "duplicate key" {
-                let first = first_of(text, tree.get_ref(), &span);
-                problems.duplicate_key(span, first);
+                // To look for the first is a walk over everything, so not for problems that are only counted.
+                let first = (!problems.is_full()).then(|| first_of(text, tree.get_ref(), &span));
+                problems.duplicate_key(span, first.flatten());
                 continue;
             }
             let line = line_around(text, span.start);
             // One mistake often makes several errors; the first of a line is the one to mend.
-            if !broken.contains(&line) {
+            if broken.insert(line.start, line.end).is_none() {
                 problems.syntax(span, error.message());
-                broken.push(line);
             }
         }
         Some(Document { tree, broken })
@@ -52,7 +53,8 @@ impl<'a> Document<'a> {
 
     /// Whether what stands here could not be read, so that nothing can be said about its value.
     pub(crate) fn is_broken(&self, span: &Range<usize>) -> bool {
-        self.broken.iter().any(|line| line.start <= span.end && span.start <= line.end)
+        // Lines do not overlap: of those that begin before the end, the last reaches furthest.
+        self.broken.range(..=span.end).next_back().is_some_and(|(_, end)| span.start <= *end)
     }
 
     /// Whether some line could not be read: then a key that seems to be missing may stand in it.

@@ -37,7 +37,7 @@ fn change(text: &str, tree: &DeTable<'_>, stage: u8, problems: &mut Problems) ->
         return None;
     }
     if presets::of_stage(stage).is_none() {
-        problems.stage_not_here_yet(&at, i64::from(stage));
+        problems.no_such_stage(at.span, stage);
         return None;
     }
     Some(match written {

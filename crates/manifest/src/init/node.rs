@@ -42,6 +42,9 @@ pub(super) fn guess(folder: &FolderListing) -> Option<Guess> {
         .into_iter()
         .filter(|name| has_script("build") && folder.git_ignored.contains(*name));
     guess.include.extend(made.chain(ignored).map(str::to_owned));
+    if has_script("build") && guess.include.len() == 1 {
+        guess.to_fill_in.push("add to `include` what the build makes, if git ignores it".to_owned());
+    }
     guess.postgres_driver =
         DRIVERS.iter().find(|driver| depends_on(driver)).map(|driver| (*driver).to_owned());
     if depends_on("prisma") && folder.has("prisma") {

@@ -135,8 +135,13 @@ impl Problems {
         self.source.inner()
     }
 
+    /// Further problems are only counted, so that nothing need be worked out for them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() == MAX_PROBLEMS
+    }
+
     fn push(&mut self, problem: Problem) {
-        if self.list.len() == MAX_PROBLEMS {
+        if self.is_full() {
             self.beyond += 1;
         } else {
             self.list.push(problem);

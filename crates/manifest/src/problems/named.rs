@@ -74,21 +74,21 @@ impl Problems {
 
     pub(crate) fn duplicate_key(&mut self, span: Range<usize>, first: Option<Range<usize>>) {
         let key = quoted(self.text().get(span.clone()).unwrap_or_default());
+        let is_header = self.text().get(..span.start).is_some_and(|before| before.ends_with('['));
+        let help = if is_header { "put the keys of both under one header" } else { "keep one of the two" };
         let mut labels = vec![label(span, "given again here")];
         labels.extend(first.map(|first| label(first, "first given here")));
-        self.add(
-            "manifest::duplicate_key",
-            format!("`{key}` is given twice"),
-            labels,
-            "keep one of the two".to_owned(),
-        );
+        self.add("manifest::duplicate_key", format!("`{key}` is given twice"), labels, help.to_owned());
     }
 
     pub(crate) fn unknown_key(&mut self, span: Range<usize>, key: &str, table: &'static Table) {
+        if self.is_full() {
+            self.beyond += 1;
+            return;
+        }
         let known = || table.cards.iter().map(|card| card.key);
         let elsewhere =
             TOP.all().into_iter().find(|other| other.name != table.name && other.card(key).is_some());
-        let place = place_of(table);
         let (mark, help) = if let Some(meant) = nearest(key, known()) {
             (format!("did you mean `{meant}`?"), format!("write `{meant}`"))
         } else if let Some(other) = elsewhere {
@@ -100,7 +100,7 @@ impl Problems {
         let keys: Vec<String> = known().map(|key| format!("`{key}`")).collect();
         self.add(
             "manifest::unknown_key",
-            format!("there is no key `{}` in {place}", quoted(key)),
+            format!("there is no key `{}` {}", quoted(key), within(table)),
             vec![label(span, mark)],
             format!("{help}; known here: {}", listed(&keys, "and")),
         );
@@ -111,9 +111,13 @@ impl Problems {
         let instead = if table.path(card.key) == "web.run" { ", or a `web:` line in a Procfile" } else { "" };
         self.add(
             "manifest::missing_key",
-            format!("{} needs `{}`", place_of(table), card.key),
+            format!(
+                "{} needs `{}`",
+                if table.name.is_empty() { "the manifest".to_owned() } else { place_of(table) },
+                card.key
+            ),
             vec![label(place, format!("`{}` is missing", card.key))],
-            format!("add {}, such as `{}`{instead}", card.kind.expects(), card.example),
+            format!("add a line such as `{}`{instead}; expected: {}", card.example, card.kind.expects()),
         );
     }
 
@@ -147,7 +151,7 @@ impl Problems {
             "manifest::out_of_range",
             format!("`{}` cannot be {}", at.path(), quoted(found)),
             vec![label(at.span.clone(), format!("expected {}", at.card.kind.expects()))],
-            format!("choose a value within these limits; without the key: {}", at.card.without),
+            format!("write a value within these limits, such as `{}`", at.card.example),
         );
     }
 
@@ -184,6 +188,16 @@ impl Problems {
             format!("stage {stage} is not in this version yet; 1 and 2 are"),
             vec![label(at.span.clone(), "expected `1` or `2`")],
             "write `stage = 2`, the nearest there is".to_owned(),
+        );
+    }
+
+    /// A stage that was asked for, not written: the manifest itself is sound. `now` is where its stage stands.
+    pub(crate) fn no_such_stage(&mut self, now: Range<usize>, stage: u8) {
+        self.add(
+            "manifest::no_such_stage",
+            format!("stage {stage} is not in this version; 1 and 2 are"),
+            vec![label(now, "left as it is")],
+            "run `switchback stage 1` or `switchback stage 2`".to_owned(),
         );
     }
 
@@ -259,6 +273,10 @@ impl Problems {
             format!("give `{key}` another port"),
         );
     }
+}
+
+fn within(table: &Table) -> String {
+    format!("{} {}", if table.name.is_empty() { "at" } else { "in" }, place_of(table))
 }
 
 fn place_of(table: &Table) -> String {
