@@ -282,11 +282,7 @@ impl Default for OutlierDetection {
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        RetryBudget {
-            percent: 20,
-            min_per_second: 10,
-            max_attempts: 3,
-        }
+        RetryBudget { percent: 20, min_per_second: 10, max_attempts: 3 }
     }
 }
 

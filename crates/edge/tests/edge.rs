@@ -2,4 +2,14 @@
 
 mod support;
 
+mod bodies;
+mod drain;
+mod fields;
+mod h2;
+mod in_flight;
+mod interim;
 mod keep_alive;
+mod limits;
+mod retries;
+mod smuggling;
+mod upgrade;

@@ -13,7 +13,7 @@ use super::seam::{
     Downstream, RequestSink, ResponseSink, ResponseSource, Sink, Source, SourceError, Upstream,
 };
 use super::tunnel::tunnel;
-use crate::balance::Endpoint;
+use crate::balance::Lease;
 use crate::forwarded;
 use crate::h1::Expected;
 use crate::head::{BodyLength, Persistence};
@@ -57,7 +57,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Terms<'a> {
     pub(crate) thread: &'a Thread,
     pub(crate) timeouts: &'a Timeouts,
-    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) lease: &'a Lease,
     /// Whether the request may be sent again when the endpoint goes down meanwhile.
     pub(crate) repeatable: Repeatable,
 }
@@ -104,7 +104,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
         // Wait for a final head, passing interim ones on, while the body goes up.
         loop {
             let mut began_waiting = None;
-            let mut down_watch = pin!(terms.endpoint.down());
+            let mut down_watch = pin!(terms.lease.down());
             let waited = poll_fn(|cx| {
                 if upload_state == Uploading::Going
                     && let Poll::Ready(result) = uploaded.as_mut().poll(cx)
@@ -121,6 +121,9 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
                     Poll::Ready(Ok(())) => return Poll::Ready(Waited::Head),
                     Poll::Ready(Err(error)) => return Poll::Ready(Waited::Failed(error)),
                     Poll::Pending => {}
+                }
+                if client.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Waited::Gone);
                 }
                 if upload_state == Uploading::Going {
                     return Poll::Pending;
@@ -151,6 +154,10 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
                         SourceError::Reject(reject) => Verdict::Refused(reject.status()),
                         _ => Verdict::ClientGone,
                     };
+                    return report;
+                }
+                Waited::Gone => {
+                    report.verdict = Verdict::ClientGone;
                     return report;
                 }
                 Waited::BodyIdle => {
@@ -259,6 +266,7 @@ enum Waited {
     Head,
     Body(SourceError),
     BodyIdle,
+    Gone,
     Failed(SourceError),
     Down,
     Late,

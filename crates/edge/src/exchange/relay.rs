@@ -155,7 +155,7 @@ async fn relay<'v, C: Connector, D: Downstream>(
         let repeats_left = ending.attempts < upstream.max_attempts;
         let repeatable = if idempotent && repeats_left { Repeatable::Yes } else { Repeatable::No };
         let began = Instant::now();
-        let tried_once = try_endpoint::<C, D>(thread, view, &endpoint, scratch, down, repeatable).await;
+        let tried_once = try_endpoint::<C, D>(thread, view, &lease, scratch, down, repeatable).await;
         let now = Instant::now();
         let latency = now - began;
         ending.upstream_time = Some(latency);
@@ -227,11 +227,12 @@ async fn pick(
 async fn try_endpoint<C: Connector, D: Downstream>(
     thread: &Rc<Thread>,
     view: &View,
-    endpoint: &Arc<Endpoint>,
+    lease: &Lease,
     scratch: &mut Scratch,
     down: &mut D,
     repeatable: Repeatable,
 ) -> Result<Report, ConnectError> {
+    let endpoint = lease.endpoint();
     let mut freshness = Freshness::Pooled;
     loop {
         let connect = C::take(thread, view, endpoint, freshness);
@@ -239,7 +240,7 @@ async fn try_endpoint<C: Connector, D: Downstream>(
             Ok(Ok(connection)) => connection,
             Ok(Err(ConnectError)) | Err(_) => return Err(ConnectError),
         };
-        let terms = Terms { thread, timeouts: &view.timeouts, endpoint, repeatable };
+        let terms = Terms { thread, timeouts: &view.timeouts, lease, repeatable };
         let report = attempt(&terms, scratch, down, &mut connection).await;
         let stale = report.verdict == Verdict::Lost
             && connection.is_reused()

@@ -76,10 +76,6 @@ pub(crate) trait Source {
     fn trailers(&self) -> Option<&HeaderList>;
     /// From here on bytes are bytes: the protocol was upgraded.
     fn become_tunnel(&mut self);
-    /// Ready when the other side has given up on the exchange although its body is complete.
-    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
 }
 
 /// A body being written. What is sent may wait in a buffer until `flush` or `end`.
@@ -120,6 +116,10 @@ pub(crate) trait ResponseSink: Sink {
     ) -> Result<(), SinkError>;
     /// The response cannot be finished: the client must be able to tell (a reset, or a connection closed early).
     fn abort(&mut self);
+    /// Ready when the client has given up on the response. HTTP/1.1 clients cannot say so.
+    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// The client's side of one exchange.

@@ -34,7 +34,7 @@ pub(crate) enum Served<S> {
 }
 
 /// Serves a connection until it closes.
-pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Peer) -> Served<S> {
+pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<Peer>) -> Served<S> {
     let snapshot = thread.snapshot();
     let mut connection = ServerConnection {
         wire: Wire::new(stream),
@@ -237,19 +237,6 @@ impl<S: Stream> Source for ServerBody<'_, S> {
 
     fn become_tunnel(&mut self) {
         *self.body = Incoming::tunnel();
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // The next request may already be coming; it stays in the inbox. An orderly end is not a reason to stop: the
-        // client may have closed its direction after its last request.
-        while self.inbox.has_room() {
-            match self.inbox.poll_fill(self.wire, cx) {
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(0)) | Poll::Pending => break,
-                Poll::Ready(Ok(_)) => {}
-            }
-        }
-        Poll::Pending
     }
 }
 

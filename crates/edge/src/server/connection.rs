@@ -52,11 +52,11 @@ async fn serve(
     _open: Open,
 ) {
     let address = peer.ip().to_canonical();
-    let peer = Peer {
+    let peer = Rc::new(Peer {
         address,
         text: address.to_string().into_bytes(),
         scheme: if tls.is_some() { "https" } else { "http" },
-    };
+    });
     let Some(tls) = tls else {
         return serve_either(&thread, stream, &peer).await;
     };
@@ -75,7 +75,7 @@ async fn serve(
 }
 
 /// HTTP/1.1, unless the client begins with the preface of HTTP/2.
-async fn serve_either<S: Stream + 'static>(thread: &Rc<Thread>, stream: S, peer: &Peer) {
+async fn serve_either<S: Stream + 'static>(thread: &Rc<Thread>, stream: S, peer: &Rc<Peer>) {
     match h1::serve(thread, stream, peer).await {
         Served::Closed => {}
         Served::BecomesH2(stream, read) => h2::serve(thread, stream, read, peer).await,

@@ -6,6 +6,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
+
 use crate::balance::Endpoint;
 use crate::h1::{Client, ClientStream};
 use crate::h2::Multiplexed;
@@ -34,6 +36,7 @@ struct Connections {
     /// Every HTTP/1.1 connection, idle or not, so that they can be cut.
     open: Vec<Weak<ClientStream>>,
     multiplexed: Vec<Rc<Multiplexed>>,
+    gate: Rc<Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -87,6 +90,11 @@ impl Pool {
         })
     }
 
+    /// Held while a multiplexed connection is being opened, so that a burst of requests opens one and not a hundred.
+    pub(crate) fn gate(&self, endpoint: &Arc<Endpoint>) -> Rc<Mutex<()>> {
+        self.with(endpoint, |connections| Rc::clone(&connections.gate))
+    }
+
     /// Shares a new multiplexed connection.
     pub(crate) fn share(&self, endpoint: &Arc<Endpoint>, connection: Rc<Multiplexed>) {
         self.with(endpoint, |connections| connections.multiplexed.push(connection));
@@ -131,6 +139,7 @@ impl Pool {
             idle: Vec::new(),
             open: Vec::new(),
             multiplexed: Vec::new(),
+            gate: Rc::default(),
         }))
     }
 }

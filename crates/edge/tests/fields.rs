@@ -1,0 +1,120 @@
+//! What the instance is told about the request, and the client about the answer.
+
+use crate::support::{Client, Front, Instance, Message, endpoint, upstream};
+
+/// The request as the instance saw it.
+async fn seen(client: &mut Client, fields: &str) -> Message {
+    client.send(format!("GET / HTTP/1.1\r\nHost: Shop.example:8080\r\n{fields}\r\n")).await;
+    let text = client.response().await.text().to_owned();
+    Message { head: text.trim_end().to_owned(), body: Vec::new(), trailers: String::new() }
+}
+
+#[tokio::test]
+async fn nobody_can_forge_who_they_are() {
+    let instance = Instance::mirror().await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    let forged = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\
+                  Forwarded: for=1.2.3.4\r\nX-Request-Id: mine\r\n\
+                  traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=b\r\n";
+    let request = seen(&mut client, forged).await;
+    assert_eq!(request.field("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(request.field("x-forwarded-proto"), Some("http"));
+    assert_eq!(request.field("x-forwarded-host"), Some("Shop.example:8080"));
+    assert_eq!(request.field("host"), Some("Shop.example:8080"));
+    assert_eq!(request.field("forwarded"), None);
+    assert_eq!(request.field("x-request-id").map(str::len), Some(32));
+    assert_eq!(request.field("tracestate"), None);
+    let trace = request.field("traceparent").expect("a traceparent");
+    assert!(!trace.contains("0af7651916cd43dd8448eb211c80319c") && trace.len() == 55);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_believed_and_named() {
+    let instance = Instance::mirror().await;
+    let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+        config.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    });
+    let mut client = front.client().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let said = format!(
+        "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Request-Id: abc-1\r\ntraceparent: {trace}\r\ntracestate: a=b\r\n"
+    );
+    let request = seen(&mut client, &said).await;
+    assert_eq!(request.field("x-forwarded-for"), Some("203.0.113.9, 127.0.0.1"));
+    assert_eq!(request.field("x-forwarded-proto"), Some("https"));
+    assert_eq!(request.field("x-request-id"), Some("abc-1"));
+    assert_eq!(request.field("traceparent"), Some(trace));
+    assert_eq!(request.field("tracestate"), Some("a=b"));
+
+    let broken =
+        seen(&mut client, "traceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01\r\n").await;
+    assert!(!broken.field("traceparent").expect("a new one").contains("-00000000000000000000000000000000-"));
+}
+
+#[tokio::test]
+async fn fields_of_one_connection_stay_there() {
+    let instance = Instance::mirror().await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    let request = seen(
+        &mut client,
+        "Connection: X-Private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: 5\r\nProxy-Connection: close\r\nTE: gzip\r\nX-Kept: 2\r\n",
+    )
+    .await;
+    for name in ["connection", "x-private", "keep-alive", "proxy-connection", "te"] {
+        assert_eq!(request.field(name), None, "{name}");
+    }
+    assert_eq!(request.field("x-kept"), Some("2"));
+}
+
+#[tokio::test]
+async fn the_answer_carries_the_request_id_and_a_date() {
+    let instance = Instance::mirror().await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    let answer = client.get("/").await;
+    let id = answer.field("x-request-id").expect("an id");
+    assert!(answer.text().contains(id), "the instance knows the request by the same id");
+    assert!(answer.field("date").expect("a date").ends_with(" GMT"));
+}
+
+#[tokio::test]
+async fn an_absolute_target_rules_over_the_host() {
+    let instance = Instance::mirror().await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    client.send("GET http://real.example/path?q HTTP/1.1\r\nHost: other.example\r\n\r\n").await;
+    let seen = client.response().await.text().to_owned();
+    assert!(
+        seen.starts_with("GET /path?q HTTP/1.1\nHost: real.example\n")
+            || seen.starts_with("GET /path?q HTTP/1.1\r\nHost: real.example\r\n"),
+        "{seen}"
+    );
+    assert!(!seen.contains("other.example"), "{seen}");
+}
+
+#[tokio::test]
+async fn options_for_the_server_itself_are_answered_by_the_edge() {
+    let instance = Instance::mirror().await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    client.send("OPTIONS * HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 204);
+    client.send("CONNECT test:443 HTTP/1.1\r\nHost: test:443\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 405);
+    assert_eq!(instance.connections(), 0);
+}
+
+#[tokio::test]
+async fn what_no_route_takes_is_not_found() {
+    let instance = Instance::mirror().await;
+    let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+        config.routes[0].path_prefix = "/app".to_owned();
+    });
+    let mut client = front.client().await;
+    let answer = client.get("/other").await;
+    assert_eq!(answer.status(), 404);
+    assert!(answer.text().contains(answer.field("x-request-id").expect("an id")));
+    assert_eq!(client.get("/app/x").await.status(), 200);
+}
