@@ -17,6 +17,7 @@ const MAX_KEY_PARTS: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Document<'a> {
     pub tree: Spanned<DeTable<'a>>,
+    text: &'a str,
     /// Lines that could not be read, from start to end. What the parser made of them means nothing.
     broken: BTreeMap<usize, usize>,
 }
@@ -48,13 +49,20 @@ impl<'a> Document<'a> {
                 problems.syntax(span, error.message());
             }
         }
-        Some(Document { tree, broken })
+        Some(Document { tree, text, broken })
     }
 
     /// Whether what stands here could not be read, so that nothing can be said about its value.
     pub(crate) fn is_broken(&self, span: &Range<usize>) -> bool {
         // Lines do not overlap: of those that begin before the end, the last reaches furthest.
         self.broken.range(..=span.end).next_back().is_some_and(|(_, end)| span.start <= *end)
+    }
+
+    /// Whether a key follows a header that could not be read, so that nobody knows its table.
+    pub(crate) fn is_homeless(&self, key: &Range<usize>) -> bool {
+        let before = self.text.get(..key.start).unwrap_or_default();
+        let header = before.rfind("\n[").map(|at| at + 1).or_else(|| before.starts_with('[').then_some(0));
+        header.is_some_and(|header| self.broken.contains_key(&header))
     }
 
     /// Whether some line could not be read: then a key that seems to be missing may stand in it.

@@ -89,7 +89,9 @@ fn sections(graph: &ResourceGraph) -> Vec<(String, Vec<Row>)> {
 }
 
 fn row(path: &str, value: impl ToString) -> Row {
-    Row { path: path.to_owned(), value: value.to_string() }
+    // A command of several lines stays one row.
+    let value = value.to_string().replace(char::is_control, " ");
+    Row { path: path.to_owned(), value }
 }
 
 fn or<T: ToString>(value: Option<T>, absent: &str) -> String {

@@ -1,6 +1,9 @@
 //! A Procfile beside the manifest: `web:` and `release:` stand in for the keys of the same meaning.
 
+use crate::document::MAX_TEXT_BYTES;
 use crate::settings::{Setting, Settings, Source, Value};
+
+const MAX_NOTES: usize = 16;
 
 /// The lines that mean something here, and notes about those that do not.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,6 +17,10 @@ impl Procfile {
     /// Of a process type given twice the last line counts, as foreman reads it.
     pub(crate) fn parse(text: &str) -> Procfile {
         let mut procfile = Procfile::default();
+        if text.len() > MAX_TEXT_BYTES {
+            procfile.notes.push(format!("the Procfile is not read: it has more than {MAX_TEXT_BYTES} bytes"));
+            return procfile;
+        }
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let Some((kind, command)) = line.split_once(':') else {
                 continue;
@@ -23,6 +30,8 @@ impl Procfile {
                 _ if command.is_empty() || command.contains('\0') => {}
                 "web" => procfile.web = Some(command.to_owned()),
                 "release" => procfile.release = Some(command.to_owned()),
+                // A Procfile has a handful of processes; what has more is no Procfile.
+                _ if procfile.notes.len() == MAX_NOTES => {}
                 other => procfile.notes.push(format!(
                     "the Procfile's `{}` process is not run: `web` and `release` are in this version",
                     crate::problems::quoted(other)

@@ -81,7 +81,7 @@ impl Walk<'_> {
     fn table(&mut self, table: &'static Table, tree: &DeTable<'_>) {
         for (key, value) in tree.iter() {
             let Some(card) = table.card(key.get_ref()) else {
-                if !self.document.is_broken(&key.span()) {
+                if !self.document.is_broken(&key.span()) && !self.document.is_homeless(&key.span()) {
                     self.problems.unknown_key(key.span(), key.get_ref(), table);
                 }
                 continue;
@@ -99,7 +99,8 @@ impl Walk<'_> {
                 self.table(table, tree);
                 Some(Value::Table)
             }
-            _ if value.span().is_empty() => None,
+            // Of a missing value and of `[[web]]` alike the parser knows no place; only the latter is a value.
+            (_, value_read) if value.span().is_empty() && !value_read.is_array() => None,
             _ if self.document.is_broken(&(key.start..at.span.end.max(key.end))) => None,
             (_, value) => check::value(at, value, self.problems),
         }

@@ -169,6 +169,12 @@ fn meant(at: &At, found: &DeValue<'_>) -> Option<String> {
         (Kind::Paths | Kind::Networks, DeValue::String(text)) => {
             Some(format!("{key} = [\"{}\"]", crate::problems::quoted(text)))
         }
+        // `db = "postgres"` means the first thing there is to say about a database.
+        (Kind::Table(table), DeValue::String(text)) => {
+            let first = table.cards.first()?.key;
+            Some(format!("{key}.{first} = \"{}\"", crate::problems::quoted(text)))
+        }
+        (Kind::Table(_), DeValue::Array(_)) => Some(format!("[{key}]")),
         _ => None,
     }
 }

@@ -97,6 +97,15 @@ impl Kind {
         }
     }
 
+    /// As [`Kind::expects`], but short enough to stand under a value.
+    pub(crate) fn expects_briefly(&self) -> String {
+        match self {
+            Kind::Table(_) => "a table".to_owned(),
+            Kind::ChoiceOrTable(names, _) => format!("{}, or a table", one_of(names)),
+            _ => self.expects(),
+        }
+    }
+
     /// The unit of the value, where it has one.
     pub(crate) fn unit(&self) -> Option<&'static str> {
         match self {

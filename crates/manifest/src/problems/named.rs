@@ -63,12 +63,21 @@ impl Problems {
     }
 
     pub(crate) fn syntax(&mut self, span: Range<usize>, what: &str) {
+        let word = self.text().get(span.clone()).unwrap_or_default();
+        let is_bare_word = word.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+        let help = match is_bare_word {
+            true => format!("if this is a text, put it in quotes: \"{}\"", quoted(word)),
+            false => {
+                "a line is `key = value` with texts in quotes, or a `[table]` header; see https://toml.io"
+                    .to_owned()
+            }
+        };
+        let what_is_wrong = what.split(", expected").next().unwrap_or(what);
         self.add(
             "manifest::syntax",
-            format!("this line is not TOML: {}", what.split(", expected").next().unwrap_or(what)),
+            format!("this line cannot be read: {what_is_wrong}"),
             vec![label(span, what)],
-            "a line is `key = value` with texts in quotes, or a `[table]` header; see https://toml.io"
-                .to_owned(),
+            help,
         );
     }
 
@@ -87,13 +96,11 @@ impl Problems {
             return;
         }
         let known = || table.cards.iter().map(|card| card.key);
-        let elsewhere =
-            TOP.all().into_iter().find(|other| other.name != table.name && other.card(key).is_some());
-        let (mark, help) = if let Some(meant) = nearest(key, known()) {
-            (format!("did you mean `{meant}`?"), format!("write `{meant}`"))
-        } else if let Some(other) = elsewhere {
+        let (mark, help) = if let Some(other) = home_of(key, table) {
             let home = place_of(other);
             (format!("`{}` is a key of {home}", quoted(key)), format!("move the line to {home}"))
+        } else if let Some(meant) = nearest(key, known()) {
+            (format!("did you mean `{meant}`?"), format!("write `{meant}`"))
         } else {
             ("not a key of this version".to_owned(), "remove the line".to_owned())
         };
@@ -108,14 +115,11 @@ impl Problems {
 
     /// `place` is where the key belongs: its table's header, or the beginning of the text.
     pub(crate) fn missing_key(&mut self, table: &'static Table, card: &'static Card, place: Range<usize>) {
+        let owner = if table.name.is_empty() { "the manifest".to_owned() } else { place_of(table) };
         let instead = if table.path(card.key) == "web.run" { ", or a `web:` line in a Procfile" } else { "" };
         self.add(
             "manifest::missing_key",
-            format!(
-                "{} needs `{}`",
-                if table.name.is_empty() { "the manifest".to_owned() } else { place_of(table) },
-                card.key
-            ),
+            format!("{owner} needs `{}`", card.key),
             vec![label(place, format!("`{}` is missing", card.key))],
             format!("add a line such as `{}`{instead}; expected: {}", card.example, card.kind.expects()),
         );
@@ -133,7 +137,7 @@ impl Problems {
 
     /// `found` with its article: `a text`.
     pub(crate) fn wrong_type(&mut self, at: &At, found: &str, meant: Option<String>) {
-        let expects = at.card.kind.expects();
+        let expects = at.card.kind.expects_briefly();
         let help = match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("write {expects}, such as `{}`", at.card.example),
@@ -273,6 +277,13 @@ impl Problems {
             format!("give `{key}` another port"),
         );
     }
+}
+
+/// The table that has the key, when `not_in` does not: one inside it if there is one.
+fn home_of(key: &str, not_in: &'static Table) -> Option<&'static Table> {
+    let mut others: Vec<&Table> = TOP.all().into_iter().filter(|table| table.card(key).is_some()).collect();
+    others.sort_by_key(|table| not_in.name.is_empty() || !table.name.starts_with(not_in.name));
+    others.first().copied()
 }
 
 fn within(table: &Table) -> String {

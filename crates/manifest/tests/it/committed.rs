@@ -24,6 +24,11 @@ fn the_reference_page_is_what_the_cards_say() {
 
 #[test]
 fn the_schema_is_what_the_cards_say() {
-    let schema = serde_json::to_string_pretty(&manifest::json_schema()).unwrap() + "\n";
-    assert_fresh("docs/manifest.schema.json", &schema, "cargo xtask docs");
+    let made = manifest::json_schema();
+    let text = serde_json::to_string_pretty(&made).unwrap() + "\n";
+    // The order of keys depends on features that other crates of a build ask of serde_json; only the value counts.
+    let committed = std::fs::read_to_string(path("docs/manifest.schema.json")).unwrap_or_default();
+    if serde_json::from_str::<serde_json::Value>(&committed).ok() != Some(made) {
+        assert_fresh("docs/manifest.schema.json", &text, "cargo xtask docs");
+    }
 }

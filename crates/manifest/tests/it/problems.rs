@@ -20,6 +20,12 @@ says! {
         "app = \"a\"\nzones = = 2\n[web]\nrun = \"x\"\ninstances = 99\n";
     a_text_without_its_closing_quote_is_one_problem:
         "app = \"a\n[web]\nrun = \"x\"\n";
+    a_text_without_quotes_is_recognised: "app = guestbook\n[web]\nrun = \"x\"\n";
+    keys_below_a_broken_header_are_not_blamed: "app = \"a\"\n[web\nrun = \"x\"\n";
+    a_table_with_double_brackets_is_no_table: "app = \"a\"\n[[web]]\nrun = \"x\"\n";
+    a_table_given_as_a_text_is_recognised: "app = \"a\"\ndb = \"postgres\"\n[web]\nrun = \"x\"\n";
+    a_key_of_a_table_inside_is_sent_there:
+        "app = \"a\"\n[web]\nrun = \"x\"\n[db]\nengine = \"postgres\"\ncpu = 2\n";
     a_key_given_twice_shows_both_places:
         "app = \"a\"\n[web]\nrun = \"x\"\nrun = \"y\"\n";
     a_table_given_twice_shows_both_places:

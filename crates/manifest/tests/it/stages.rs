@@ -54,3 +54,14 @@ fn the_web_service_uses_a_database_only_when_there_is_one() {
     assert_eq!(without.graph().databases().count(), 0);
     assert_eq!(without.graph().services().next().unwrap().1.database, None);
 }
+
+/// Applications of the repository that know nothing of this crate.
+#[test]
+fn the_example_apps_have_manifests_without_problems() {
+    for app in ["frontpage", "guestbook"] {
+        let text =
+            std::fs::read_to_string(committed::path(&format!("examples/{app}/switchback.toml"))).unwrap();
+        let manifest = read(&text).unwrap_or_else(|problems| panic!("{}", crate::rendered(&problems)));
+        assert_eq!(manifest.graph().app.as_str(), app);
+    }
+}
