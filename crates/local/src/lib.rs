@@ -7,3 +7,4 @@ pub mod process;
 pub mod user;
 pub mod engines;
 pub mod postgres;
+pub mod release;
