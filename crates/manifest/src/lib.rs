@@ -86,6 +86,7 @@ pub fn read(source_name: &str, text: &str, surroundings: &Surroundings) -> Resul
     if !problems.is_empty() {
         return Err(problems.sorted());
     }
+    debug_assert!(settings.are_whole(), "a value was refused without a word");
     match expand::expand(&settings) {
         Ok(graph) => Ok(Manifest {
             source_name: source_name.to_owned(),

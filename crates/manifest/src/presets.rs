@@ -3,6 +3,7 @@
 use crate::document::Document;
 use crate::problems::Problems;
 use crate::settings::{Settings, Source};
+use crate::units::listed;
 use crate::walk;
 
 /// One of the stages that are in this version.
@@ -21,6 +22,12 @@ pub static PRESETS: &[Preset] = &[
 
 pub(crate) fn of_stage(stage: u8) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.stage == stage)
+}
+
+/// `1 and 2`: the stages that are in this version.
+pub(crate) fn stages(joined_by: &str) -> String {
+    let stages: Vec<String> = PRESETS.iter().map(|preset| preset.stage.to_string()).collect();
+    listed(&stages, joined_by)
 }
 
 impl Preset {

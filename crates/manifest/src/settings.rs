@@ -73,6 +73,11 @@ impl Settings {
         }
     }
 
+    /// Whether no value was refused. One that was always has a problem that says why.
+    pub(crate) fn are_whole(&self) -> bool {
+        self.by_path.values().all(|setting| setting.value.is_some())
+    }
+
     pub(crate) fn has(&self, path: &str) -> bool {
         self.by_path.contains_key(path)
     }

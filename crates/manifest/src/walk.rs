@@ -49,7 +49,8 @@ fn default_of(table: &'static Table, card: &'static Card, text: &str) -> Setting
     Setting { value, source: Source::Default, span: None }
 }
 
-/// Says which required keys are missing. A table that is not there needs nothing.
+/// Says which required keys are missing. A table that is not there needs nothing, but for the web service, which every
+/// app has.
 pub(crate) fn require(document: &Document<'_>, settings: &Settings, problems: &mut Problems) {
     // The key may stand in the line that could not be read.
     if document.has_broken_lines() {

@@ -3,7 +3,7 @@
 use model::{ByteSize, Cpu};
 
 use super::Table;
-use crate::units;
+use crate::{presets, units};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
@@ -67,7 +67,7 @@ impl Kind {
             Kind::Choice(names) => one_of(names),
             Kind::Flag => "`true` or `false`".to_owned(),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
-            Kind::Stage => "a stage, `1` or `2`".to_owned(),
+            Kind::Stage => format!("a stage, {}", presets::stages("or")),
             Kind::Duration { min_ms, max_ms } => format!(
                 "a duration from \"{}\" to \"{}\" (a whole number with `ms`, `s`, `m` or `h`)",
                 units::duration_text(*min_ms),

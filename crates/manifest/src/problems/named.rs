@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{Label, Problem, Problems};
 use crate::keys::{Card, TOP, Table};
+use crate::presets;
 use crate::units::listed;
 
 /// Words of the user's text longer than this are cut where a message repeats them.
@@ -189,9 +190,9 @@ impl Problems {
     pub(crate) fn stage_not_here_yet(&mut self, at: &At, stage: i64) {
         self.add(
             "manifest::stage_not_here_yet",
-            format!("stage {stage} is not in this version yet; 1 and 2 are"),
-            vec![label(at.span.clone(), "expected `1` or `2`")],
-            "write `stage = 2`, the nearest there is".to_owned(),
+            format!("stage {stage} is not in this version yet; {} are", presets::stages("and")),
+            vec![label(at.span.clone(), format!("expected {}", presets::stages("or")))],
+            format!("write one of them, such as `{}`", at.card.example),
         );
     }
 
@@ -199,9 +200,9 @@ impl Problems {
     pub(crate) fn no_such_stage(&mut self, now: Range<usize>, stage: u8) {
         self.add(
             "manifest::no_such_stage",
-            format!("stage {stage} is not in this version; 1 and 2 are"),
+            format!("stage {stage} is not in this version; {} are", presets::stages("and")),
             vec![label(now, "left as it is")],
-            "run `switchback stage 1` or `switchback stage 2`".to_owned(),
+            format!("run `switchback stage N`, N being {}", presets::stages("or")),
         );
     }
 

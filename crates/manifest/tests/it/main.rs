@@ -8,6 +8,7 @@ mod problems;
 mod properties;
 mod stage_change;
 mod stages;
+mod values;
 
 use manifest::{Manifest, Problems, Surroundings};
 
