@@ -4,6 +4,7 @@
 //! do. They are made by the named constructors in `named`, nowhere else, so that their words stay alike.
 
 mod named;
+mod words;
 
 use std::fmt;
 use std::ops::Range;
@@ -11,7 +12,8 @@ use std::ops::Range;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value, json};
 
-pub(crate) use named::{At, quoted};
+pub(crate) use named::At;
+pub(crate) use words::quoted;
 
 /// More are counted but not kept: nobody reads further, and a binary file would give thousands.
 pub const MAX_PROBLEMS: usize = 100;

@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
+use super::words::{home_of, nearest, place_of, quoted, within};
 use super::{Label, Problem, Problems};
-use crate::keys::{Card, TOP, Table};
+use crate::keys::{Card, Table};
 use crate::presets;
 use crate::units::listed;
-
-/// Words of the user's text longer than this are cut where a message repeats them.
-const MAX_QUOTED_CHARS: usize = 40;
 
 /// A value of a known key.
 #[derive(Debug, Clone)]
@@ -26,27 +24,6 @@ impl At {
 
 fn label(span: Range<usize>, text: impl Into<String>) -> Label {
     Label { span, text: text.into() }
-}
-
-/// The user's own words, safe to print and short.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_QUOTED_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MAX_QUOTED_CHARS).is_some() {
-        shown.push_str("...");
-    }
-    shown
-}
-
-/// The candidate that was probably meant.
-fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let text = text.to_ascii_lowercase();
-    // A third of the letters may be wrong; below that anything resembles anything.
-    let allowed = (text.chars().count() / 3).max(1);
-    candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&text, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .map(|(_, candidate)| candidate)
 }
 
 impl Problems {
@@ -278,19 +255,4 @@ impl Problems {
             format!("give `{key}` another port"),
         );
     }
-}
-
-/// The table that has the key, when `not_in` does not: one inside it if there is one.
-fn home_of(key: &str, not_in: &'static Table) -> Option<&'static Table> {
-    let mut others: Vec<&Table> = TOP.all().into_iter().filter(|table| table.card(key).is_some()).collect();
-    others.sort_by_key(|table| not_in.name.is_empty() || !table.name.starts_with(not_in.name));
-    others.first().copied()
-}
-
-fn within(table: &Table) -> String {
-    format!("{} {}", if table.name.is_empty() { "at" } else { "in" }, place_of(table))
-}
-
-fn place_of(table: &Table) -> String {
-    if table.name.is_empty() { "the top of the manifest".to_owned() } else { format!("[{}]", table.name) }
 }
