@@ -1,0 +1,90 @@
+//! What the children say: from the files they append to, into one store that people read.
+//!
+//! ```text
+//! logs/current/web.1.out   as the child writes it; what was read is freed again (a hole in the file)
+//! logs/current/web.1.err
+//! logs/store/TIME.jsonl    segments in the order of time, one record a line; the oldest are deleted beyond the budget
+//! logs/store/offsets.json  up to where each file was read, as of some moment
+//! ```
+//!
+//! A child writes to files of its own, so neither the death of the daemon nor its slowness can stop it or lose a line. The
+//! [`Tailer`] belongs to the daemon and moves lines to the store. **Each line enters the store once**, wherever the daemon is
+//! killed: every stored record carries the offset in the child's file that follows it, so a new daemon reads in the
+//! store itself how far the old one came. What may be lost is said here:
+//!
+//! - An app that truncates its own output (`echo > /dev/stderr` in a shell does) takes away what was not read in the last 100 ms.
+//! - Faster than [`Budget::rate_bytes`] for longer than a burst, lines are dropped, counted, and the count is logged.
+//! - On a file system without holes a file that was read to its end and is larger than [`tailer::TRUNCATE_ABOVE`] is emptied; what
+//!   is written in that very instant is lost.
+
+mod lines;
+mod offsets;
+mod reader;
+mod store;
+pub mod tailer;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use telemetry::log::Stream;
+
+pub use reader::{Follow, Query};
+pub use store::Budget;
+pub use tailer::Tailer;
+
+use crate::process::OutputFiles;
+
+/// The folder of all logs of one app. Cheap; reading needs no daemon.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    root: PathBuf,
+}
+
+impl Logs {
+    /// `root` is made when the first is written.
+    pub fn at(root: impl Into<PathBuf>) -> Logs {
+        Logs { root: root.into() }
+    }
+
+    /// Where the process `name` (`web.1`) appends its output, for [`crate::process::Spec`].
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn files(&self, name: &str) -> io::Result<OutputFiles> {
+        std::fs::create_dir_all(self.current())?;
+        let file = |stream| self.current().join(file_name(name, stream));
+        Ok(OutputFiles { stdout: file(Stream::Stdout), stderr: file(Stream::Stderr) })
+    }
+
+    fn current(&self) -> PathBuf {
+        self.root.join("current")
+    }
+
+    fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+}
+
+fn file_name(name: &str, stream: Stream) -> String {
+    match stream {
+        Stream::Stdout => format!("{name}.out"),
+        Stream::Stderr => format!("{name}.err"),
+    }
+}
+
+/// The process and stream that a file of `current` belongs to.
+fn source_of(path: &Path) -> Option<(&str, Stream)> {
+    let file = path.file_name()?.to_str()?;
+    match file.rsplit_once('.')? {
+        (name, "out") => Some((name, Stream::Stdout)),
+        (name, "err") => Some((name, Stream::Stderr)),
+        _ => None,
+    }
+}
+
+/// `web` of `web.1`.
+fn service_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(service, _)| service)
+}

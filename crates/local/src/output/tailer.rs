@@ -1,0 +1,405 @@
+//! Moving lines from the children's files to the store.
+//!
+//! Looking is by polling: ten looks a second at some dozens of open files cost less than a thousandth of a core, and see files that
+//! inotify would miss (its queue overflows under the very floods that matter).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::fs::{FallocateFlags, fallocate};
+use telemetry::log::{LogRecord, Stream};
+use tokio_util::sync::CancellationToken;
+
+use super::lines::{CUT, Rest, pieces};
+use super::offsets::{Offsets, ReadUpTo};
+use super::store::{self, Budget, Writer};
+use super::{Logs, service_of, source_of};
+
+/// How long a line waits at most before it is read.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Without holes in files: a file read to its end is emptied beyond this.
+pub const TRUNCATE_ABOVE: u64 = 16 << 20;
+
+/// Read at once; bounds the memory, together with what it grows to as JSON.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Freed in steps of this, because freeing is a change to the file system.
+const FREE_STEP: u64 = 1 << 20;
+/// The block that a hole begins and ends at.
+const BLOCK: u64 = 4096;
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// New files are noticed by the folder's change, whose time may be too coarse to show a second one: look anyway so often.
+const LIST_EVERY: Duration = Duration::from_secs(1);
+/// Dropped bytes that are read to count their lines, at each look. Beyond, the count is a lower bound.
+const COUNT_AT_MOST: u64 = 64 << 20;
+/// A flood that does not end is reported this often.
+const REPORT_FLOOD_EVERY: Duration = Duration::from_secs(10);
+
+/// Reads what the children write. One per app: the daemon's.
+#[derive(Debug)]
+pub struct Tailer {
+    logs: Logs,
+    budget: Budget,
+    writer: Writer,
+    recovered: Offsets,
+    files: BTreeMap<PathBuf, Tailed>,
+    last_time: Timestamp,
+    listed_at: Option<(Instant, io::Result<i128>)>,
+    checkpoint: Checkpoint,
+    pub(super) holes: Holes,
+}
+
+#[derive(Debug)]
+struct Checkpoint {
+    saved_at: Instant,
+    due: Due,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    No,
+    Soon,
+    Now,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holes {
+    Supported,
+    Unsupported,
+}
+
+/// One file of `current`.
+#[derive(Debug)]
+struct Tailed {
+    instance: String,
+    stream: Stream,
+    file: File,
+    inode: u64,
+    offset: u64,
+    freed: u64,
+    /// Bytes that may be read now.
+    allowance: u64,
+    looked_at: Instant,
+    /// The last piece ended in the middle of a line.
+    is_inside_line: bool,
+    dropped: Dropped,
+}
+
+#[derive(Debug, Default)]
+struct Dropped {
+    lines: u64,
+    is_lower_bound: bool,
+    since: Option<Instant>,
+}
+
+impl Tailer {
+    /// Takes up where the last daemon stopped, wherever that was.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn open(logs: &Logs, budget: Budget, now: Instant) -> io::Result<Tailer> {
+        fs::create_dir_all(logs.current())?;
+        let writer = Writer::open(logs.store(), budget)?;
+        let recovered = Offsets::recover(&logs.store())?;
+        Ok(Tailer {
+            logs: logs.clone(),
+            budget,
+            writer,
+            last_time: recovered.last_time.unwrap_or(Timestamp::MIN),
+            recovered,
+            files: BTreeMap::new(),
+            listed_at: None,
+            checkpoint: Checkpoint { saved_at: now, due: Due::Now },
+            holes: Holes::Supported,
+        })
+    }
+
+    /// Looks every [`LOOK_EVERY`] until cancelled, then once more. What goes wrong with the store is logged and tried again; the
+    /// children's files keep what was not stored.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut is_failing = false;
+        loop {
+            let is_last = shutdown.is_cancelled();
+            // Files may be slow: not on the runtime's threads.
+            let looked = tokio::task::spawn_blocking(move || {
+                let result = self.look(Instant::now(), Timestamp::now());
+                (self, result)
+            });
+            let Ok((tailer, result)) = looked.await else {
+                tracing::error!("reading the children's output panicked; it stays in logs/current");
+                return;
+            };
+            self = tailer;
+            match &result {
+                Err(error) if !is_failing => {
+                    tracing::warn!(%error, "the log store cannot be written; trying on")
+                }
+                Ok(()) if is_failing => tracing::info!("the log store can be written again"),
+                _ => {}
+            }
+            is_failing = result.is_err();
+            if is_last {
+                if let Err(error) = self.save() {
+                    tracing::warn!(%error, "the log store's checkpoint cannot be written; the next start reads more");
+                }
+                return;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// One look at everything: blocks for as long as reading what is new takes.
+    ///
+    /// # Errors
+    /// When the store cannot be written: then nothing was taken from the file at hand, and the next look tries again.
+    pub fn look(&mut self, now: Instant, time: Timestamp) -> io::Result<()> {
+        self.last_time = self.last_time.max(time);
+        self.find_files(now)?;
+        for path in self.files.keys().cloned().collect::<Vec<_>>() {
+            self.read_file(&path, now, Rest::Wait)?;
+        }
+        let is_due = match self.checkpoint.due {
+            Due::No => false,
+            Due::Soon => now.duration_since(self.checkpoint.saved_at) >= CHECKPOINT_EVERY,
+            Due::Now => true,
+        };
+        if is_due {
+            self.save()?;
+            self.checkpoint = Checkpoint { saved_at: now, due: Due::No };
+        }
+        Ok(())
+    }
+
+    fn find_files(&mut self, now: Instant) -> io::Result<()> {
+        let current = self.logs.current();
+        let changed = fs::metadata(&current)
+            .map(|m| i128::from(m.mtime()) * 1_000_000_000 + i128::from(m.mtime_nsec()));
+        if let (Some((at, Ok(before))), Ok(changed)) = (&self.listed_at, &changed)
+            && before == changed
+            && now.duration_since(*at) < LIST_EVERY
+        {
+            return Ok(());
+        }
+        self.listed_at = Some((now, changed));
+        for entry in fs::read_dir(&current)? {
+            let path = entry?.path();
+            let Some((instance, stream)) = source_of(&path) else { continue };
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            if self.files.get(&path).is_some_and(|tailed| tailed.inode == metadata.ino()) {
+                continue;
+            }
+            let (instance, file) = (instance.to_owned(), File::options().read(true).write(true).open(&path)?);
+            let known = path.file_name().and_then(|name| self.recovered.files.get(name.to_str()?));
+            // Only the file of which the offset was remembered: another one of this name is new.
+            let known = known.filter(|known| known.inode.is_none_or(|inode| inode == metadata.ino()));
+            let is_replaced = self.files.contains_key(&path);
+            let offset = known.filter(|_| !is_replaced).map_or(0, |known| known.offset);
+            let tailed = Tailed {
+                instance,
+                stream,
+                file,
+                inode: metadata.ino(),
+                offset,
+                freed: 0,
+                // What was written while no daemon ran came in its own time, however much it is.
+                allowance: self.budget.burst_bytes() + metadata.len().saturating_sub(offset),
+                looked_at: now,
+                is_inside_line: false,
+                dropped: Dropped::default(),
+            };
+            self.files.insert(path, tailed);
+            self.checkpoint.due = Due::Now;
+        }
+        let files = self.files.len();
+        self.files.retain(|path, _| path.exists());
+        if self.files.len() != files {
+            self.checkpoint.due = Due::Now;
+        }
+        Ok(())
+    }
+
+    fn read_file(&mut self, path: &Path, now: Instant, rest: Rest) -> io::Result<()> {
+        let time = self.last_time;
+        let Some(tailed) = self.files.get_mut(path) else { return Ok(()) };
+        let length = tailed.file.metadata()?.len();
+        if length < tailed.offset {
+            // Truncated by the app: what is there now is new.
+            tailed.offset = 0;
+            tailed.freed = 0;
+            self.checkpoint.due = Due::Now;
+        }
+        let elapsed = now.duration_since(tailed.looked_at).as_micros() as u64;
+        tailed.looked_at = now;
+        let burst = self.budget.burst_bytes();
+        if tailed.allowance < burst {
+            let earned = elapsed.saturating_mul(self.budget.rate_bytes) / 1_000_000;
+            tailed.allowance = (tailed.allowance + earned).min(burst);
+        }
+        if length == tailed.offset {
+            return tailed.report_flood(&mut self.writer, self.budget, time, now);
+        }
+        let mut chunk = vec![0; CHUNK_BYTES.min((length - tailed.offset) as usize)];
+        let mut encoded = Vec::new();
+        while tailed.allowance > 0 {
+            let read = tailed.file.read_at(&mut chunk, tailed.offset)?;
+            encoded.clear();
+            let begin = tailed.offset;
+            let mut taken = 0;
+            let mut is_inside_line = tailed.is_inside_line;
+            for piece in pieces(&chunk[..read], rest) {
+                taken = piece.end as u64;
+                let mut record = LogRecord::new(
+                    time,
+                    service_of(&tailed.instance),
+                    &tailed.instance,
+                    tailed.stream,
+                    piece.text,
+                );
+                if is_inside_line {
+                    record.line.insert_str(0, CUT);
+                }
+                if piece.is_cut {
+                    record.line.push_str(CUT);
+                }
+                is_inside_line = piece.is_cut;
+                store::encode(&record, begin + taken, &mut encoded);
+            }
+            if taken == 0 {
+                break;
+            }
+            self.writer.append(&encoded, time)?;
+            tailed.is_inside_line = is_inside_line;
+            tailed.offset += taken;
+            tailed.allowance = tailed.allowance.saturating_sub(taken);
+            self.checkpoint.due = self.checkpoint.due.max(Due::Soon);
+        }
+        if tailed.allowance == 0 {
+            tailed.drop_backlog(now)?;
+        }
+        tailed.report_flood(&mut self.writer, self.budget, time, now)?;
+        tailed.free(&mut self.holes, &mut self.checkpoint.due)
+    }
+
+    /// Reads the rest of the ended process `name`, then deletes its files. Its lines stay in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be written; the files are kept then.
+    pub fn retire(&mut self, name: &str, now: Instant, time: Timestamp) -> io::Result<()> {
+        self.last_time = self.last_time.max(time);
+        self.listed_at = None;
+        self.find_files(now)?;
+        let of_name = |path: &&PathBuf| source_of(path).is_some_and(|(instance, _)| instance == name);
+        for path in self.files.keys().filter(of_name).cloned().collect::<Vec<_>>() {
+            self.read_file(&path, now, Rest::Flush)?;
+            self.files.remove(&path);
+            fs::remove_file(&path)?;
+        }
+        self.save()
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        let read_up_to = |(path, tailed): (&PathBuf, &Tailed)| {
+            let name = path.file_name()?.to_str()?.to_owned();
+            Some((name, ReadUpTo { offset: tailed.offset, inode: Some(tailed.inode) }))
+        };
+        self.recovered = Offsets {
+            position: self.writer.position(),
+            files: self.files.iter().filter_map(read_up_to).collect(),
+            last_time: Some(self.last_time),
+        };
+        self.recovered.save(&self.logs.store())
+    }
+}
+
+impl Tailed {
+    /// Passes over whole lines that came faster than allowed, counting them.
+    fn drop_backlog(&mut self, now: Instant) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let begin = self.offset.max(length.saturating_sub(COUNT_AT_MOST));
+        if begin > self.offset {
+            self.dropped.is_lower_bound = true;
+        }
+        let (mut at, mut line_begin) = (begin, None);
+        while at < length {
+            let want = chunk.len().min((length - at) as usize);
+            let read = self.file.read_at(&mut chunk[..want], at)?;
+            if read == 0 {
+                break;
+            }
+            self.dropped.lines += memchr::memchr_iter(b'\n', &chunk[..read]).count() as u64;
+            line_begin =
+                memchr::memrchr(b'\n', &chunk[..read]).map(|last| at + last as u64 + 1).or(line_begin);
+            at += read as u64;
+        }
+        // Without any line end it is the inside of one endless line.
+        let next = line_begin.unwrap_or(at);
+        if next > self.offset {
+            self.is_inside_line = line_begin.is_none();
+            self.offset = next;
+            self.dropped.since.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Says how much was dropped, once the flood is over or has gone on for long.
+    fn report_flood(
+        &mut self,
+        writer: &mut Writer,
+        budget: Budget,
+        time: Timestamp,
+        now: Instant,
+    ) -> io::Result<()> {
+        let Some(since) = self.dropped.since else { return Ok(()) };
+        // Over: there is room again for a second's worth.
+        if self.allowance < budget.rate_bytes && now.duration_since(since) < REPORT_FLOOD_EVERY {
+            return Ok(());
+        }
+        let Dropped { lines, is_lower_bound, .. } = self.dropped;
+        let more = if is_lower_bound { "more than " } else { "" };
+        let (instance, limit) = (&self.instance, budget.rate_bytes as f64 / 1e6);
+        let line = format!(
+            "switchback: dropped {more}{lines} lines of {instance} (output faster than {limit} MB/s)"
+        );
+        let record = LogRecord::new(time, service_of(instance), instance, self.stream, line.as_bytes());
+        let mut encoded = Vec::new();
+        store::encode(&record, self.offset, &mut encoded);
+        writer.append(&encoded, time)?;
+        self.dropped = Dropped::default();
+        Ok(())
+    }
+
+    /// Gives the disk back what was read.
+    fn free(&mut self, holes: &mut Holes, due: &mut Due) -> io::Result<()> {
+        let free_to = self.offset / BLOCK * BLOCK;
+        if *holes == Holes::Supported {
+            if free_to - self.freed.min(free_to) < FREE_STEP {
+                return Ok(());
+            }
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match fallocate(&self.file, flags, self.freed, free_to - self.freed) {
+                Ok(()) => {
+                    self.freed = free_to;
+                    return Ok(());
+                }
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => *holes = Holes::Unsupported,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let length = self.file.metadata()?.len();
+        if length > TRUNCATE_ABOVE && length == self.offset {
+            self.file.set_len(0)?;
+            self.offset = 0;
+            self.freed = 0;
+            *due = Due::Now;
+        }
+        Ok(())
+    }
+}
