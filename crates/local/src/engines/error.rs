@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::PgVersion;
+use super::{PgVersion, packages};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -11,8 +11,8 @@ pub enum EngineError {
     NotFound {
         /// Those that were looked at, and what is wrong with each.
         refused: Vec<String>,
+        /// Why the distribution's packages are no help.
         packages: String,
-        install: String,
     },
     #[error(
         "switchback.lock names PostgreSQL {version} in {}, which is not there any more, and its packages could not \
@@ -23,8 +23,8 @@ pub enum EngineError {
         path: PathBuf,
         /// What is installed instead, the newest first.
         available: Vec<PgVersion>,
+        /// Why the distribution's packages are no help.
         packages: String,
-        install: String,
     },
     #[error("{} does not read: {reason}", .path.display())]
     LockUnreadable { path: PathBuf, reason: String },
@@ -36,12 +36,14 @@ impl EngineError {
     /// What to do.
     pub fn hint(&self) -> String {
         match self {
-            EngineError::NotFound { install, .. } => format!(
-                "run `{install}`. The service that Debian and Ubuntu then start is not needed and may be switched off \
-                 with `systemctl disable --now postgresql`"
+            EngineError::NotFound { .. } => format!(
+                "run `{}`. The service that Debian and Ubuntu then start is not needed and may be switched off \
+                 with `systemctl disable --now postgresql`",
+                packages::install_command(None)
             ),
-            EngineError::LockedVersionGone { version, available, install, .. } => {
+            EngineError::LockedVersionGone { version, available, .. } => {
                 let major = version.major();
+                let install = packages::install_command(Some(major));
                 let again = format!("run `{install}` to have PostgreSQL {major} again");
                 match available.first() {
                     None => again,

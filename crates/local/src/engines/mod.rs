@@ -6,10 +6,13 @@
 //!
 //! Everything here blocks (it runs `postgres --version`, and perhaps `apt-get`): call it from a blocking task.
 
+mod apt;
 mod error;
 mod installed;
 mod lock;
 mod packages;
+#[cfg(test)]
+mod tests;
 mod version;
 
 use std::collections::BTreeMap;
@@ -72,7 +75,8 @@ impl PostgresEngine {
 pub struct Search {
     /// The app's folder, where `switchback.lock` stands.
     pub folder: PathBuf,
-    /// Where packages are unpacked, such as `~/.cache/switchback`.
+    /// Where packages are unpacked, such as `~/.cache/switchback`. PostgreSQL's user must be able to read it: as root,
+    /// `/var/cache/switchback`.
     pub cache: PathBuf,
     /// Folders that may hold a `postgres`, tried beside those of `path`.
     pub bin_dirs: Vec<PathBuf>,
@@ -122,11 +126,7 @@ impl Search {
         if let Some(engine) = usable.into_iter().next() {
             return Ok(engine);
         }
-        self.fetch(None, progress).map_err(|why| EngineError::NotFound {
-            refused,
-            packages: why.to_string(),
-            install: packages::install_command(None),
-        })
+        self.fetch(None, progress).map_err(|why| EngineError::NotFound { refused, packages: why.to_string() })
     }
 
     /// The data directory belongs to a major version, so another major is no replacement; another minor is.
@@ -162,7 +162,6 @@ impl Search {
             path: lock.path.clone(),
             available: usable.iter().map(|engine| engine.version.clone()).collect(),
             packages: why.to_string(),
-            install: packages::install_command(Some(major)),
         })
     }
 
@@ -172,7 +171,7 @@ impl Search {
         progress: &dyn Fn(Progress),
     ) -> Result<PostgresEngine, packages::PackagesError> {
         match self.packages {
-            Packages::Fetch => packages::fetch(&self.cache, major, progress),
+            Packages::Fetch => packages::fetch(self, major, progress),
             Packages::Never => Err(packages::PackagesError::SwitchedOff),
         }
     }

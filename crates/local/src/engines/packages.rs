@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
+use super::apt::Apt;
 use super::installed::examine;
-use super::{OLDEST_MAJOR, PostgresEngine, Progress, Source};
+use super::{OLDEST_MAJOR, PostgresEngine, Progress, Search, Source};
 
 /// A chain of libraries that need libraries ends sooner.
 const MAX_LIBRARY_ROUNDS: usize = 6;
@@ -69,11 +69,12 @@ const COMPLETE: &str = ".switchback-complete";
 
 /// Returns what is in the cache already, or fetches and unpacks it.
 pub(super) fn fetch(
-    cache: &Path,
+    search: &Search,
     major: Option<u32>,
     progress: &dyn Fn(Progress),
 ) -> Result<PostgresEngine, PackagesError> {
-    let engines = cache.join("engines");
+    let engines = search.cache.join("engines");
+    let apt = Apt { path: search.path.as_deref() };
     let cached = newest_first(major).find_map(|major| {
         let root = engines.join(format!("postgresql-{major}"));
         root.join(COMPLETE).is_file().then(|| engine_in(&root, major).ok())?
@@ -81,7 +82,7 @@ pub(super) fn fetch(
     if let Some(engine) = cached {
         return Ok(engine);
     }
-    let major = in_archive(major)?;
+    let major = apt.newest_of(newest_first(major))?;
     let root = engines.join(format!("postgresql-{major}"));
     let partial = engines.join(format!("postgresql-{major}.partial"));
     if partial.exists() {
@@ -90,9 +91,8 @@ pub(super) fn fetch(
     let debs = partial.join("debs");
     fs::create_dir_all(&debs)?;
     let wanted = [format!("postgresql-{major}"), "libpq5".to_owned()];
-    progress(Progress::Downloading { packages: wanted.len() });
-    download_and_unpack(&wanted, &debs, &partial, progress)?;
-    add_missing_libraries(&partial, major, &debs, progress)?;
+    download_and_unpack(&apt, &wanted, &debs, &partial, progress)?;
+    add_missing_libraries(&apt, &partial, major, &debs, progress)?;
     engine_in(&partial, major)?;
     fs::remove_dir_all(&debs)?;
     fs::File::create(partial.join(COMPLETE))?.sync_all()?;
@@ -131,34 +131,22 @@ fn env(root: &Path) -> BTreeMap<String, String> {
     }
 }
 
-fn in_archive(major: Option<u32>) -> Result<u32, PackagesError> {
-    let names: Vec<String> = newest_first(major).map(|major| format!("postgresql-{major}")).collect();
-    let output = run(Command::new("apt-cache").arg("show").arg("--no-all-versions").args(&names));
-    // It fails when one of the names is unknown, and still shows the others.
-    let shown = match output {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Err(PackagesError::NoApt),
-        Err(cause) => return Err(cause.into()),
-    };
-    newest_first(major)
-        .find(|major| shown.lines().any(|line| line == format!("Package: postgresql-{major}")))
-        .ok_or(PackagesError::NotInArchive)
-}
-
 fn download_and_unpack(
+    apt: &Apt<'_>,
     packages: &[String],
     debs: &Path,
     root: &Path,
     progress: &dyn Fn(Progress),
 ) -> Result<(), PackagesError> {
-    succeed(Command::new("apt-get").arg("download").args(packages).current_dir(debs))?;
+    progress(Progress::Downloading { packages: packages.len() });
+    apt.download(packages, debs)?;
     for deb in fs::read_dir(debs)? {
         let deb = deb?.path();
         if deb.extension().is_some_and(|extension| extension == "deb") {
             let name = deb.file_stem().unwrap_or_default().to_string_lossy();
             let package = name.split('_').next().unwrap_or_default().to_owned();
             progress(Progress::Unpacking { package });
-            succeed(Command::new("dpkg").arg("-x").args([&deb, root]))?;
+            apt.unpack(&deb, root)?;
             fs::remove_file(&deb)?;
         }
     }
@@ -167,57 +155,34 @@ fn download_and_unpack(
 
 /// Libraries may need libraries, so: again until nothing is missing.
 fn add_missing_libraries(
+    apt: &Apt<'_>,
     root: &Path,
     major: u32,
     debs: &Path,
     progress: &dyn Fn(Progress),
 ) -> Result<(), PackagesError> {
     let postgres = root.join(format!("usr/lib/postgresql/{major}/bin/postgres"));
-    let dependencies = dependencies(&format!("postgresql-{major}"))?;
+    let missing = || apt.missing_libraries(&postgres, &env(root));
+    let mut lacking = missing()?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let dependencies = apt.dependencies(&format!("postgresql-{major}"))?;
     for _ in 0..MAX_LIBRARY_ROUNDS {
-        let missing = missing_libraries(&postgres, root)?;
-        let Some(first) = missing.first().cloned() else {
-            return Ok(());
-        };
         let mut packages: Vec<String> =
-            missing.iter().filter_map(|library| package_of(library, &dependencies)).collect();
+            lacking.iter().filter_map(|library| package_of(library, &dependencies)).collect();
         packages.sort();
         packages.dedup();
         if packages.is_empty() {
-            return Err(PackagesError::Library { library: first });
+            break;
         }
-        progress(Progress::Downloading { packages: packages.len() });
-        download_and_unpack(&packages, debs, root, progress)?;
+        download_and_unpack(apt, &packages, debs, root, progress)?;
+        lacking = missing()?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
     }
-    match missing_libraries(&postgres, root)?.into_iter().next() {
-        Some(library) => Err(PackagesError::Library { library }),
-        None => Ok(()),
-    }
-}
-
-/// All packages that `package` needs, directly or not.
-fn dependencies(package: &str) -> Result<Vec<String>, PackagesError> {
-    let output = succeed(Command::new("apt-cache").args([
-        "depends",
-        "--recurse",
-        "--no-recommends",
-        "--no-suggests",
-        "--no-conflicts",
-        "--no-breaks",
-        "--no-replaces",
-        "--no-enhances",
-        package,
-    ]))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let names = text.lines().filter(|line| !line.starts_with([' ', '<', '|']));
-    Ok(names.map(|name| name.trim().to_owned()).collect())
-}
-
-fn missing_libraries(postgres: &Path, root: &Path) -> Result<Vec<String>, PackagesError> {
-    let output = succeed(Command::new("ldd").arg(postgres).envs(env(root)))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let missing = text.lines().filter(|line| line.contains("=> not found"));
-    Ok(missing.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    Err(PackagesError::Library { library: lacking.swap_remove(0) })
 }
 
 /// Debian policy names a library's package after its soname: `libicuuc.so.72` is in `libicu72`, `libpq.so.5` in
@@ -238,26 +203,6 @@ fn package_of(library: &str, dependencies: &[String]) -> Option<String> {
         .max_by_key(|package| shared(package))
         .filter(|package| shared(package) > "lib".len())
         .cloned()
-}
-
-fn run(command: &mut Command) -> io::Result<Output> {
-    command.env("LC_ALL", "C").stdin(Stdio::null()).output()
-}
-
-fn succeed(command: &mut Command) -> Result<Output, PackagesError> {
-    let output = run(command).map_err(|cause| match cause.kind() {
-        io::ErrorKind::NotFound => PackagesError::NoApt,
-        _ => PackagesError::Io(cause),
-    })?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let program = PathBuf::from(command.get_program()).display().to_string();
-    let first = command.get_args().next().map(|arg| arg.to_string_lossy().into_owned());
-    Err(PackagesError::Command {
-        command: format!("{program} {}", first.unwrap_or_default()),
-        said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Walk {
         builder.follow_links(false).filter_entry(move |entry| {
             let named = |never: &&str| entry.file_name() == OsStr::new(never);
             let is_state = skip.as_deref().is_some_and(|skip| is_same_folder(entry.path(), skip));
-            !NEVER.iter().any(|never| named(never)) && !is_state
+            !NEVER.iter().any(named) && !is_state
         });
         let mut added = 0;
         for entry in builder.build() {
