@@ -9,7 +9,7 @@ use h2::{RecvStream, SendStream};
 use super::fields;
 use crate::exchange::{Next, Piece, SinkError, SourceError};
 use crate::h1::Reject;
-use crate::head::HeaderList;
+use crate::head::{HeaderList, Known};
 
 /// A body being received. The window is given back only as pieces are passed on, which is the back-pressure.
 #[derive(Debug)]
@@ -55,7 +55,15 @@ impl Incoming {
             }
         }
         match ready!(stream.poll_trailers(cx)) {
-            Ok(Some(map)) => fields::read(&map, self.trailers.insert(HeaderList::default())),
+            Ok(Some(map)) => {
+                let trailers = self.trailers.insert(HeaderList::default());
+                fields::read(&map, trailers);
+                // RFC 9110, 6.5.1: what frames, routes or authenticates has no business after the body, and in
+                // HTTP/1.1 it could be merged into the head.
+                trailers.drop_where(|known| {
+                    known.must_reach_upstream() || known.is_hop_by_hop() || known == Known::Trailer
+                });
+            }
             Ok(None) => {}
             Err(_) => return Poll::Ready(Err(SourceError::Reset)),
         }
