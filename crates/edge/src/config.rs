@@ -254,6 +254,24 @@ mod defaults {
     }
 }
 
+impl Upstream {
+    /// An upstream without endpoints, everything else by default.
+    pub fn of(protocol: UpstreamProtocol) -> Upstream {
+        Upstream {
+            protocol,
+            endpoints: Vec::new(),
+            health: HealthCheck::default(),
+            outlier: OutlierDetection::default(),
+            retry: RetryBudget::default(),
+            slow_start_ms: defaults::slow_start_ms(),
+            max_in_flight: defaults::max_in_flight(),
+            queue_length: defaults::queue_length(),
+            queue_timeout_ms: defaults::queue_timeout_ms(),
+            replay_body_bytes: defaults::replay_body_bytes(),
+        }
+    }
+}
+
 impl Default for HealthCheck {
     fn default() -> Self {
         HealthCheck {

@@ -10,6 +10,8 @@ mod in_flight;
 mod interim;
 mod keep_alive;
 mod limits;
+mod observability;
+mod parsers;
 mod retries;
 mod smuggling;
 mod upgrade;

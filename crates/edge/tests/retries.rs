@@ -124,3 +124,23 @@ async fn a_request_waits_in_the_queue_until_an_endpoint_comes() {
     front.reconfigure(|config| config.upstreams.get_mut("web").expect("web").endpoints = vec![wanted]);
     assert_eq!(client.response().await.text(), "at last");
 }
+
+#[tokio::test]
+async fn what_waits_on_an_endpoint_that_goes_down_is_sent_elsewhere() {
+    // As a stopped process does: the kernel accepts, nobody answers.
+    let stopped = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let good = Instance::saying("ok").await;
+    let at = stopped.local_addr().expect("an address");
+    let front = Front::with(upstream(vec![endpoint_at("stopped", at), endpoint("good", &good)]), |config| {
+        let health = &mut config.upstreams.get_mut("web").expect("web").health;
+        health.path = Some("/".to_owned());
+        (health.interval_ms, health.timeout_ms, health.unhealthy_threshold) = (200, 100, 2);
+    });
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut client = front.client().await;
+        requests.spawn(async move { client.get("/").await.status() });
+    }
+    assert_eq!(requests.join_all().await, [200; 8]);
+    assert_eq!(front.in_flight("stopped"), 0);
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ongoing::{Ongoing, State};
 use super::pump::{Pace, PumpError, pump, upload};
 use super::scratch::Scratch;
 use super::seam::{
@@ -16,8 +17,9 @@ use super::tunnel::tunnel;
 use crate::balance::Lease;
 use crate::forwarded;
 use crate::h1::Expected;
-use crate::head::{BodyLength, Persistence};
+use crate::head::{BodyLength, Persistence, ResponseHead};
 use crate::server::{Thread, Timeouts};
+use crate::watchdog::Watchdog;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,187 +89,154 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
         request_sink.head(request).await?;
         if has_body { request_sink.flush().await } else { request_sink.end(None).await }
     };
-    match watchdog.within(timeouts.write_idle, sent).await {
-        Ok(Ok(())) => {}
-        // The upstream may have answered before it closed; only reading tells.
-        Ok(Err(_)) => {}
-        Err(_) => return report,
+    // A failure to send says less than what the upstream may have answered before it closed: only reading tells.
+    if watchdog.within(timeouts.write_idle, sent).await.is_err() {
+        return report;
     }
-
-    let pace_up = Pace { read_idle: timeouts.request_body_idle, write_idle: timeouts.write_idle };
-    let upgrade = request.upgrade;
-    let mut upload_state = if has_body { Uploading::Going } else { Uploading::Done };
     {
-        let mut uploaded = pin!(async {
-            if has_body { upload(&mut body, &mut request_sink, pace_up, uploading).await } else { Ok(()) }
+        let pace = Pace { read_idle: timeouts.request_body_idle, write_idle: timeouts.write_idle };
+        let uploaded = pin!(async {
+            if has_body { upload(&mut body, &mut request_sink, pace, uploading).await } else { Ok(()) }
         });
-        // Wait for a final head, passing interim ones on, while the body goes up.
-        loop {
-            let mut began_waiting = None;
-            let mut down_watch = pin!(terms.lease.down());
-            let waited = poll_fn(|cx| {
-                if upload_state == Uploading::Going
-                    && let Poll::Ready(result) = uploaded.as_mut().poll(cx)
-                {
-                    upload_state = match result {
-                        Ok(()) => Uploading::Done,
-                        Err(PumpError::Source(error)) => return Poll::Ready(Waited::Body(error)),
-                        Err(PumpError::SourceIdle) => return Poll::Ready(Waited::BodyIdle),
-                        // It may have answered early and closed: see what it said.
-                        Err(PumpError::Sink | PumpError::SinkIdle) => Uploading::Stuck,
-                    };
-                }
-                match answer.poll_head(cx, response) {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Waited::Head),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Waited::Failed(error)),
-                    Poll::Pending => {}
-                }
-                if client.poll_gone(cx).is_ready() {
-                    return Poll::Ready(Waited::Gone);
-                }
-                if upload_state == Uploading::Going {
-                    return Poll::Pending;
-                }
-                let began = *began_waiting.get_or_insert_with(Instant::now);
-                let patience_over = began + PATIENCE;
-                if terms.repeatable == Repeatable::Yes && timeouts.response_head > PATIENCE {
-                    if watchdog.poll_expired(cx, patience_over).is_pending() {
-                        return Poll::Pending;
-                    }
-                    if !answer.began() && down_watch.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Waited::Down);
-                    }
-                }
-                watchdog.poll_expired(cx, began + timeouts.response_head).map(|()| Waited::Late)
-            })
-            .await;
-            match waited {
-                Waited::Head if response.is_interim() => {
-                    if watchdog.within(timeouts.write_idle, client.interim(response)).await != Ok(Ok(())) {
-                        report.verdict = Verdict::ClientGone;
-                        return report;
-                    }
-                }
-                Waited::Head => break,
-                Waited::Body(error) => {
-                    report.verdict = match error {
-                        SourceError::Reject(reject) => Verdict::Refused(reject.status()),
-                        _ => Verdict::ClientGone,
-                    };
-                    return report;
-                }
-                Waited::Gone => {
-                    report.verdict = Verdict::ClientGone;
-                    return report;
-                }
-                Waited::BodyIdle => {
-                    report.verdict = Verdict::Refused(408);
-                    return report;
-                }
-                Waited::Failed(error) => {
-                    report.verdict = match error {
-                        SourceError::Reject(_) => Verdict::Unusable,
-                        _ if answer.began() => Verdict::Unusable,
-                        _ => Verdict::Lost,
-                    };
-                    return report;
-                }
-                Waited::Down => {
-                    report.verdict = Verdict::Down;
-                    return report;
-                }
-                Waited::Late => {
-                    report.verdict = Verdict::Late;
-                    return report;
-                }
-            }
+        let mut ongoing = Ongoing::new(uploaded, if has_body { State::Going } else { State::Done });
+        if let Err(verdict) =
+            final_head(terms, &mut answer, &mut client, response, watchdog, &mut ongoing).await
+        {
+            report.verdict = verdict;
+            return report;
         }
-        if response.status == 101 && !upgrade {
+        if response.status == 101 && !request.upgrade {
             report.verdict = Verdict::Unusable;
             return report;
         }
         report.status = response.status;
-        let length = response.length;
         forwarded::prepare_response(terms.thread, request, response);
-        // With the body still on its way nobody knows whether it will arrive (after `Expect: 100-continue` and a final
-        // answer it will not), so the connection cannot carry another request.
-        let stays = upload_state == Uploading::Done && !terms.thread.is_draining();
-        let persistence = if stays { request.persistence } else { Persistence::Close };
         if response.status != 101 {
-            let download = async {
-                client.head(response, length, persistence).await?;
-                let pace = Pace { read_idle: timeouts.response_body_idle, write_idle: timeouts.write_idle };
-                if length == BodyLength::None || length == BodyLength::Known(0) {
-                    return match watchdog.within(pace.write_idle, client.end(None)).await {
-                        Ok(result) => Ok(result?),
-                        Err(_) => Err(PumpError::SinkIdle),
-                    };
-                }
-                pump(&mut answer, &mut client, pace, watchdog, &mut report.bytes_out).await
-            };
-            let mut download = pin!(download);
-            let result = poll_fn(|cx| {
-                if upload_state == Uploading::Going
-                    && let Poll::Ready(result) = uploaded.as_mut().poll(cx)
-                {
+            // With the body still on its way nobody knows whether it will arrive (after `Expect: 100-continue` and a
+            // final answer it will not), so the connection cannot carry another request.
+            let stays = ongoing.state() == State::Done && !terms.thread.is_draining();
+            let persistence = if stays { request.persistence } else { Persistence::Close };
+            let delivered = {
+                let bytes = &mut report.bytes_out;
+                let download =
+                    deliver(timeouts, &mut answer, &mut client, response, persistence, watchdog, bytes);
+                let mut download = pin!(download);
+                poll_fn(|cx| {
                     // A failing upload no longer matters: the answer is there.
-                    upload_state = if result.is_ok() { Uploading::Done } else { Uploading::Stuck };
-                }
-                download.as_mut().poll(cx)
-            })
-            .await;
-            report.verdict = match result {
-                Ok(()) => Verdict::Answered,
+                    let _ = ongoing.advance(cx);
+                    download.as_mut().poll(cx)
+                })
+                .await
+            };
+            report.verdict = match delivered {
+                Ok(()) => return Report { verdict: Verdict::Answered, ..report },
                 Err(PumpError::Source(_) | PumpError::SourceIdle) => Verdict::Broken,
                 Err(PumpError::Sink | PumpError::SinkIdle) => Verdict::ClientGone,
             };
-        }
-    }
-    if report.status == 101 {
-        report.verdict = Verdict::Answered;
-        if client.head(response, BodyLength::None, Persistence::Close).await.is_err()
-            || client.flush().await.is_err()
-        {
-            report.verdict = Verdict::ClientGone;
+            client.abort();
             return report;
         }
-        body.become_tunnel();
-        client.become_tunnel();
-        request_sink.become_tunnel();
-        answer.become_tunnel();
-        let _tunnel = terms.thread.tunnel_opened();
-        tunnel(
-            timeouts.tunnel_idle,
-            timeouts.write_idle,
-            body,
-            &mut request_sink,
-            answer,
-            &mut client,
-            &mut report.bytes_out,
-        )
-        .await;
+    }
+    let switched = async {
+        client.head(response, BodyLength::None, Persistence::Close).await?;
+        client.flush().await
+    };
+    if watchdog.within(timeouts.write_idle, switched).await != Ok(Ok(())) {
+        report.verdict = Verdict::ClientGone;
         return report;
     }
-    if report.verdict != Verdict::Answered {
-        client.abort();
-    }
+    body.become_tunnel();
+    client.become_tunnel();
+    request_sink.become_tunnel();
+    answer.become_tunnel();
+    let _open = terms.thread.tunnel_opened();
+    tunnel(timeouts, (body, request_sink), (answer, client), &mut report.bytes_out).await;
+    report.verdict = Verdict::Answered;
     report
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Uploading {
-    Going,
-    Done,
-    /// The upstream stopped taking the body.
-    Stuck,
-}
-
+/// What the wait for a head ended with.
 enum Waited {
     Head,
-    Body(SourceError),
-    BodyIdle,
-    Gone,
     Failed(SourceError),
-    Down,
-    Late,
+    Over(Verdict),
+}
+
+/// Waits for a final head, passing interim ones on, while the body goes up.
+async fn final_head<F: Future<Output = Result<(), PumpError>>>(
+    terms: &Terms<'_>,
+    answer: &mut impl ResponseSource,
+    client: &mut impl ResponseSink,
+    response: &mut ResponseHead,
+    watchdog: &mut Watchdog,
+    ongoing: &mut Ongoing<'_, F>,
+) -> Result<(), Verdict> {
+    let timeouts = terms.timeouts;
+    let mut down = pin!(terms.lease.down());
+    loop {
+        let mut began_waiting = None;
+        let waited = poll_fn(|cx| {
+            if let Err(verdict) = ongoing.advance(cx) {
+                return Poll::Ready(Waited::Over(verdict));
+            }
+            match answer.poll_head(cx, response) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Waited::Head),
+                Poll::Ready(Err(error)) => return Poll::Ready(Waited::Failed(error)),
+                Poll::Pending => {}
+            }
+            if client.poll_gone(cx).is_ready() {
+                return Poll::Ready(Waited::Over(Verdict::ClientGone));
+            }
+            // As long as the body goes up, its own limits rule.
+            if ongoing.state() == State::Going {
+                return Poll::Pending;
+            }
+            let began = *began_waiting.get_or_insert_with(Instant::now);
+            if terms.repeatable == Repeatable::Yes && timeouts.response_head > PATIENCE {
+                if watchdog.poll_expired(cx, began + PATIENCE).is_pending() {
+                    return Poll::Pending;
+                }
+                if !answer.began() && down.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Waited::Over(Verdict::Down));
+                }
+            }
+            let late = watchdog.poll_expired(cx, began + timeouts.response_head);
+            late.map(|()| Waited::Over(Verdict::Late))
+        })
+        .await;
+        match waited {
+            Waited::Head if !response.is_interim() => return Ok(()),
+            Waited::Head => {
+                let passed_on = watchdog.within(timeouts.write_idle, client.interim(response)).await;
+                if passed_on != Ok(Ok(())) {
+                    return Err(Verdict::ClientGone);
+                }
+            }
+            Waited::Over(verdict) => return Err(verdict),
+            Waited::Failed(SourceError::Reject(_)) => return Err(Verdict::Unusable),
+            Waited::Failed(_) if answer.began() => return Err(Verdict::Unusable),
+            Waited::Failed(_) => return Err(Verdict::Lost),
+        }
+    }
+}
+
+/// Brings the response to the client.
+async fn deliver(
+    timeouts: &Timeouts,
+    answer: &mut impl Source,
+    client: &mut impl ResponseSink,
+    response: &ResponseHead,
+    persistence: Persistence,
+    watchdog: &mut Watchdog,
+    bytes: &mut u64,
+) -> Result<(), PumpError> {
+    let pace = Pace { read_idle: timeouts.response_body_idle, write_idle: timeouts.write_idle };
+    client.head(response, response.length, persistence).await?;
+    if !matches!(response.length, BodyLength::None | BodyLength::Known(0)) {
+        return pump(answer, client, pace, watchdog, bytes).await;
+    }
+    match watchdog.within(pace.write_idle, client.end(None)).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => Err(PumpError::SinkIdle),
+    }
 }

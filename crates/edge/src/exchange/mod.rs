@@ -5,6 +5,7 @@
 //! here once. Dispatch is static; there is one copy of this code for each pair of protocols.
 
 mod attempt;
+mod ongoing;
 mod pump;
 mod relay;
 mod reply;

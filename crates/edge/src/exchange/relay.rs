@@ -183,7 +183,7 @@ async fn relay<'v, C: Connector, D: Downstream>(
                         return ending;
                     }
                     Verdict::Lost => (Outcome::Lost, replayable, 502),
-                    Verdict::Down => (Outcome::Cancelled, replayable, 502),
+                    Verdict::Down => (Outcome::Lost, replayable, 502),
                     Verdict::Late => (Outcome::TimedOut, false, 504),
                     Verdict::Unusable => (Outcome::Lost, false, 502),
                     Verdict::Refused(status) => (Outcome::ClientGone, false, status),

@@ -9,23 +9,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::seam::{Next, Sink, Source};
+use crate::server::Timeouts;
 use crate::watchdog::Watchdog;
 
-/// Relays until the end. `received` counts the bytes towards the client.
+/// Relays until the end: `up` is from the client to the upstream, `down` the way back. `received` counts the bytes
+/// towards the client.
 pub(crate) async fn tunnel(
-    idle: Duration,
-    write_idle: Duration,
-    from_client: impl Source,
-    to_upstream: &mut impl Sink,
-    from_upstream: impl Source,
-    to_client: &mut impl Sink,
+    timeouts: &Timeouts,
+    up: (impl Source, impl Sink),
+    down: (impl Source, impl Sink),
     received: &mut u64,
 ) {
+    let (idle, write_idle) = (timeouts.tunnel_idle, timeouts.write_idle);
     let active = Cell::new(Instant::now());
     let mut watchdog = Watchdog::default();
     let mut sent = 0;
-    let mut up = pin!(one_way(from_client, to_upstream, write_idle, &active, &mut sent));
-    let mut down = pin!(one_way(from_upstream, to_client, write_idle, &active, received));
+    let mut up = pin!(one_way(up, write_idle, &active, &mut sent));
+    let mut down = pin!(one_way(down, write_idle, &active, received));
     let (mut up_open, mut down_open) = (true, true);
     poll_fn(|cx| {
         if up_open && let Poll::Ready(end) = up.as_mut().poll(cx) {
@@ -58,8 +58,7 @@ enum End {
 }
 
 async fn one_way(
-    mut source: impl Source,
-    sink: &mut impl Sink,
+    (mut source, mut sink): (impl Source, impl Sink),
     write_idle: Duration,
     active: &Cell<Instant>,
     bytes: &mut u64,

@@ -51,11 +51,6 @@ impl Inbox {
         }
     }
 
-    /// Whether another read may add something.
-    pub(crate) fn has_room(&self) -> bool {
-        self.end - self.start < self.most
-    }
-
     /// Reads once. 0 is the end of the stream; the caller makes sure that there is room.
     pub(crate) fn poll_fill<S: Stream>(
         &mut self,

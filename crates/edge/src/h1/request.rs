@@ -115,6 +115,11 @@ pub(super) fn reason(error: httparse::Error) -> Reject {
     }
 }
 
+/// Refuses a field that came before.
+pub(super) fn once<T>(earlier: Option<T>, reject: Reject) -> Result<(), Reject> {
+    if earlier.is_some() { Err(reject) } else { Ok(()) }
+}
+
 /// What the fields that frame the message said so far.
 #[derive(Default)]
 struct Seen {
@@ -125,6 +130,7 @@ struct Seen {
     keep_alive: bool,
     connection_upgrade: bool,
     upgrade: bool,
+    h2c: bool,
 }
 
 impl Seen {
@@ -132,9 +138,8 @@ impl Seen {
         match known {
             Known::ContentLength => {
                 // Even two equal lengths are refused: whoever sends them is broken or is testing us.
-                if self.content_length.replace(parse_content_length(value)?).is_some() {
-                    return Err(Reject::ContentLength);
-                }
+                let length = parse_content_length(value)?;
+                once(self.content_length.replace(length), Reject::ContentLength)?;
             }
             Known::TransferEncoding => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -144,10 +149,7 @@ impl Seen {
             }
             Known::Host => {
                 let span = head.headers.kept().last().map(|field| field.value);
-                if self.host.is_some() {
-                    return Err(Reject::Host);
-                }
-                self.host = span;
+                once(std::mem::replace(&mut self.host, span), Reject::Host)?;
             }
             Known::Connection => {
                 for member in members(value) {
@@ -162,7 +164,10 @@ impl Seen {
                     }
                 }
             }
-            Known::Upgrade => self.upgrade |= members(value).any(|name| !name.eq_ignore_ascii_case(b"h2c")),
+            Known::Upgrade => {
+                self.upgrade = true;
+                self.h2c |= members(value).any(|name| name.eq_ignore_ascii_case(b"h2c"));
+            }
             Known::Expect => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Reject::Expectation);
@@ -201,8 +206,11 @@ impl Seen {
             Persistence::KeepAlive
         };
         head.expects_continue &= head.version == Version::Http11 && head.has_body();
-        head.upgrade =
-            self.upgrade && self.connection_upgrade && head.version == Version::Http11 && !head.has_body();
+        head.upgrade = !self.h2c
+            && self.upgrade
+            && self.connection_upgrade
+            && head.version == Version::Http11
+            && !head.has_body();
         match self.host {
             Some(host) => {
                 let value = host.of(head.headers.text());

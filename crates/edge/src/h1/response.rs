@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 
 use super::fields::{members, parse_content_length};
-use super::request::{reason, refuse_folding};
+use super::request::{once, reason, refuse_folding};
 use super::{HeadLimits, Reject};
 use crate::head::{BodyLength, Known, Persistence, ResponseHead, Span, Version};
 
@@ -76,9 +76,8 @@ pub(crate) fn parse_response_head(
     for field in parsed.headers.iter() {
         match head.headers.push_spans(span(field.name.as_bytes()), span(field.value)) {
             Known::ContentLength => {
-                if content_length.replace(parse_content_length(field.value)?).is_some() {
-                    return Err(Reject::ContentLength);
-                }
+                let length = parse_content_length(field.value)?;
+                once(content_length.replace(length), Reject::ContentLength)?;
             }
             Known::TransferEncoding => {
                 if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {

@@ -68,11 +68,13 @@ pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<P
             scratch.request.persistence = Persistence::Close;
         }
         exchange::run(thread, &snapshot, peer, &mut scratch, &mut connection).await;
+        connection.count(thread);
         if connection.sending.persistence == Persistence::Close || !connection.receiving.is_over() {
             break;
         }
     }
     let _ = scratch.watchdog.within(LINGER, connection.close()).await;
+    connection.count(thread);
     Served::Closed
 }
 
@@ -148,12 +150,19 @@ impl<S: Stream> ServerConnection<S> {
             })
             .await;
             match filled {
-                None if self.inbox.is_empty() && served > 0 => return HeadWait::Gone,
+                // Nothing was begun, so there is nothing to answer.
+                None if self.inbox.is_empty() => return HeadWait::Gone,
                 None => return HeadWait::Refuse(408, crate::metrics::Reject::RequestTimeout),
                 Some(Ok(0) | Err(_)) => return HeadWait::Gone,
                 Some(Ok(_)) => {}
             }
         }
+    }
+
+    fn count(&self, thread: &Thread) {
+        let (read, written) = self.wire.take_counts();
+        thread.recorder.received(read);
+        thread.recorder.sent(written);
     }
 
     fn begin(&mut self, request: &RequestHead, snapshot: &Snapshot) {

@@ -3,7 +3,7 @@
 //! Both directions of an exchange are futures of one task and never run at once, so a `RefCell` borrowed only within
 //! a poll is enough to share the stream, TLS included.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,21 +17,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Wire<S>(RefCell<S>);
+pub(crate) struct Wire<S> {
+    stream: RefCell<S>,
+    read: Cell<u64>,
+    written: Cell<u64>,
+}
 
 impl<S: Stream> Wire<S> {
     pub(crate) fn new(stream: S) -> Wire<S> {
-        Wire(RefCell::new(stream))
+        Wire { stream: RefCell::new(stream), read: Cell::new(0), written: Cell::new(0) }
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut room = ReadBuf::new(room);
-        ready!(Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, &mut room))?;
-        Poll::Ready(Ok(room.filled().len()))
+        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut room))?;
+        let count = room.filled().len();
+        self.read.set(self.read.get() + count as u64);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
-        let mut stream = self.0.borrow_mut();
+        let mut stream = self.stream.borrow_mut();
         let written = match (first, second) {
             (first, []) => ready!(Pin::new(&mut *stream).poll_write(cx, first))?,
             ([], second) => ready!(Pin::new(&mut *stream).poll_write(cx, second))?,
@@ -43,6 +49,7 @@ impl<S: Stream> Wire<S> {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.written.set(self.written.get() + written as u64);
         Poll::Ready(Ok(written))
     }
 
@@ -59,20 +66,25 @@ impl<S: Stream> Wire<S> {
     }
 
     async fn flush(&self) -> io::Result<()> {
-        poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)).await
+        poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)).await
     }
 
     /// Ends the writing direction.
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
-        poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)).await
+        poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await
+    }
+
+    /// Bytes read and written since the last call.
+    pub(crate) fn take_counts(&self) -> (u64, u64) {
+        (self.read.take(), self.written.take())
     }
 
     pub(crate) fn into_inner(self) -> S {
-        self.0.into_inner()
+        self.stream.into_inner()
     }
 
     pub(crate) fn with<R>(&self, look: impl FnOnce(&S) -> R) -> R {
-        look(&self.0.borrow())
+        look(&self.stream.borrow())
     }
 }
 

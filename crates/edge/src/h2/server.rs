@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub(crate) async fn serve<S: Stream + 'static>(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let mut watchdog = Watchdog::default();
-    let handshake = builder.handshake::<_, Bytes>(Prefixed::new(read, stream));
+    let handshake = builder.handshake::<_, Bytes>(Prefixed::new(read, stream, Arc::clone(&thread.recorder)));
     let Ok(Ok(mut connection)) = watchdog.within(timeouts.request_head, handshake).await else {
         return;
     };
@@ -78,11 +79,10 @@ pub(crate) async fn serve<S: Stream + 'static>(
         })
         .await;
         match event {
-            Event::Accepted(Some(Ok((request, respond)))) => {
+            Event::Accepted(Some(Ok(stream))) => {
                 last_active = Instant::now();
                 idle_limit = if leaving { FAREWELL } else { timeouts.keep_alive };
-                let task =
-                    stream_task(Rc::clone(thread), Rc::clone(peer), Rc::clone(&counts), request, respond);
+                let task = stream_task(Rc::clone(thread), Rc::clone(peer), Rc::clone(&counts), stream);
                 thread.tasks.spawn_local(task);
                 if counts.resets.get() > limits.h2_max_resets {
                     abuse(&mut connection);
@@ -107,8 +107,12 @@ pub(crate) async fn serve<S: Stream + 'static>(
     }
 }
 
+/// A request and the means to answer it.
+type NewStream = (Request<RecvStream>, SendResponse<Bytes>);
+
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is moved once")]
 enum Event {
-    Accepted(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
+    Accepted(Option<Result<NewStream, h2::Error>>),
     Drain,
     Idle,
 }
@@ -126,13 +130,7 @@ impl Drop for Open {
     }
 }
 
-async fn stream_task(
-    thread: Rc<Thread>,
-    peer: Rc<Peer>,
-    counts: Rc<Counts>,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-) {
+async fn stream_task(thread: Rc<Thread>, peer: Rc<Peer>, counts: Rc<Counts>, (request, respond): NewStream) {
     counts.open.set(counts.open.get() + 1);
     let _open = Open(Rc::clone(&counts));
     let view = thread.snapshot();

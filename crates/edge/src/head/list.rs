@@ -90,22 +90,10 @@ impl HeaderList {
         wanted.map(|field| (field.name.of(&self.text), field.value.of(&self.text)))
     }
 
-    /// The value of the first field with this (lower-case) name.
-    pub(crate) fn get_named(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
     /// Takes out every field that `unwanted` picks.
     pub(crate) fn drop_where(&mut self, mut unwanted: impl FnMut(Known) -> bool) {
         for field in &mut self.fields {
             field.dropped |= unwanted(field.known);
-        }
-    }
-
-    /// Takes out every field of this name, in any case.
-    pub(crate) fn drop_named(&mut self, name: &[u8]) {
-        for field in &mut self.fields {
-            field.dropped |= field.name.of(&self.text).eq_ignore_ascii_case(name);
         }
     }
 

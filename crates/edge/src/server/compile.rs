@@ -33,7 +33,7 @@ pub enum ConfigError {
     Tls {
         listener: String,
         #[source]
-        source: TlsError,
+        source: Box<TlsError>,
     },
     #[error("access log {}", path.display())]
     AccessLog {
@@ -59,7 +59,8 @@ pub(super) fn compile(
             return Err(ConfigError::NoSocket(name.clone()));
         }
         let tls = listener.tls.as_ref().map(tls::server_config).transpose();
-        let tls = tls.map_err(|source| ConfigError::Tls { listener: name.clone(), source })?;
+        let tls =
+            tls.map_err(|source| ConfigError::Tls { listener: name.clone(), source: Box::new(source) })?;
         listeners.insert(name.clone(), Listener { tls });
     }
     check_endpoints(config)?;

@@ -168,6 +168,10 @@ impl Handle {
                 tracing::error!("threads of the edge did not end");
             }
         }
+        if let Some(log) = &shared.snapshot.load().access_log {
+            // Every thread has handed its lines over; this waits for the disk.
+            log.sync();
+        }
     }
 
     /// A duplicate of every listening socket by name, for a successor.
