@@ -1,49 +1,49 @@
-//! Prometheus text of the counters.
+//! What the counters are called for Prometheus.
 
-use std::fmt::Write;
+use telemetry::metrics::{Exposition, Kind};
 
 use crate::status::{DatabaseStatus, Status};
 
 type Read = fn(&DatabaseStatus) -> u64;
 
-const SERIES: &[(&str, &str, &str, Read)] = &[
-    ("switchback_pgproxy_clients", "gauge", "Sessions open or waiting.", |d| d.clients),
-    ("switchback_pgproxy_clients_waiting", "gauge", "Clients waiting for their database.", |d| d.waiting),
-    ("switchback_pgproxy_connections_total", "counter", "Client connections accepted.", |d| {
-        d.connections_total
+const FAMILIES: &[(&str, Kind, &str, Read)] = &[
+    ("switchback_pgproxy_clients", Kind::Gauge, "Sessions open or waiting.", |db| db.clients),
+    ("switchback_pgproxy_clients_waiting", Kind::Gauge, "Clients waiting for their database.", |db| {
+        db.waiting
     }),
-    ("switchback_pgproxy_cancel_requests_total", "counter", "Cancel requests passed on.", |d| {
-        d.cancel_requests_total
+    ("switchback_pgproxy_connections_total", Kind::Counter, "Client connections accepted.", |db| {
+        db.connections_total
     }),
-    ("switchback_pgproxy_received_bytes_total", "counter", "Bytes from clients.", |d| d.received_bytes_total),
-    ("switchback_pgproxy_sent_bytes_total", "counter", "Bytes to clients.", |d| d.sent_bytes_total),
+    ("switchback_pgproxy_cancel_requests_total", Kind::Counter, "Cancel requests passed on.", |db| {
+        db.cancel_requests_total
+    }),
+    ("switchback_pgproxy_received_bytes_total", Kind::Counter, "Bytes from clients.", |db| {
+        db.received_bytes_total
+    }),
+    ("switchback_pgproxy_sent_bytes_total", Kind::Counter, "Bytes to clients.", |db| db.sent_bytes_total),
 ];
 
 const REFUSED: &[(&str, Read)] = &[
-    ("full", |d| d.refused_full_total),
-    ("unavailable", |d| d.refused_unavailable_total),
-    ("protocol", |d| d.refused_protocol_total),
+    ("full", |db| db.refused_full_total),
+    ("unavailable", |db| db.refused_unavailable_total),
+    ("protocol", |db| db.refused_protocol_total),
 ];
 
 /// Appends the exposition of `status` to `text`.
 pub(crate) fn expose(status: &Status, text: &mut String) {
-    // Writing to a String cannot fail.
-    for (name, kind, help, read) in SERIES {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    let mut page = Exposition::new();
+    for (name, kind, help, read) in FAMILIES {
+        let mut family = page.family(name, *kind, help);
         for (database, figures) in &status.databases {
-            let _ = writeln!(text, "{name}{{database=\"{}\"}} {}", escaped(database), read(figures));
+            family.sample(&[("database", database)], read(figures));
         }
     }
-    let name = "switchback_pgproxy_refused_total";
-    let _ = writeln!(text, "# HELP {name} Clients refused, by reason.\n# TYPE {name} counter");
+    let mut refused =
+        page.family("switchback_pgproxy_refused_total", Kind::Counter, "Clients refused, by reason.");
     for (database, figures) in &status.databases {
         for (reason, read) in REFUSED {
-            let database = escaped(database);
-            let _ = writeln!(text, "{name}{{database=\"{database}\",reason=\"{reason}\"}} {}", read(figures));
+            refused.sample(&[("database", database), ("reason", reason)], read(figures));
         }
     }
-}
-
-fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.push_str(&page.finish());
 }

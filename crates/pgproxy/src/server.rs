@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -182,10 +182,10 @@ impl Handle {
         Ok(fds)
     }
 
-    /// Stops accepting, lets sessions end by themselves until `deadline`, and cuts the rest.
+    /// Stops accepting, lets sessions end by themselves for as long as `grace`, and cuts the rest.
     ///
-    /// Cancel safe: called again, it goes on where it was.
-    pub async fn drain(&self, deadline: Instant) -> Drained {
+    /// Cancel safe: called again, it goes on, with a grace of its own.
+    pub async fn drain(&self, grace: Duration) -> Drained {
         self.stop.cancel();
         {
             let mut state = self.state();
@@ -195,7 +195,7 @@ impl Handle {
             }
         }
         self.tasks.close();
-        if timeout_at(deadline, self.tasks.wait()).await.is_ok() {
+        if timeout(grace, self.tasks.wait()).await.is_ok() {
             return Drained { cut: 0 };
         }
         let cut = self.tasks.len();

@@ -96,7 +96,7 @@ fn prepare_folders(paths: &NodePaths, owner: &Owner) -> Result<(), PostgresError
             Owner::Ourselves.make_folder(folder, 0o711).map_err(at(folder))?;
         }
     }
-    owner.make_folder(paths.socket_dir(), 0o755).map_err(at(paths.socket_dir()))
+    owner.make_folder(paths.socket_dir(), 0o711).map_err(at(paths.socket_dir()))
 }
 
 /// A cluster is never touched, but what cannot work is said before it is tried.
