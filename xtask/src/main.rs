@@ -1,1 +1,71 @@
-fn main() {}
+//! House tools, by `cargo xtask COMMAND`: the one door for people and for continuous integration.
+//!
+//! Real logic is here, in Rust, and not in scripts. It is the first thing a fresh clone compiles, so it needs little
+//! more than the standard library.
+
+mod bench;
+mod demo;
+mod docs;
+mod failure;
+mod flags;
+mod house;
+mod http;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use failure::{Failure, Result};
+use flags::Flags;
+
+const HELP: &str = "\
+House tools.
+
+cargo xtask setup [--yes]              install what the other commands need (Debian, Ubuntu)
+cargo xtask demo [--detach] [--yes]    build everything and run examples/frontpage
+cargo xtask test [--quick | --drills]  everything that must pass; --quick leaves out the drills, --drills runs only them
+cargo xtask tidy                       the house rules
+cargo xtask docs                       make the generated pages anew
+cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE] [--anyway]
+cargo xtask bench idle [--seconds N]   the daemon's CPU and memory while nothing happens
+cargo xtask bench up [--rounds N]      from nothing to the first 200
+";
+
+fn main() -> ExitCode {
+    match dispatch(Flags::new(std::env::args().skip(1))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(mut flags: Flags) -> Result {
+    match flags.word().as_deref() {
+        Some("setup") => {
+            let consent = setup::Consent::from_flags(&mut flags);
+            flags.end()?;
+            setup::install(setup::Needs::TEST, consent)
+        }
+        Some("demo") => demo::run(flags),
+        Some("test") => test::run(flags),
+        Some("tidy") => {
+            flags.end()?;
+            tidy::run()
+        }
+        Some("docs") => {
+            flags.end()?;
+            docs::run()
+        }
+        Some("bench") => bench::run(flags),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(Failure::usage(format!("no command `{other}`; `cargo xtask help` lists them"))),
+        None => Err(Failure::usage("a command is missing; `cargo xtask help` lists them")),
+    }
+}

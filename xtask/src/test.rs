@@ -1,0 +1,114 @@
+//! Everything that must pass, in the order in which it fails fastest.
+
+use std::process::Command;
+
+use crate::failure::{Failure, Result};
+use crate::flags::Flags;
+use crate::house;
+use crate::setup;
+use crate::shell::{self, Phases};
+use crate::tidy;
+
+/// How much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    /// All but the drills.
+    Quick,
+    Drills,
+}
+
+/// # Errors
+/// At the first phase that fails.
+pub fn run(mut flags: Flags) -> Result {
+    let scope = match (flags.switch("--quick"), flags.switch("--drills")) {
+        (true, true) => return Err(Failure::usage("--quick leaves out what --drills asks for")),
+        (true, false) => Scope::Quick,
+        (false, true) => Scope::Drills,
+        (false, false) => Scope::Everything,
+    };
+    let consent = setup::Consent::from_flags(&mut flags);
+    flags.end()?;
+    let mut phases = Phases::default();
+    let result = run_phases(&mut phases, scope, consent);
+    eprintln!("\n==> {}", phases.summary());
+    result
+}
+
+fn run_phases(phases: &mut Phases, scope: Scope, consent: setup::Consent) -> Result {
+    let mut runner = None;
+    phases.run("setup", || {
+        setup::install(setup::Needs::TEST, consent)?;
+        runner = setup::nextest();
+        Ok(())
+    })?;
+    if scope != Scope::Drills {
+        phases.run("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"])))?;
+        phases.run("house rules", tidy::run)?;
+        phases.run("clippy", clippy)?;
+        phases.run("tests", || shell::run(&mut tests(runner.as_deref())))?;
+        phases.run("documentation tests", || {
+            shell::run(shell::cargo().args(["test", "--quiet", "--workspace", "--doc", "--locked"]))
+        })?;
+        phases.run("examples/frontpage", frontpage)?;
+    }
+    if scope != Scope::Quick {
+        phases.run("drills", || shell::run(&mut drills(runner.as_deref())))?;
+    }
+    Ok(())
+}
+
+fn clippy() -> Result {
+    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    shell::run(shell::cargo().args(arguments))
+}
+
+/// Runs under cargo's own runner where nextest cannot be had: slower, and a test that breaks its process takes others
+/// with it, but the same tests.
+fn tests(runner: Option<&[String]>) -> Command {
+    match runner {
+        Some(runner) => nextest(runner, &["run", "--workspace", "--locked", "--no-fail-fast"]),
+        None => {
+            let mut command = shell::cargo();
+            command.args(["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast", "--"]);
+            command.args(["--skip", "drill_"]);
+            command
+        }
+    }
+}
+
+/// Whole Switchbacks under load, one after the other: two at once would measure each other.
+fn drills(runner: Option<&[String]>) -> Command {
+    match runner {
+        Some(runner) => {
+            let arguments = ["run", "--profile", "drills", "--cargo-profile", "drill", "--locked"];
+            nextest(runner, &[&arguments[..], &["--package", "switchback", "--no-fail-fast"]].concat())
+        }
+        None => {
+            let mut command = shell::cargo();
+            command.args(["test", "--profile", "drill", "--locked", "--package", "switchback", "--tests"]);
+            command.args(["--no-fail-fast", "--", "drill_", "--test-threads", "1"]);
+            command
+        }
+    }
+}
+
+fn nextest(runner: &[String], arguments: &[&str]) -> Command {
+    let mut command = shell::cargo();
+    let cargo = command.get_program().to_owned();
+    if let Some((program, first)) = runner.split_first() {
+        let mut nextest = Command::new(program);
+        nextest.args(first).current_dir(house::root());
+        nextest.env("CARGO", cargo).env("CARGO_TARGET_DIR", house::target());
+        command = nextest;
+    }
+    command.args(arguments);
+    command
+}
+
+/// The example is a workspace of its own, as a user's app would be.
+fn frontpage() -> Result {
+    let mut test = shell::cargo();
+    test.args(["test", "--quiet", "--locked", "--target-dir"]).arg(house::target().join("frontpage"));
+    shell::run(test.current_dir(house::frontpage()))
+}
