@@ -10,6 +10,8 @@ use crate::user::Identity;
 pub enum SpawnError {
     #[error("`{name}` cannot name a process: lower-case letters, digits, `.` and `-` can")]
     BadName { name: String },
+    #[error("{name} already runs (pid {pid})")]
+    AlreadyRunning { name: String, pid: u32 },
     #[error("the command is empty")]
     EmptyCommand,
     #[error("a NUL byte in {what}")]

@@ -21,6 +21,15 @@ impl Exit {
         self == Exit::Code(0)
     }
 
+    /// From the kernel's status word.
+    pub(super) fn from_status(status: i32) -> Exit {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
     /// What the code most likely means, when it means something for this command.
     pub fn explain(self, command: &Command) -> Option<&'static str> {
         match (self, command) {

@@ -13,11 +13,16 @@ use rustix::process::{
 use super::members::Members;
 use super::record::{Record, boot_id};
 use super::stat::Stat;
+use super::told::{self, Told};
 use super::{Exit, StopSignal, wait};
 use crate::cgroup::{Cgroups, Group};
 
 /// SIGKILL takes effect at once, but for a process stuck in the kernel (a dead disk): then waiting helps nobody.
 pub const FENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long another parent may take to reap before we do without the status.
+const REAPED_BY_OTHERS_LIMIT: Duration = Duration::from_millis(100);
+const REAP_AGAIN: Duration = Duration::from_millis(1);
 
 /// A process that we started, or took up. Clones are the same process.
 #[derive(Debug, Clone)]
@@ -32,7 +37,14 @@ struct Inner {
     members: Members,
     limits: Limits,
     /// Known once it was reaped.
-    exit: Mutex<Option<Exit>>,
+    exit: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    exit: Option<Exit>,
+    /// When the end was seen, of a process that somebody else has to reap.
+    ended_at: Option<Instant>,
 }
 
 /// Whether the size of a process is enforced.
@@ -81,7 +93,7 @@ impl fmt::Display for StillAlive {
 impl Process {
     pub(super) fn new(record: Record, pidfd: OwnedFd, group: Option<Group>, limits: Limits) -> Process {
         let members = Members::of(Some(&record), group);
-        Process { inner: Arc::new(Inner { record, pidfd, members, limits, exit: Mutex::new(None) }) }
+        Process { inner: Arc::new(Inner { record, pidfd, members, limits, exit: Mutex::default() }) }
     }
 
     pub(super) fn adopt(record: &Record, cgroups: &Cgroups) -> Option<Process> {
@@ -132,11 +144,11 @@ impl Process {
 
     /// How it ended, if it has. Reaps it, when it is our child.
     pub fn try_exited(&self) -> Option<Exit> {
-        let mut exit = self.inner.exit.lock().unwrap_or_else(PoisonError::into_inner);
-        if exit.is_none() {
-            *exit = self.reap();
+        let mut known = self.inner.exit.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.exit.is_none() {
+            known.exit = self.reap(&mut known.ended_at);
         }
-        *exit
+        known.exit
     }
 
     /// Waits for the end of the leader and reaps it, so that no zombie keeps its number. Children may outlive it.
@@ -148,8 +160,8 @@ impl Process {
             if let Some(exit) = self.try_exited() {
                 return exit;
             }
-            // Ended but not to be reaped yet: someone traces it with a debugger, and must let go first.
-            tokio::time::sleep(wait::LOOK_EVERY).await;
+            // Not to be reaped yet: by its own parent first, or someone traces it with a debugger and must let go.
+            tokio::time::sleep(REAP_AGAIN).await;
         }
     }
 
@@ -238,7 +250,7 @@ impl Process {
         self.inner.members.signal(Signal::CONT);
     }
 
-    fn reap(&self) -> Option<Exit> {
+    fn reap(&self, ended_at: &mut Option<Instant>) -> Option<Exit> {
         let pidfd = self.inner.pidfd.as_fd();
         match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Ok(None) => None,
@@ -247,8 +259,16 @@ impl Process {
                 (None, Some(signal)) => Exit::Signal(signal),
                 (None, None) => Exit::Unknown,
             }),
+            Err(_) if !wait::has_ended(pidfd) => None,
             // Not our child, or reaped by someone else.
-            Err(_) => wait::has_ended(pidfd).then_some(Exit::Unknown),
+            Err(_) => match told::exit_of(&self.inner.record, pidfd) {
+                Told::Exit(exit) => Some(exit),
+                Told::Never => Some(Exit::Unknown),
+                Told::NotYet => {
+                    let ended_at = ended_at.get_or_insert_with(Instant::now);
+                    (ended_at.elapsed() > REAPED_BY_OTHERS_LIMIT).then_some(Exit::Unknown)
+                }
+            },
         }
     }
 }
@@ -259,7 +279,11 @@ pub(super) async fn clear(
     group: Option<Group>,
     name: &str,
 ) -> Result<(), StillAlive> {
-    let members = Members::of(record.as_ref(), group);
-    let still_alive = |pids| StillAlive { name: name.to_owned(), pids };
-    members.kill(FENCE_LIMIT).await.map_err(still_alive)
+    // One after the other, because they may differ: a process started by a daemon that stood in another group of its own
+    // has its group elsewhere.
+    for members in [Members::of(record.as_ref(), None), Members::of(None, group)] {
+        let still_alive = |pids| StillAlive { name: name.to_owned(), pids };
+        members.kill(FENCE_LIMIT).await.map_err(still_alive)?;
+    }
+    Ok(())
 }

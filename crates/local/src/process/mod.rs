@@ -24,6 +24,7 @@ mod spawn;
 pub(crate) mod stat;
 #[cfg(test)]
 mod tests;
+mod told;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ use crate::user::Identity;
 
 pub use error::SpawnError;
 pub use exit::Exit;
-pub use handle::{Limits, Process, StillAlive, StopReport};
+pub use handle::{Ended, Limits, Process, StillAlive, StopReport};
 pub use record::Record;
 
 /// What to start. Everything the child will see stands here: nothing else reaches it.

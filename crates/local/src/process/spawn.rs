@@ -9,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use model::Size;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use super::child::{self, Prepared, REPORT_BYTES, Step};
@@ -26,6 +27,8 @@ const MAX_INHERITED_FD: i32 = 200;
 impl Processes {
     /// Starts a process. Returns when the program runs (`exec` succeeded), which takes a few milliseconds and blocks.
     ///
+    /// The caller awaits [`Process::exited`], which also reaps it.
+    ///
     /// Output files are made when missing, and belong to the process's user, who may reopen them as `/dev/stdout`.
     ///
     /// # Errors
@@ -33,19 +36,22 @@ impl Processes {
     /// longer line is missing: see [`super::Exit::explain`].
     pub fn spawn(&self, spec: Spec) -> Result<Process, SpawnError> {
         check_name(&spec.name)?;
+        // A second one would overwrite the record of the first, which nobody could find any more.
+        if let Some(running) = self.find(&spec.name) {
+            return Err(SpawnError::AlreadyRunning { name: spec.name, pid: running.pid() });
+        }
         if !spec.cwd.is_dir() {
             return Err(SpawnError::CwdMissing { cwd: spec.cwd });
         }
         let env = self.base_env.with(spec.user.as_ref(), &spec.env);
         let (program, arguments) = command_line(&spec, env.get(OsStr::new("PATH")).map(OsString::as_os_str))?;
         let label = label(&spec.command);
-        let (group, limits) = self.enter_group(&spec);
+        let (group, doors, limits) = self.prepare_group(&spec);
         let spawned_at = Timestamp::now();
         let path = record_path(&self.run_dir, &spec.name);
         let draft = Draft::new(&path, &spec.name, &boot_id(), spawned_at, spec.stop_signal)
             .ok_or(SpawnError::Nul { what: "the run folder's path" })?;
         let (mut reports, report) = pipe()?;
-        let doors = group.as_ref().and_then(|group| group.doors().ok()).unwrap_or_default();
 
         let mut strings = Vec::new();
         let mut argv = Vec::new();
@@ -134,19 +140,25 @@ impl Processes {
         Ok(Process::new(record, pidfd, group, limits))
     }
 
-    fn enter_group(&self, spec: &Spec) -> (Option<Group>, Limits) {
-        let made = self.cgroups.create(&spec.name, spec.size).and_then(|group| {
-            let weight = match spec.priority {
-                Priority::Normal => Weight::Normal,
-                Priority::Build => Weight::Low,
-            };
-            group.set_weight(weight)?;
-            Ok(group)
+    /// The group to start in, open for the child to enter. Limits that cannot be set leave the group: it still tells who is there.
+    fn prepare_group(&self, spec: &Spec) -> (Option<Group>, Vec<OwnedFd>, Limits) {
+        let opened = self.cgroups.create(&spec.name, Size::UNLIMITED).and_then(|group| {
+            let doors = group.doors()?;
+            Ok((group, doors))
         });
-        match made {
-            Ok(group) => (Some(group), Limits::Enforced),
-            Err(error) => (None, Limits::Unlimited(with_cause(&error))),
-        }
+        let (group, doors) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return (None, Vec::new(), Limits::Unlimited(with_cause(&error))),
+        };
+        let weight = match spec.priority {
+            Priority::Normal => Weight::Normal,
+            Priority::Build => Weight::Low,
+        };
+        let limits = match group.apply(spec.size).and_then(|()| group.set_weight(weight)) {
+            Ok(()) => Limits::Enforced,
+            Err(error) => Limits::Unlimited(with_cause(&error)),
+        };
+        (Some(group), doors, limits)
     }
 }
 
@@ -196,6 +208,8 @@ fn exec_error(program: String, source: io::Error, cwd: PathBuf) -> SpawnError {
     match source.raw_os_error() {
         Some(libc::ENOENT) => SpawnError::CommandNotFound { program, cwd },
         Some(libc::EACCES | libc::EPERM) => SpawnError::PermissionDenied { program },
+        // The user's own limit of processes shows only here.
+        Some(libc::EAGAIN | libc::ENOMEM) => SpawnError::NoRoom { source },
         Some(libc::ENOEXEC) => SpawnError::NotExecutable { program },
         _ => SpawnError::Exec { program, source },
     }

@@ -12,6 +12,8 @@ pub(crate) struct Stat {
     /// Since boot, in clock ticks. Together with the pid this names a process for the life of the machine.
     pub start_time_ticks: u64,
     pub resident_pages: u64,
+    /// As `wait` would tell it. 0 while it runs, and for who may not look.
+    pub exit_status: i32,
 }
 
 impl Stat {
@@ -37,6 +39,7 @@ impl Stat {
             cpu_ticks: number(14)? + number(15)?,
             start_time_ticks: number(22)?,
             resident_pages: number(24)?,
+            exit_status: number(52).and_then(|status| i32::try_from(status).ok()).unwrap_or(0),
         })
     }
 

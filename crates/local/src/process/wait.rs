@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// How often we look when the runtime cannot watch one more descriptor.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Whether the process has ended, reaped or not.
 pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
