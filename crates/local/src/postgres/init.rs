@@ -57,7 +57,7 @@ pub async fn init(
     paths: &NodePaths,
     credentials: &Credentials,
     owner: &Owner,
-    progress: &dyn Fn(InitProgress),
+    progress: &(dyn Fn(InitProgress) + Sync),
 ) -> Result<InitReport, PostgresError> {
     let began = Instant::now();
     prepare_folders(paths, owner)?;

@@ -2,9 +2,10 @@
 //!
 //! After a crash the file stays, and its pid may meanwhile be somebody else's: then PostgreSQL refuses to start, since
 //! all it can ask is whether that pid lives. We can ask more: every process of a server, the postmaster and its
-//! children, has the data directory as its working directory. When no process at all has, the file is stale, and only
-//! then is it removed. Children may outlive a killed postmaster for a moment; they are waited for, as they can still
-//! write.
+//! children, has the data directory as its working directory. When no process at all has, the file is stale. Even then
+//! it is removed only if PostgreSQL would stumble over it: its own checks see further than ours, into other containers
+//! that use the same data. Children may outlive a killed postmaster for a moment; they are waited for, as they can
+//! still write.
 
 use std::fs;
 use std::io;
@@ -55,7 +56,8 @@ pub fn processes_in(pgdata: &Path) -> io::Result<Vec<ServerProcess>> {
     Ok(found)
 }
 
-/// Makes way for a start: removes what a crash has left of `postmaster.pid` and of the Unix socket.
+/// Makes way for a start: removes what a crash has left of `postmaster.pid` and of the Unix socket's lock file, where
+/// PostgreSQL would not.
 ///
 /// Waits up to 10 s for children of a dead postmaster. Cancel safe.
 ///
@@ -81,7 +83,7 @@ pub async fn clear_stale_lock(paths: &NodePaths) -> Result<(), PostgresError> {
         sleep(ORPHAN_POLL).await;
     }
     let lock = pgdata.join("postmaster.pid");
-    remove(&lock).map_err(at(&lock))?;
+    remove_obstacle(&lock).map_err(at(&lock))?;
     clear_socket(paths)
 }
 
@@ -97,7 +99,14 @@ fn clear_socket(paths: &NodePaths) -> Result<(), PostgresError> {
         let log = format!("it belongs to the PostgreSQL in {}", other.display());
         return Err(PostgresError::SocketInUse { path: paths.socket(), log });
     }
-    remove(&lock).and_then(|()| remove(&paths.socket())).map_err(at)
+    // A socket that is left over is PostgreSQL's to remove.
+    remove_obstacle(&lock).map_err(at)
+}
+
+/// A stale lock file stops PostgreSQL when it is empty, as a power loss leaves it, or when somebody has its pid.
+fn remove_obstacle(lock: &Path) -> io::Result<()> {
+    let somebody = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
+    if lock_pid(lock).is_none_or(somebody) { remove(lock) } else { Ok(()) }
 }
 
 fn lock_pid(lock: &Path) -> Option<u32> {

@@ -8,7 +8,7 @@
 //! - **A password never stands** in an argument, an environment, a log or a catalog: the superuser's passes through a
 //!   file that lives for the length of `initdb`, the app's reaches the server as a SCRAM verifier.
 //! - **A lock file left by a crash is no obstacle, and a living server never loses its own**: it is removed only when no
-//!   process at all works in that data directory.
+//!   process at all works in that data directory, and PostgreSQL would stumble over it.
 //!
 //! PostgreSQL is started directly, without `pg_ctl`, so that the supervisor is its parent. Its settings stand outside of
 //! the data directory ([`NodePaths::conf`]), where no base backup or rewind can replace them. This module starts

@@ -85,6 +85,9 @@ fn a_release_is_what_git_does_not_ignore() {
         ("sub/dist/page", ""),
         (".git/config", ""),
         (".switchback/state", ""),
+        ("switchback.toml", ""),
+        ("switchback.lock", ""),
+        ("sub/switchback.toml", "somebody else's"),
     ]);
     assert_eq!(
         app.stored(),
@@ -96,7 +99,8 @@ fn a_release_is_what_git_does_not_ignore() {
             "keep.log",
             "sub/.gitignore",
             "sub/dist/page",
-            "sub/page"
+            "sub/page",
+            "sub/switchback.toml"
         ]
     );
 }
@@ -123,9 +127,17 @@ fn include_brings_back_what_is_ignored() {
 
 #[test]
 fn an_include_that_is_not_there_or_leaves_the_app_is_an_error() {
-    for pattern in
-        ["target/release/app", "no-such-folder/*", "*.none", "/etc/passwd", "../x", "a/../../x", ""]
-    {
+    for pattern in [
+        "target/release/app",
+        "no-such-folder/*",
+        "*.none",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "",
+        ".git",
+        ".git/config",
+    ] {
         let app = App::new(&[("run", "")]).including(&[pattern]);
         let error = app.try_snapshot().unwrap_err();
         assert!(matches!(error, ReleaseError::Include { .. }), "{pattern:?}: {error:?}");

@@ -1,5 +1,6 @@
 //! Which files belong to a release: all that git does not ignore and `.switchbackignore` does not name, and what
-//! `include` names even so. Never `.git`, never Switchback's own state.
+//! `include` names even so. Never `.git`, never Switchback's own state, and not its manifest and lock file either: an app
+//! knows nothing of Switchback, and a changed size must not make a new release.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,7 +13,10 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::{MAX_FILES, ReleaseError};
 
+/// Wherever they are.
 const NEVER: &[&str] = &[".git", ".switchback"];
+/// Beside each other at the root.
+const OURS: &[&str] = &["switchback.toml", crate::engines::LOCK_FILE];
 const IGNORE_FILE: &str = ".switchbackignore";
 
 /// By path relative to the root, which sorts them; the root itself is not among them.
@@ -68,10 +72,11 @@ impl Walk {
         wanted: impl Fn(&Path, &Metadata) -> bool,
     ) -> Result<usize, ReleaseError> {
         let skip = self.skip.clone();
+        let ours: Vec<PathBuf> = OURS.iter().map(|name| self.root.join(name)).collect();
         builder.follow_links(false).filter_entry(move |entry| {
             let named = |never: &&str| entry.file_name() == OsStr::new(never);
             let is_state = skip.as_deref().is_some_and(|skip| is_same_folder(entry.path(), skip));
-            !NEVER.iter().any(named) && !is_state
+            !NEVER.iter().any(named) && !ours.iter().any(|ours| ours == entry.path()) && !is_state
         });
         let mut added = 0;
         for entry in builder.build() {
@@ -122,6 +127,9 @@ impl Walk {
         let trimmed = pattern.trim_start_matches("./");
         if trimmed.is_empty() || !Path::new(pattern).components().all(normal) {
             return Err(refuse("must be a path inside of the app's folder"));
+        }
+        if NEVER.iter().chain(OURS).any(|never| Path::new(trimmed).starts_with(never)) {
+            return Err(refuse("never belongs to a release"));
         }
         let mut base = PathBuf::new();
         for component in Path::new(trimmed).components() {
