@@ -132,11 +132,6 @@ impl Endpoint {
         self.address
     }
 
-    /// The name of the upstream it belongs to.
-    pub fn upstream(&self) -> &str {
-        &self.upstream
-    }
-
     /// The label of [`config::Endpoint::release`].
     pub fn release(&self) -> Option<Arc<str>> {
         self.release.load().as_deref().map(Arc::clone)
@@ -157,26 +152,18 @@ impl Endpoint {
         self.counters.ejections.load(Ordering::Relaxed)
     }
 
-    /// Resolves when the endpoint becomes unhealthy or ejected from now on, or is closed. While it drains, only
-    /// [`Endpoint::close`] counts: an instance that shuts down well fails its checks and still finishes its requests.
-    /// Cancel safe.
-    pub async fn down(&self) {
-        self.down_since(self.downs()).await;
-    }
-
+    /// Resolves when the endpoint went down since it had gone down this often: became unhealthy or ejected, or was
+    /// closed. While it drains, only [`Endpoint::close`] counts: an instance that shuts down well fails its checks and
+    /// still finishes its requests. Cancel safe.
     pub(super) async fn down_since(&self, downs: u32) {
         self.until(|| self.downs() != downs || self.marks().has(Mark::Closed)).await;
     }
 
-    /// Cuts what is in flight: [`Endpoint::closed`] and [`Endpoint::down`] resolve for everyone, now and later.
+    /// Cuts what is in flight: [`super::Lease::down`] resolves for everyone, now and later, and the endpoint is picked no
+    /// more.
     pub fn close(&self) {
         self.mark(Mark::Closed);
         self.changed.notify_waiters();
-    }
-
-    /// Resolves once [`Endpoint::close`] was called. Cancel safe.
-    pub async fn closed(&self) {
-        self.until(|| self.marks().has(Mark::Closed)).await;
     }
 
     async fn until(&self, condition: impl Fn() -> bool) {
@@ -261,7 +248,7 @@ impl Endpoint {
         self.downs.load(Ordering::SeqCst)
     }
 
-    /// Tells those who wait for [`Endpoint::down`].
+    /// Tells those who wait for [`super::Lease::down`].
     pub(super) fn went_down(&self) {
         if !self.marks().has(Mark::Draining) {
             self.downs.fetch_add(1, Ordering::SeqCst);

@@ -43,8 +43,9 @@ impl Lease {
         &self.endpoint
     }
 
-    /// Resolves when the endpoint went down after this pick (see [`Endpoint::down`]). Unlike that one it cannot miss
-    /// what happened while connecting. Cancel safe.
+    /// Resolves when the endpoint became unhealthy, was ejected or closed after this pick. What was known before does
+    /// not count: a request that is sent to an unhealthy endpoint because nothing else is left shall have its chance.
+    /// While the endpoint drains only [`Endpoint::close`] counts. Cancel safe.
     pub async fn down(&self) {
         self.endpoint.down_since(self.downs).await;
     }
