@@ -1,0 +1,112 @@
+//! `status --json` as tests read it: what is promised to stay, and the rest as it came.
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::folder;
+
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub app: String,
+    pub stage: u8,
+    /// Where clients connect.
+    pub front: Vec<String>,
+    pub daemon_pid: u32,
+    pub processes: Vec<Process>,
+    /// Everything that was said.
+    pub raw: Value,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Process {
+    pub name: String,
+    /// `edge`, `pgproxy`, `web`, `postgres`.
+    pub kind: String,
+    pub zone: String,
+    pub pid: Option<u32>,
+    pub address: String,
+    /// `ready`, `starting`, `crash_looping`, ...
+    pub state: String,
+    pub release: Option<String>,
+    #[serde(default)]
+    pub restarts: u32,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub last_lines: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    app: String,
+    stage: u8,
+    front: Vec<String>,
+    daemon: Daemon,
+    processes: Vec<Process>,
+}
+
+#[derive(Deserialize)]
+struct Daemon {
+    pid: u32,
+}
+
+impl Status {
+    pub(crate) fn read(raw: Value) -> Result<Status, serde_json::Error> {
+        let Wire { app, stage, front, daemon, processes } = serde_json::from_value(raw.clone())?;
+        Ok(Status { app, stage, front, daemon_pid: daemon.pid, processes, raw })
+    }
+
+    pub fn of_kind(&self, kind: &str) -> Vec<&Process> {
+        self.processes.iter().filter(|process| process.kind == kind).collect()
+    }
+
+    /// The instances of the app.
+    pub fn web(&self) -> Vec<&Process> {
+        self.of_kind("web")
+    }
+
+    /// # Panics
+    /// When there is none of that name.
+    pub fn process(&self, name: &str) -> &Process {
+        let found = self.processes.iter().find(|process| process.name == name);
+        found.unwrap_or_else(|| panic!("no process {name} in {:#}", self.raw))
+    }
+
+    pub fn all_ready(&self) -> bool {
+        self.processes.iter().all(|process| process.state == "ready")
+    }
+}
+
+impl Process {
+    /// # Panics
+    /// When it has none.
+    pub fn pid(&self) -> u32 {
+        self.pid.unwrap_or_else(|| panic!("{} has no process: {self:#?}", self.name))
+    }
+
+    /// SIGKILL, as a crash would end it.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn crash(&self) {
+        assert!(folder::signal(self.pid(), Signal::KILL), "{} was gone", self.name);
+    }
+
+    /// SIGSTOP: it is there, and does nothing.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn hang(&self) {
+        assert!(folder::signal(self.pid(), Signal::STOP), "{} was gone", self.name);
+    }
+
+    /// SIGCONT, after [`Process::hang`].
+    pub fn go_on(&self) {
+        folder::signal(self.pid(), Signal::CONT);
+    }
+
+    pub fn is_gone(&self) -> bool {
+        folder::is_gone(self.pid())
+    }
+}
