@@ -126,9 +126,9 @@ impl Handle {
         let snapshot = shared.snapshot.load();
         let dropped = snapshot.access_log.as_ref().map_or(0, |log| log.dropped());
         out.push_str(&shared.metrics.expose(&self.clusters(), dropped, Instant::now()));
-        out.push_str("# HELP edge_build_info The running program.\n# TYPE edge_build_info gauge\n");
+        out.push_str("# HELP switchback_edge_build_info The running program.\n# TYPE switchback_edge_build_info gauge\n");
         let version: String = shared.version.chars().filter(|c| !matches!(c, '"' | '\\' | '\n')).collect();
-        out.push_str(&format!("edge_build_info{{version=\"{version}\"}} 1\n"));
+        out.push_str(&format!("switchback_edge_build_info{{version=\"{version}\"}} 1\n"));
     }
 
     /// Resolves when no request is in flight on the endpoint; at once when it is unknown. Cancel safe.

@@ -1,7 +1,8 @@
 //! Where a body ends: `Content-Length`, `Transfer-Encoding`, both, and what lies between.
 
 use super::witness::Scene;
-use super::{attack, expect_one_answer, is_refused, post, tests};
+use super::{SMUGGLED, attack, expect_one_answer, is_refused, post, tests};
+use crate::support::{Client, Front, Instance};
 
 tests! { is_refused:
     /// The front reads the length, the back the chunks.
@@ -31,6 +32,7 @@ tests! { is_refused:
     a_tab_before_the_colon_of_the_coding = 400, post("Transfer-Encoding\t: chunked");
     a_vertical_tab_before_the_colon_of_the_coding = 400, post("Transfer-Encoding\x0b: chunked");
     a_coding_on_a_folded_line = 400, post("Transfer-Encoding:\r\n chunked");
+    a_coding_on_a_line_folded_after_a_bare_line_feed = 400, post("Transfer-Encoding:\n chunked");
     a_coding_on_a_line_folded_by_a_tab = 400, post("Transfer-Encoding:\r\n\tchunked");
     a_coding_after_a_bare_line_feed = 400, post("X: y\nTransfer-Encoding: chunked");
     a_coding_after_a_bare_carriage_return = 400, post("X: y\rTransfer-Encoding: chunked");
@@ -102,25 +104,23 @@ async fn a_body_that_was_announced_and_not_sent_is_not_followed_by_a_request() {
     // The rest of the body never comes either: the client leaves.
     drop(client);
     let reached = scene.end().await;
-    let requests = reached.matches(" HTTP/1.1\r\n").count();
-    let as_body = usize::from(reached.contains("smuggled"));
-    assert!(requests <= 1 + as_body, "{reached}");
-    assert!(!reached.contains("/smuggled HTTP/1.1\r\nHost: test\r\nX-"), "{reached}");
+    // The edge puts its mark on every request that it passes on.
+    assert!(reached.matches("\r\nX-Request-Id: ").count() <= 1, "{reached}");
 }
 
 #[tokio::test]
 async fn an_answer_before_the_body_ends_the_connection() {
-    let instance = crate::support::Instance::serving(|mut connection: crate::support::Client| async move {
+    let instance = Instance::serving(|mut connection: Client| async move {
         connection.until(b"\r\n\r\n").await;
         connection.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
         let rest = connection.rest().await;
         assert!(!String::from_utf8_lossy(&rest).contains("HTTP/1.1"));
     })
     .await;
-    let front = crate::support::Front::of(&instance);
+    let front = Front::of(&instance);
     let mut client = front.client().await;
     client.send("POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
     assert_eq!(client.response().await.status(), 401);
-    client.send(super::SMUGGLED).await;
+    client.send(SMUGGLED).await;
     assert!(client.is_closed().await);
 }
