@@ -1,8 +1,8 @@
 //! Asking an instance whether it is ready, or still alive.
 //!
-//! An app says so at a path of its own choosing. When the manifest names none, the usual ones are tried in turn; an app that knows
-//! none of them is ready when it accepts connections. Which one worked is remembered ([`Chosen`]): an app that answered at `/up` and
-//! later answers 404 there is broken, not merely different.
+//! An app says so at a path of its own choosing. When the manifest names none, the usual ones are tried in
+//! turn; an app that knows none of them is ready when it accepts connections. Which one worked is remembered
+//! ([`Chosen`]): an app that answered at `/up` and later answers 404 there is broken, not merely different.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ const MAX_STATUS_LINE_BYTES: usize = 1024;
 /// How to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// The paths are tried in turn: 404 and 405 mean that the app does not know one. When it knows none, its accepting of the
-    /// connection counts.
+    /// The paths are tried in turn: 404 and 405 mean that the app does not know one. When it knows none, its
+    /// accepting of the connection counts.
     Http { paths: Vec<String> },
     /// A connect is enough.
     Tcp,
@@ -82,8 +82,8 @@ impl From<Chosen> for Probe {
     }
 }
 
-/// Asks once. `timeout` is for everything together. 2xx and 3xx are ready; 404 and 405 lead to the next path, unless there was only one;
-/// anything else is not ready.
+/// Asks once. `timeout` is for everything together. 2xx and 3xx are ready; 404 and 405 lead to the next path,
+/// unless there was only one; anything else is not ready.
 ///
 /// Cancel safe.
 pub async fn probe(address: SocketAddr, probe: &Probe, timeout: Duration) -> ProbeResult {

@@ -1,7 +1,8 @@
 //! What a process and its descendants use: CPU time and memory.
 //!
-//! The control group knows both for everyone who ever was in it, in two reads. Without one, `/proc` is walked for the members
-//! of the session that are there now: what those used that have ended is missing, and shared memory counts for each of them.
+//! The control group knows both for everyone who ever was in it, in two reads. Without one, `/proc` is walked
+//! for the members of the session that are there now: what those used that have ended is missing, and shared
+//! memory counts for each of them.
 
 use std::time::Instant;
 
@@ -20,7 +21,8 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
 }
 
-/// Reads what `process` uses now. Costs some tens of microseconds with a control group, a walk of `/proc` without.
+/// Reads what `process` uses now. Costs some tens of microseconds with a control group, a walk of `/proc`
+/// without.
 pub fn of(process: &Process) -> Usage {
     let at = Instant::now();
     let pids = process.pids();

@@ -1,7 +1,7 @@
 //! System users: whom a process runs as, and whom its folders belong to.
 //!
-//! Started as root, nothing of the app and no engine should run as root; started by anyone else, everything runs as
-//! that one, for nobody else can be become.
+//! Started as root, nothing of the app and no engine should run as root; started by anyone else, everything
+//! runs as that one, for nobody else can be become.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
@@ -44,7 +44,8 @@ impl Identity {
     pub fn by_name(name: &str) -> Result<Identity, UserError> {
         let unknown = || UserError::Unknown { name: name.to_owned() };
         let c_name = CString::new(name).map_err(|_| unknown())?;
-        // SAFETY: the name is terminated, and the other pointers are what `look_up` passes for the call's length.
+        // SAFETY: the name is terminated, and the other pointers are what `look_up` passes for the call's
+        // length.
         look_up(|record, buffer, length, found| unsafe {
             libc::getpwnam_r(c_name.as_ptr(), record, buffer, length, found)
         })?

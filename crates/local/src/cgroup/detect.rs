@@ -1,8 +1,9 @@
 //! Which folder we may make groups in.
 //!
-//! Version 2 has two rules that decide: a group that holds processes cannot hand controllers to its children, and a
-//! process may be moved only by someone who may write to the group above both places. Hence the search upwards from
-//! our own group for the first that hands out `cpu` and `memory`, or can be made to, and that we may write to.
+//! Version 2 has two rules that decide: a group that holds processes cannot hand controllers to its children,
+//! and a process may be moved only by someone who may write to the group above both places. Hence the search
+//! upwards from our own group for the first that hands out `cpu` and `memory`, or can be made to, and that we
+//! may write to.
 
 use std::io;
 use std::path::{Path, PathBuf};

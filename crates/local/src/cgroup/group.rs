@@ -72,12 +72,12 @@ impl Group {
         &self.name
     }
 
-    /// Changes the limits of what runs, at once. An absent part of `size` becomes unlimited; a part whose controller is
-    /// not there is left out ([`super::Cgroups::missing`]).
+    /// Changes the limits of what runs, at once. An absent part of `size` becomes unlimited; a part whose
+    /// controller is not there is left out ([`super::Cgroups::missing`]).
     ///
     /// # Errors
-    /// [`LimitError::MemoryBusy`] when memory would shrink below what is in use: the CPU limit is set then, the memory
-    /// limit stays. Otherwise what the kernel refused.
+    /// [`LimitError::MemoryBusy`] when memory would shrink below what is in use: the CPU limit is
+    /// set then, the memory limit stays. Otherwise what the kernel refused.
     pub fn apply(&self, size: Size) -> Result<(), LimitError> {
         let quota = size.cpu.map(|cpu| u64::from(cpu.millis()) * PERIOD_US / 1_000);
         match &self.dirs {
@@ -102,8 +102,8 @@ impl Group {
             Dirs::V1(_) => return Ok(()),
         };
         let Some(limit) = limit else { return write(&file, unlimited) };
-        // Version 2 takes any limit and then kills until it is kept; so we look first. Version 1 refuses by itself,
-        // after it tried to reclaim.
+        // Version 2 takes any limit and then kills until it is kept; so we look first. Version 1 refuses by
+        // itself, after it tried to reclaim.
         let usage = self.usage().memory_bytes.unwrap_or(0);
         let busy = LimitError::MemoryBusy { limit, usage: ByteSize::from_bytes(usage) };
         if usage > limit.bytes() {
@@ -128,7 +128,8 @@ impl Group {
         write(&file, value)
     }
 
-    /// Moves a running process in. What it started before stays where it is: better to join before the first `exec`.
+    /// Moves a running process in. What it started before stays where it is: better to join before the first
+    /// `exec`.
     ///
     /// # Errors
     /// What the kernel refused: the process is gone, or may not be moved by us.
@@ -168,8 +169,8 @@ impl Group {
         Ok(all)
     }
 
-    /// SIGKILL to everyone in the group, once; someone being born meanwhile may be missed where the kernel has no
-    /// `cgroup.kill`, so repeat until [`Group::procs`] is empty.
+    /// SIGKILL to everyone in the group, once; someone being born meanwhile may be missed where the kernel
+    /// has no `cgroup.kill`, so repeat until [`Group::procs`] is empty.
     ///
     /// # Errors
     /// When the group cannot be read.

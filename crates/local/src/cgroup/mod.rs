@@ -1,12 +1,14 @@
 //! Control groups: the limits behind `size`, and the one list of processes that nobody can slip out of.
 //!
-//! A process group is left by anyone who calls `setsid`; a control group is not. So each process we start stands in a
-//! group of its own even when it has no limit: stopping and fencing ask the group who is still there. Version 2 and
-//! version 1 of the kernel's interface are spoken, the latter with its controllers mounted apart. Without the right to
-//! make groups everything still runs, unlimited, and [`Cgroups::unavailable`] says why, for the caller to say once.
+//! A process group is left by anyone who calls `setsid`; a control group is not. So each process we start
+//! stands in a group of its own even when it has no limit: stopping and fencing ask the group who is still
+//! there. Version 2 and version 1 of the kernel's interface are spoken, the latter with its controllers
+//! mounted apart. Without the right to make groups everything still runs, unlimited, and
+//! [`Cgroups::unavailable`] says why, for the caller to say once.
 //!
-//! Groups stand at `<base>/switchback-<tag>/<name>`, where the base is our own group or the nearest one above it that
-//! we may write to, and the tag, which the caller makes of the app's name and its state folder, tells apps apart: two never meet.
+//! Groups stand at `<base>/switchback-<tag>/<name>`, where the base is our own group or the nearest one above
+//! it that we may write to, and the tag, which the caller makes of the app's name and its state folder, tells
+//! apps apart: two never meet.
 
 mod detect;
 mod group;
@@ -60,8 +62,9 @@ pub enum Missing {
 }
 
 impl Cgroups {
-    /// Finds out what this process may do. With version 2 this may move the daemon, when it is alone in its group, to a
-    /// leaf below it, because a group that holds processes cannot hand controllers to its children.
+    /// Finds out what this process may do. With version 2 this may move the daemon, when it is alone in its
+    /// group, to a leaf below it, because a group that holds processes cannot hand controllers to its
+    /// children.
     ///
     /// `tag` must differ between apps and between state folders, and be fit for a file name.
     ///
@@ -111,7 +114,8 @@ impl Cgroups {
         missing
     }
 
-    /// Makes the group `name` with the limits of `size`; one left from earlier is taken over and its limits set anew.
+    /// Makes the group `name` with the limits of `size`; one left from earlier is taken over and its limits
+    /// set anew.
     ///
     /// # Errors
     /// [`LimitError::Unavailable`] without groups; otherwise what the kernel refused.

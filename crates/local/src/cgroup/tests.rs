@@ -1,4 +1,5 @@
-//! What is promised of control groups: against made-up files for both versions, and real ones where the machine lets us.
+//! What is promised of control groups: against made-up files for both versions, and real ones where the
+//! machine lets us.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +15,8 @@ fn size(millis: u32, megabytes: u64) -> Size {
     Size { cpu: Cpu::from_millis(millis), memory: Some(ByteSize::from_bytes(megabytes * ByteSize::MB)) }
 }
 
-/// A hierarchy of plain files. Unlike the kernel, a file system makes no files in a new folder, so tests lay them out.
+/// A hierarchy of plain files. Unlike the kernel, a file system makes no files in a new folder, so tests lay
+/// them out.
 struct Fake {
     dir: tempfile::TempDir,
 }

@@ -1,4 +1,5 @@
-//! What the kernel says about hierarchies and where a process stands in them: `/proc/PID/cgroup` and `mountinfo`.
+//! What the kernel says about hierarchies and where a process stands in them: `/proc/PID/cgroup` and
+//! `mountinfo`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ impl View {
         })
     }
 
-    /// Where the process stands in one hierarchy: the mount point, and the folder of its group below or at it.
+    /// Where the process stands in one hierarchy: the mount point, and the folder of its group below or at
+    /// it.
     pub(super) fn place(&self, hierarchy: &Hierarchy) -> Option<Place> {
         let (mount_point, mount_root) = self.mount(hierarchy)?;
         let path = self.cgroup.lines().find_map(|line| {

@@ -7,20 +7,24 @@
 //! logs/store/offsets.json  up to where each file was read, as of some moment
 //! ```
 //!
-//! A child writes to files of its own, so neither the death of the daemon nor its slowness can stop it or lose a line. The
-//! [`Tailer`] belongs to the daemon and moves lines to the store. **Each line enters the store once**, wherever the daemon is
-//! killed: every stored record carries the offset in the child's file that follows it, so a new daemon reads in the
-//! store itself how far the old one came. What may be lost is said here:
+//! A child writes to files of its own, so neither the death of the daemon nor its slowness can stop it or
+//! lose a line. The [`Tailer`] belongs to the daemon and moves lines to the store. **Each line enters the
+//! store once**, wherever the daemon is killed: every stored record carries the offset in the child's file
+//! that follows it, so a new daemon reads in the store itself how far the old one came. What may be lost is
+//! said here:
 //!
-//! - An app that truncates its own output (`echo > /dev/stderr` in a shell does) takes away what was not read in the last 100 ms.
-//! - Faster than [`Budget::rate_bytes`] for longer than a burst, lines are dropped, counted, and the count is logged.
-//! - On a file system without holes a file that was read to its end and is larger than [`tailer::TRUNCATE_ABOVE`] is emptied; what
-//!   is written in that very instant is lost.
+//! - An app that truncates its own output (`echo > /dev/stderr` in a shell does) takes away what was not read
+//!   in the last 100 ms.
+//! - Faster than [`Budget::rate_bytes`] for longer than a burst, lines are dropped, counted, and the count is
+//!   logged.
+//! - On a file system without holes a file that was read to its end and is larger than
+//!   16 MiB is emptied; what is written in that very instant is lost.
 
 mod lines;
 mod offsets;
 mod reader;
 mod store;
+mod tailed;
 pub mod tailer;
 #[cfg(test)]
 mod tests;

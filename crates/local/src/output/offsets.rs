@@ -1,7 +1,7 @@
 //! How far each file of `current` was read.
 //!
-//! The truth is in the store: the last record of a file says where it ended. Reading the whole store at each start would take
-//! long, so a checkpoint is written now and then, and only what was stored since is read.
+//! The truth is in the store: the last record of a file says where it ended. Reading the whole store at each
+//! start would take long, so a checkpoint is written now and then, and only what was stored since is read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,7 +22,8 @@ pub(super) struct Offsets {
     pub position: Position,
     /// By file name (`web.1.out`).
     pub files: BTreeMap<String, ReadUpTo>,
-    /// No record is stamped earlier, so that the order of the store is the order of time even when the clock is set back.
+    /// No record is stamped earlier, so that the order of the store is the order of time even when the clock
+    /// is set back.
     pub last_time: Option<Timestamp>,
 }
 

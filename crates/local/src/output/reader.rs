@@ -1,7 +1,8 @@
 //! Reading the logs, with or without a daemon.
 //!
-//! The store is in the order of time. After it comes what no daemon has read yet, straight from the children's files: a daemon that
-//! reads on at the same moment would make lines appear twice or not at all, so the look is repeated until nothing moved meanwhile.
+//! The store is in the order of time. After it comes what no daemon has read yet, straight from the
+//! children's files: a daemon that reads on at the same moment would make lines appear twice or not at all,
+//! so the look is repeated until nothing moved meanwhile.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,7 +20,8 @@ use super::{Logs, service_of, source_of};
 
 /// How long a followed line waits at most.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
-/// A daemon that keeps reading has at most [`super::tailer::LOOK_EVERY`] of lines not stored: not worth more tries.
+/// A daemon that keeps reading has at most [`super::tailer::LOOK_EVERY`] of lines not stored: not worth more
+/// tries.
 const TRIES: usize = 3;
 /// Lines of the past that following begins with when only a time was given.
 const MAX_PAST: usize = 100_000;
@@ -45,8 +47,9 @@ impl Query {
 }
 
 impl Logs {
-    /// Every line that matches, in the order of time, also those that no daemon has read yet (stamped with now). `each` gets
-    /// them one by one, so that the whole store never stands in memory; with a limit, the last so many do.
+    /// Every line that matches, in the order of time, also those that no daemon has read yet (stamped with
+    /// now). `each` gets them one by one, so that the whole store never stands in memory; with a limit, the
+    /// last so many do.
     ///
     /// # Errors
     /// When the store is there but cannot be read.
@@ -79,8 +82,8 @@ impl Logs {
         Ok(lines)
     }
 
-    /// What matches and is stored from now on, for as long as it is asked for. Begins with what [`Query::limit`] and `since` say of the
-    /// past (nothing when both are unset).
+    /// What matches and is stored from now on, for as long as it is asked for. Begins with what
+    /// [`Query::limit`] and `since` say of the past (nothing when both are unset).
     ///
     /// # Errors
     /// When the store is there but cannot be read.

@@ -1,7 +1,8 @@
 //! The store's segments: written by one daemon, read by anyone at any time.
 //!
-//! A line is a [`LogRecord`] with one more field, `end`: the offset in the child's file that follows what was logged. Half a line at the
-//! end of the last segment was being written when a daemon was killed; readers pass over it, the next writer cuts it off.
+//! A line is a [`LogRecord`] with one more field, `end`: the offset in the child's file that follows what was
+//! logged. Half a line at the end of the last segment was being written when a daemon was killed; readers
+//! pass over it, the next writer cuts it off.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,7 +17,8 @@ const ENDING: &str = ".jsonl";
 /// Longest record: a line of which every byte is escaped, and its names.
 const MAX_RECORD_BYTES: u64 = 256 * 1024;
 
-/// How much the logs of one app may take of the machine. By default 256 MiB in segments of 8 MiB, and 20 MB/s.
+/// How much the logs of one app may take of the machine. By default 256 MiB in segments of 8 MiB, and 20
+/// MB/s.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Beyond this the oldest segments are deleted.

@@ -1,43 +1,34 @@
 //! Moving lines from the children's files to the store.
 //!
-//! Looking is by polling: ten looks a second at some dozens of open files cost less than a thousandth of a core, and see files that
-//! inotify would miss (its queue overflows under the very floods that matter).
+//! Looking is by polling: ten looks a second at some dozens of open files cost less than a thousandth of a
+//! core, and see files that inotify would miss (its queue overflows under the very floods that matter).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::fs::{FallocateFlags, fallocate};
-use telemetry::log::{LogRecord, Stream};
+use telemetry::log::LogRecord;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::{CUT, Rest, pieces};
 use super::offsets::{Offsets, ReadUpTo};
 use super::store::{self, Budget, Writer};
+use super::tailed::{Dropped, Due, Holes, Tailed};
 use super::{Logs, service_of, source_of};
 
 /// How long a line waits at most before it is read.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Without holes in files: a file read to its end is emptied beyond this.
-pub const TRUNCATE_ABOVE: u64 = 16 << 20;
 
 /// Read at once; bounds the memory, together with what it grows to as JSON.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// Freed in steps of this, because freeing is a change to the file system.
-const FREE_STEP: u64 = 1 << 20;
-/// The block that a hole begins and ends at.
-const BLOCK: u64 = 4096;
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-/// New files are noticed by the folder's change, whose time may be too coarse to show a second one: look anyway so often.
+/// New files are noticed by the folder's change, whose time may be too coarse to show a second one: look
+/// anyway so often.
 const LIST_EVERY: Duration = Duration::from_secs(1);
-/// Dropped bytes that are read to count their lines, at each look. Beyond, the count is a lower bound.
-const COUNT_AT_MOST: u64 = 64 << 20;
-/// A flood that does not end is reported this often.
-const REPORT_FLOOD_EVERY: Duration = Duration::from_secs(10);
 
 /// Reads what the children write. One per app: the daemon's.
 #[derive(Debug)]
@@ -57,43 +48,6 @@ pub struct Tailer {
 struct Checkpoint {
     saved_at: Instant,
     due: Due,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
-    No,
-    Soon,
-    Now,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holes {
-    Supported,
-    Unsupported,
-}
-
-/// One file of `current`.
-#[derive(Debug)]
-struct Tailed {
-    instance: String,
-    stream: Stream,
-    file: File,
-    inode: u64,
-    offset: u64,
-    freed: u64,
-    /// Bytes that may be read now.
-    allowance: u64,
-    looked_at: Instant,
-    /// The last piece ended in the middle of a line.
-    is_inside_line: bool,
-    dropped: Dropped,
-}
-
-#[derive(Debug, Default)]
-struct Dropped {
-    lines: u64,
-    is_lower_bound: bool,
-    since: Option<Instant>,
 }
 
 impl Tailer {
@@ -118,8 +72,8 @@ impl Tailer {
         })
     }
 
-    /// Looks every [`LOOK_EVERY`] until cancelled, then once more. What goes wrong with the store is logged and tried again; the
-    /// children's files keep what was not stored.
+    /// Looks every [`LOOK_EVERY`] until cancelled, then once more. What goes wrong with the store is logged
+    /// and tried again; the children's files keep what was not stored.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut is_failing = false;
         loop {
@@ -158,11 +112,14 @@ impl Tailer {
     /// One look at everything: blocks for as long as reading what is new takes.
     ///
     /// # Errors
-    /// When the store cannot be written: then nothing was taken from the file at hand, and the next look tries again.
+    /// When the store cannot be written: then nothing was taken from the file at hand, and the next
+    /// look tries again.
     pub fn look(&mut self, now: Instant, time: Timestamp) -> io::Result<()> {
         self.last_time = self.last_time.max(time);
         self.find_files(now)?;
-        for path in self.files.keys().cloned().collect::<Vec<_>>() {
+        // One look at a file of which nothing is new is one system call.
+        let stirring = |(path, tailed): (&PathBuf, &Tailed)| tailed.is_stirring().then(|| path.clone());
+        for path in self.files.iter().filter_map(stirring).collect::<Vec<_>>() {
             self.read_file(&path, now, Rest::Wait)?;
         }
         let is_due = match self.checkpoint.due {
@@ -188,14 +145,19 @@ impl Tailer {
             return Ok(());
         }
         self.listed_at = Some((now, changed));
+        let mut listed = BTreeSet::new();
         for entry in fs::read_dir(&current)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
             let Some((instance, stream)) = source_of(&path) else { continue };
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            if self.files.get(&path).is_some_and(|tailed| tailed.inode == metadata.ino()) {
+            let instance = instance.to_owned();
+            if self.files.get(&path).is_some_and(|tailed| tailed.inode == entry.ino()) {
+                listed.insert(path);
                 continue;
             }
-            let (instance, file) = (instance.to_owned(), File::options().read(true).write(true).open(&path)?);
+            // Gone since it was listed, or not ours to read: the others are.
+            let Ok(file) = File::options().read(true).write(true).open(&path) else { continue };
+            let metadata = file.metadata()?;
             let known = path.file_name().and_then(|name| self.recovered.files.get(name.to_str()?));
             // Only the file of which the offset was remembered: another one of this name is new.
             let known = known.filter(|known| known.inode.is_none_or(|inode| inode == metadata.ino()));
@@ -214,11 +176,12 @@ impl Tailer {
                 is_inside_line: false,
                 dropped: Dropped::default(),
             };
-            self.files.insert(path, tailed);
+            self.files.insert(path.clone(), tailed);
+            listed.insert(path);
             self.checkpoint.due = Due::Now;
         }
         let files = self.files.len();
-        self.files.retain(|path, _| path.exists());
+        self.files.retain(|path, _| listed.contains(path));
         if self.files.len() != files {
             self.checkpoint.due = Due::Now;
         }
@@ -315,91 +278,5 @@ impl Tailer {
             last_time: Some(self.last_time),
         };
         self.recovered.save(&self.logs.store())
-    }
-}
-
-impl Tailed {
-    /// Passes over whole lines that came faster than allowed, counting them.
-    fn drop_backlog(&mut self, now: Instant) -> io::Result<()> {
-        let length = self.file.metadata()?.len();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let begin = self.offset.max(length.saturating_sub(COUNT_AT_MOST));
-        if begin > self.offset {
-            self.dropped.is_lower_bound = true;
-        }
-        let (mut at, mut line_begin) = (begin, None);
-        while at < length {
-            let want = chunk.len().min((length - at) as usize);
-            let read = self.file.read_at(&mut chunk[..want], at)?;
-            if read == 0 {
-                break;
-            }
-            self.dropped.lines += memchr::memchr_iter(b'\n', &chunk[..read]).count() as u64;
-            line_begin =
-                memchr::memrchr(b'\n', &chunk[..read]).map(|last| at + last as u64 + 1).or(line_begin);
-            at += read as u64;
-        }
-        // Without any line end it is the inside of one endless line.
-        let next = line_begin.unwrap_or(at);
-        if next > self.offset {
-            self.is_inside_line = line_begin.is_none();
-            self.offset = next;
-            self.dropped.since.get_or_insert(now);
-        }
-        Ok(())
-    }
-
-    /// Says how much was dropped, once the flood is over or has gone on for long.
-    fn report_flood(
-        &mut self,
-        writer: &mut Writer,
-        budget: Budget,
-        time: Timestamp,
-        now: Instant,
-    ) -> io::Result<()> {
-        let Some(since) = self.dropped.since else { return Ok(()) };
-        // Over: there is room again for a second's worth.
-        if self.allowance < budget.rate_bytes && now.duration_since(since) < REPORT_FLOOD_EVERY {
-            return Ok(());
-        }
-        let Dropped { lines, is_lower_bound, .. } = self.dropped;
-        let more = if is_lower_bound { "more than " } else { "" };
-        let (instance, limit) = (&self.instance, budget.rate_bytes as f64 / 1e6);
-        let line = format!(
-            "switchback: dropped {more}{lines} lines of {instance} (output faster than {limit} MB/s)"
-        );
-        let record = LogRecord::new(time, service_of(instance), instance, self.stream, line.as_bytes());
-        let mut encoded = Vec::new();
-        store::encode(&record, self.offset, &mut encoded);
-        writer.append(&encoded, time)?;
-        self.dropped = Dropped::default();
-        Ok(())
-    }
-
-    /// Gives the disk back what was read.
-    fn free(&mut self, holes: &mut Holes, due: &mut Due) -> io::Result<()> {
-        let free_to = self.offset / BLOCK * BLOCK;
-        if *holes == Holes::Supported {
-            if free_to - self.freed.min(free_to) < FREE_STEP {
-                return Ok(());
-            }
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            match fallocate(&self.file, flags, self.freed, free_to - self.freed) {
-                Ok(()) => {
-                    self.freed = free_to;
-                    return Ok(());
-                }
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => *holes = Holes::Unsupported,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let length = self.file.metadata()?.len();
-        if length > TRUNCATE_ABOVE && length == self.offset {
-            self.file.set_len(0)?;
-            self.offset = 0;
-            self.freed = 0;
-            *due = Due::Now;
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! What is promised of logs: each line once, in order, whatever happens to the daemon; within bounds, whatever the app does.
+//! What is promised of logs: each line once, in order, whatever happens to the daemon; within bounds,
+//! whatever the app does.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use telemetry::log::{LogRecord, Stream};
 use tokio_util::sync::CancellationToken;
 
-use super::tailer::{Holes, TRUNCATE_ABOVE};
+use super::tailed::{Holes, TRUNCATE_ABOVE};
 use super::*;
 
 struct Place {

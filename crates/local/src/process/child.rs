@@ -1,11 +1,11 @@
 //! What happens between `fork` and `exec`, in the child.
 //!
-//! The daemon has threads, so after `fork` only async-signal-safe calls are allowed: no allocation, no locks, nothing that
-//! may panic. Everything is prepared by the parent ([`Prepared`]); here are system calls in the order in which they must
-//! come, and one pipe to say which of them failed.
+//! The daemon has threads, so after `fork` only async-signal-safe calls are allowed: no allocation, no locks,
+//! nothing that may panic. Everything is prepared by the parent ([`Prepared`]); here are system calls in the
+//! order in which they must come, and one pipe to say which of them failed.
 //!
-//! The order matters: the record first, so that a child is findable whatever happens to the daemon; then the control
-//! group and everything that needs root; then the user; the program last.
+//! The order matters: the record first, so that a child is findable whatever happens to the daemon; then the
+//! control group and everything that needs root; then the user; the program last.
 
 use std::ffi::{CString, c_char, c_int};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -67,7 +67,8 @@ const NICE_BUILD: c_int = 19;
 /// "Best effort" class, lowest of its eight levels: never starved altogether, as the idle class may be.
 const IOPRIO_BUILD: c_int = (2 << 13) | 7;
 const IOPRIO_WHO_PROCESS: c_int = 1;
-/// Somebody else's fork may hold a just written program open for writing until its own exec: a moment later it is free.
+/// Somebody else's fork may hold a just written program open for writing until its own exec: a moment later
+/// it is free.
 const TEXT_BUSY_TRIES: u32 = 100;
 const TEXT_BUSY_WAIT_NS: i64 = 2_000_000;
 
@@ -76,7 +77,8 @@ const TEXT_BUSY_WAIT_NS: i64 = 2_000_000;
 /// # Safety
 /// Only in the child of a `fork`, with all signals blocked, and with `prepared` made before it.
 pub(super) unsafe fn run(prepared: &mut Prepared) -> ! {
-    // SAFETY: every call below is async-signal-safe, gets pointers into `prepared` or the stack, and checks what it is told.
+    // SAFETY: every call below is async-signal-safe, gets pointers into `prepared` or the stack, and checks
+    // what it is told.
     unsafe {
         reset_signals();
         let report = match move_report(prepared) {
@@ -126,11 +128,12 @@ pub(super) unsafe fn run(prepared: &mut Prepared) -> ! {
     }
 }
 
-/// The daemon's handlers must not run here (they would tell the daemon of signals it never got), and what it ignores,
-/// `exec` would let the program ignore too.
+/// The daemon's handlers must not run here (they would tell the daemon of signals it never got), and what it
+/// ignores, `exec` would let the program ignore too.
 unsafe fn reset_signals() {
-    // The system call itself: the library refuses to touch signals 32 and 33, which it keeps for threads and which may be
-    // ignored all the same. All zero means the default action in the kernel's own structure, of at most 32 bytes.
+    // The system call itself: the library refuses to touch signals 32 and 33, which it keeps for threads and
+    // which may be ignored all the same. All zero means the default action in the kernel's own structure, of
+    // at most 32 bytes.
     let default = [0u64; 4];
     for signal in 1..=SIGNALS {
         // SAFETY: the pointer is to memory long enough; numbers that cannot be set are refused harmlessly.
@@ -189,7 +192,8 @@ unsafe fn close_from_three_on_exec() {
         if all == 0 {
             return;
         }
-        // Before Linux 5.11. What we open ourselves carries the flag anyway; this is for what libraries forgot.
+        // Before Linux 5.11. What we open ourselves carries the flag anyway; this is for what libraries
+        // forgot.
         for fd in 3..65_536 {
             libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
         }
@@ -197,8 +201,8 @@ unsafe fn close_from_three_on_exec() {
 }
 
 unsafe fn become_user(user: &Identity) -> Result<(), ()> {
-    // The system calls themselves: the library's versions would look for other threads to change, and there are none.
-    // SAFETY: the groups are a slice with its length.
+    // The system calls themselves: the library's versions would look for other threads to change, and there
+    // are none. SAFETY: the groups are a slice with its length.
     unsafe {
         let ok = libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) == 0
             && libc::syscall(libc::SYS_setresgid, user.gid, user.gid, user.gid) == 0
@@ -216,7 +220,8 @@ unsafe fn lower_priority(prepared: &Prepared) {
             libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_BUILD);
             let parameter: libc::sched_param = std::mem::zeroed();
             libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameter);
-            // Where the scheduler groups by session, niceness counts only within one: the session itself must yield.
+            // Where the scheduler groups by session, niceness counts only within one: the session itself must
+            // yield.
             write_small(c"/proc/self/autogroup".as_ptr(), b"19");
         }
         if let Some(score) = prepared.oom_score_adj {

@@ -17,7 +17,8 @@ use super::told::{self, Told};
 use super::{Exit, StopSignal, wait};
 use crate::cgroup::{Cgroups, Group};
 
-/// SIGKILL takes effect at once, but for a process stuck in the kernel (a dead disk): then waiting helps nobody.
+/// SIGKILL takes effect at once, but for a process stuck in the kernel (a dead disk): then waiting helps
+/// nobody.
 pub const FENCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long another parent may take to reap before we do without the status.
@@ -151,7 +152,8 @@ impl Process {
         known.exit
     }
 
-    /// Waits for the end of the leader and reaps it, so that no zombie keeps its number. Children may outlive it.
+    /// Waits for the end of the leader and reaps it, so that no zombie keeps its number. Children may outlive
+    /// it.
     ///
     /// Cancel safe, and may be awaited by several.
     pub async fn exited(&self) -> Exit {
@@ -160,7 +162,8 @@ impl Process {
             if let Some(exit) = self.try_exited() {
                 return exit;
             }
-            // Not to be reaped yet: by its own parent first, or someone traces it with a debugger and must let go.
+            // Not to be reaped yet: by its own parent first, or someone traces it with a debugger and must
+            // let go.
             tokio::time::sleep(REAP_AGAIN).await;
         }
     }
@@ -206,7 +209,8 @@ impl Process {
         Ok(StopReport { exit: self.exited().await, ended, leftover, took: begun.elapsed() })
     }
 
-    /// The fence: SIGKILL to the leader and all its descendants, again until nobody is there, and the leader reaped.
+    /// The fence: SIGKILL to the leader and all its descendants, again until nobody is there, and the leader
+    /// reaped.
     ///
     /// Cancel safe: what was killed stays killed.
     ///
@@ -279,8 +283,8 @@ pub(super) async fn clear(
     group: Option<Group>,
     name: &str,
 ) -> Result<(), StillAlive> {
-    // One after the other, because they may differ: a process started by a daemon that stood in another group of its own
-    // has its group elsewhere.
+    // One after the other, because they may differ: a process started by a daemon that stood in another group
+    // of its own has its group elsewhere.
     for members in [Members::of(record.as_ref(), None), Members::of(None, group)] {
         let still_alive = |pids| StillAlive { name: name.to_owned(), pids };
         members.kill(FENCE_LIMIT).await.map_err(still_alive)?;

@@ -1,7 +1,8 @@
 //! Everyone who belongs to a process: its descendants, as far as the kernel lets us know them.
 //!
-//! With a control group that is everyone in it. Without, everyone in the session that the process was made the leader of,
-//! which includes process groups made by shells below it; only who called `setsid` is out of sight then.
+//! With a control group that is everyone in it. Without, everyone in the session that the process was made
+//! the leader of, which includes process groups made by shells below it; only who called `setsid` is out of
+//! sight then.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;

@@ -2,22 +2,25 @@
 //!
 //! What is promised:
 //!
-//! - **Nothing is lost by the death of the daemon.** A child writes its own record (pid and start time) to the run folder before it
-//!   becomes the program, so there is no moment at which it runs and cannot be found. [`Processes::find`] takes up what an earlier
-//!   daemon started, and never mistakes a stranger with a reused pid for it: the start time and the boot must match.
-//! - **What was stopped is gone, all of it.** [`Process::stop`] and [`Process::kill_group`] return when the whole process
-//!   group is empty, and the control group too where there is one, which also holds those that left the process group.
+//! - **Nothing is lost by the death of the daemon.** A child writes its own record (pid and start time) to
+//!   the run folder before it becomes the program, so there is no moment at which it runs and cannot be
+//!   found. [`Processes::find`] takes up what an earlier daemon started, and never mistakes a stranger with a
+//!   reused pid for it: the start time and the boot must match.
+//! - **What was stopped is gone, all of it.** [`Process::stop`] and [`Process::kill_group`] return when the
+//!   whole process group is empty, and the control group too where there is one, which also holds those that
+//!   left the process group.
 //! - **Nothing leaks into a child**: no file descriptors, no environment, no signal mask or ignored signals.
 //!
-//! The daemon is deliberately not a child subreaper. It reaps its own children, each by its pidfd, and nobody else's;
-//! orphans go to init. A subreaper would have to reap strangers by a global wait, which steals from whoever waits for a
-//! particular child.
+//! The daemon is deliberately not a child subreaper. It reaps its own children, each by its pidfd, and nobody
+//! else's; orphans go to init. A subreaper would have to reap strangers by a global wait, which steals from
+//! whoever waits for a particular child.
 
 mod child;
 mod error;
 mod exit;
 mod handle;
 mod members;
+mod program;
 mod record;
 mod shell;
 mod spawn;
@@ -47,7 +50,8 @@ pub use record::Record;
 /// What to start. Everything the child will see stands here: nothing else reaches it.
 #[derive(Debug)]
 pub struct Spec {
-    /// Names the record, the control group and the lines in logs: `web.3`, `db.1`. Lower-case letters, digits, `.`, `-`.
+    /// Names the record, the control group and the lines in logs: `web.3`, `db.1`. Lower-case letters,
+    /// digits, `.`, `-`.
     pub name: String,
     pub command: Command,
     pub cwd: PathBuf,
@@ -60,7 +64,8 @@ pub struct Spec {
     pub priority: Priority,
     /// Each becomes this descriptor number in the child; the numbers are 3 or more, each named once.
     pub inherited_fds: Vec<(OwnedFd, i32)>,
-    /// From -1000 (never killed when memory runs out) to 1000 (killed first); lowering needs root. `None`: as ours.
+    /// From -1000 (never killed when memory runs out) to 1000 (killed first); lowering needs root. `None`: as
+    /// ours.
     pub oom_score_adj: Option<i32>,
     pub stop_signal: StopSignal,
 }
@@ -156,8 +161,9 @@ impl Processes {
         &self.cgroups
     }
 
-    /// Takes up the process that `record` describes, if it still runs: pid, start time and boot must match, and match
-    /// again once the pid is pinned by a pidfd. How it ends may then stay unknown: it is not our child.
+    /// Takes up the process that `record` describes, if it still runs: pid, start time and boot must match,
+    /// and match again once the pid is pinned by a pidfd. How it ends may then stay unknown: it is not our
+    /// child.
     pub fn adopt(&self, record: &Record) -> Option<Process> {
         Process::adopt(record, &self.cgroups)
     }
@@ -178,20 +184,21 @@ impl Processes {
         Record::read(&record_path(&self.run_dir, name))
     }
 
-    /// The fence for when nobody watched: kills whatever is left of `name`, also when its leader is gone and only
-    /// children of it remain, and waits until nothing is.
+    /// The fence for when nobody watched: kills whatever is left of `name`, also when its leader is gone and
+    /// only children of it remain, and waits until nothing is.
     ///
     /// Cancel safe: what was killed stays killed.
     ///
     /// # Errors
-    /// When something survived SIGKILL for [`handle::FENCE_LIMIT`], as a process stuck in the kernel may.
+    /// When something survived SIGKILL for [`FENCE_LIMIT`], as a process stuck in the kernel may.
     pub async fn clear(&self, name: &str) -> Result<(), StillAlive> {
         handle::clear(self.record(name), self.cgroups.adopt(name), name).await
     }
 
     /// Forgets `name`, which must not run: removes its record and its control group.
     pub fn forget(&self, name: &str) {
-        // What is already gone needs no removing; a group in which something still runs refuses, and stays findable.
+        // What is already gone needs no removing; a group in which something still runs refuses, and stays
+        // findable.
         let _ = std::fs::remove_file(record_path(&self.run_dir, name));
         if let Some(group) = self.cgroups.adopt(name) {
             let _ = group.remove();

@@ -1,7 +1,7 @@
 //! The record by which a process is found again: `NAME.pid` in the run folder, one line of JSON.
 //!
-//! It is written by the child itself, between `fork` and `exec`, where only system calls are allowed: so the text around the two
-//! numbers is prepared before the fork ([`Draft`]) and the child fills them in.
+//! It is written by the child itself, between `fork` and `exec`, where only system calls are allowed: so the
+//! text around the two numbers is prepared before the fork ([`Draft`]) and the child fills them in.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,8 @@ use super::StopSignal;
 /// Longest record read; a longer file is not one.
 const MAX_RECORD_BYTES: u64 = 4096;
 
-/// Which process was started under a name. Names that process for ever: pids are reused, a pid with a start time is not.
+/// Which process was started under a name. Names that process for ever: pids are reused, a pid with a start
+/// time is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub name: String,

@@ -1,8 +1,9 @@
 //! How a command line of the manifest is given to the shell.
 //!
-//! Signals are for the app. With `sh -c LINE` the leader of the group would be a shell that may wait for the app and tell
-//! us its own end instead of the app's; with `exec` in front the shell becomes the app. That works for a plain command
-//! only: not for lists, pipes, assignments in front, or words that the shell itself understands.
+//! Signals are for the app. With `sh -c LINE` the leader of the group would be a shell that may wait for the
+//! app and tell us its own end instead of the app's; with `exec` in front the shell becomes the app. That
+//! works for a plain command only: not for lists, pipes, assignments in front, or words that the shell itself
+//! understands.
 
 /// What the shell understands by itself: `exec` in front of these would search for a program of that name.
 const SHELL_WORDS: &[&str] = &[
@@ -52,7 +53,8 @@ fn is_one_command(line: &str) -> bool {
                 bytes.next();
             }
             b'\'' => {
-                if !bytes.any(|b| b == b'\'') {
+                let is_closed = bytes.any(|b| b == b'\'');
+                if !is_closed {
                     return false;
                 }
             }

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use jiff::Timestamp;
 use model::Size;
@@ -16,7 +16,7 @@ use super::child::{self, Prepared, REPORT_BYTES, Step};
 use super::handle::Limits;
 use super::record::{Draft, Record, boot_id};
 use super::stat::Stat;
-use super::{Command, Priority, Process, Processes, SpawnError, Spec, record_path, shell};
+use super::{Priority, Process, Processes, SpawnError, Spec, program, record_path};
 use crate::cgroup::{Group, Weight};
 
 /// Builds give way when memory runs out: half way to "killed first".
@@ -25,15 +25,17 @@ const OOM_SCORE_BUILD: i32 = 500;
 const MAX_INHERITED_FD: i32 = 200;
 
 impl Processes {
-    /// Starts a process. Returns when the program runs (`exec` succeeded), which takes a few milliseconds and blocks.
+    /// Starts a process. Returns when the program runs (`exec` succeeded), which takes a few milliseconds and
+    /// blocks.
     ///
     /// The caller awaits [`Process::exited`], which also reaps it.
     ///
-    /// Output files are made when missing, and belong to the process's user, who may reopen them as `/dev/stdout`.
+    /// Output files are made when missing, and belong to the process's user, who may reopen them as
+    /// `/dev/stdout`.
     ///
     /// # Errors
-    /// See [`SpawnError`]. Then nothing runs, and no record is left. A shell finds out by itself that a program of a
-    /// longer line is missing: see [`super::Exit::explain`].
+    /// See [`SpawnError`]. Then nothing runs, and no record is left. A shell finds out by itself
+    /// that a program of a longer line is missing: see [`super::Exit::explain`].
     pub fn spawn(&self, spec: Spec) -> Result<Process, SpawnError> {
         check_name(&spec.name)?;
         // A second one would overwrite the record of the first, which nobody could find any more.
@@ -44,8 +46,9 @@ impl Processes {
             return Err(SpawnError::CwdMissing { cwd: spec.cwd });
         }
         let env = self.base_env.with(spec.user.as_ref(), &spec.env);
-        let (program, arguments) = command_line(&spec, env.get(OsStr::new("PATH")).map(OsString::as_os_str))?;
-        let label = label(&spec.command);
+        let (program, arguments) =
+            program::command_line(&spec, env.get(OsStr::new("PATH")).map(OsString::as_os_str))?;
+        let label = program::label(&spec.command);
         let (group, doors, limits) = self.prepare_group(&spec);
         let spawned_at = Timestamp::now();
         let path = record_path(&self.run_dir, &spec.name);
@@ -106,7 +109,7 @@ impl Processes {
                     None => SpawnError::System { step: "user", source },
                 },
                 Step::Record => SpawnError::Record { path, source },
-                Step::Exec => exec_error(label, source, spec.cwd),
+                Step::Exec => program::exec_error(label, source, spec.cwd),
                 Step::Session => SpawnError::System { step: "session", source },
                 Step::Descriptors => SpawnError::System { step: "descriptors", source },
                 Step::Cgroup => SpawnError::System { step: "control group", source },
@@ -140,7 +143,8 @@ impl Processes {
         Ok(Process::new(record, pidfd, group, limits))
     }
 
-    /// The group to start in, open for the child to enter. Limits that cannot be set leave the group: it still tells who is there.
+    /// The group to start in, open for the child to enter. Limits that cannot be set leave the group: it
+    /// still tells who is there.
     fn prepare_group(&self, spec: &Spec) -> (Option<Group>, Vec<OwnedFd>, Limits) {
         let opened = self.cgroups.create(&spec.name, Size::UNLIMITED).and_then(|group| {
             let doors = group.doors()?;
@@ -171,7 +175,8 @@ fn with_cause(error: &dyn std::error::Error) -> String {
 
 /// Forks with all signals blocked, so that no handler of the daemon runs in the child.
 fn fork(mut prepared: Prepared) -> io::Result<Pid> {
-    // SAFETY: the child only calls `child::run`, which is made for that place; signal sets are initialised before use.
+    // SAFETY: the child only calls `child::run`, which is made for that place; signal sets are initialised
+    // before use.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();
@@ -202,71 +207,6 @@ fn read_reports(reports: &mut PipeReader, joined: &mut bool) -> Option<(Step, io
         }
     }
     None
-}
-
-fn exec_error(program: String, source: io::Error, cwd: PathBuf) -> SpawnError {
-    match source.raw_os_error() {
-        Some(libc::ENOENT) => SpawnError::CommandNotFound { program, cwd },
-        Some(libc::EACCES | libc::EPERM) => SpawnError::PermissionDenied { program },
-        // The user's own limit of processes shows only here.
-        Some(libc::EAGAIN | libc::ENOMEM) => SpawnError::NoRoom { source },
-        Some(libc::ENOEXEC) => SpawnError::NotExecutable { program },
-        _ => SpawnError::Exec { program, source },
-    }
-}
-
-fn label(command: &Command) -> String {
-    match command {
-        Command::Shell(_) => "/bin/sh".to_owned(),
-        Command::Argv(argv) => argv.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default(),
-    }
-}
-
-/// The file to execute, and its arguments beginning with its own name.
-fn command_line(spec: &Spec, path: Option<&OsStr>) -> Result<(PathBuf, Vec<OsString>), SpawnError> {
-    let found = |program: &str| {
-        find_program(OsStr::new(program), path, &spec.cwd)
-            .ok_or_else(|| SpawnError::CommandNotFound { program: program.to_owned(), cwd: spec.cwd.clone() })
-    };
-    match &spec.command {
-        Command::Shell(line) => {
-            if line.trim().is_empty() {
-                return Err(SpawnError::EmptyCommand);
-            }
-            if let Some(program) = shell::program(line) {
-                let file = found(program)?;
-                // Someone else's folders may be closed to us, never to root: only a clear "no" counts.
-                let executable = file.metadata().map_or(true, |m| m.permissions().mode() & 0o111 != 0);
-                if !executable {
-                    return Err(SpawnError::PermissionDenied { program: program.to_owned() });
-                }
-            }
-            let script = shell::script(line);
-            Ok(("/bin/sh".into(), vec!["/bin/sh".into(), "-c".into(), script.into()]))
-        }
-        Command::Argv(argv) => {
-            let program = argv.first().filter(|p| !p.is_empty()).ok_or(SpawnError::EmptyCommand)?;
-            let file = if program.as_bytes().contains(&b'/') {
-                // Found from the folder the child stands in by then.
-                PathBuf::from(program)
-            } else {
-                found(&program.to_string_lossy())?
-            };
-            Ok((file, argv.clone()))
-        }
-    }
-}
-
-/// As a shell in `cwd` would find it.
-fn find_program(program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Option<PathBuf> {
-    if program.as_bytes().contains(&b'/') {
-        let file = cwd.join(program);
-        return file.exists().then_some(file);
-    }
-    std::env::split_paths(path?).map(|dir| cwd.join(dir).join(program)).find(|file| {
-        let is_program = |m: std::fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
-        file.metadata().is_ok_and(is_program)
-    })
 }
 
 fn check_name(name: &str) -> Result<(), SpawnError> {
@@ -310,14 +250,15 @@ fn open_output(path: &Path, spec: &Spec) -> Result<OwnedFd, SpawnError> {
     let failed = |source| SpawnError::Output { path: path.to_owned(), source };
     let file = File::options().append(true).create(true).mode(0o640).open(path).map_err(failed)?;
     if let Some(user) = changed_user(spec) {
-        // An app may reopen its output as /dev/stdout, which asks for the right to the file. When the file cannot be
-        // given away, neither can the user be become, and that is the error to report.
+        // An app may reopen its output as /dev/stdout, which asks for the right to the file. When the file
+        // cannot be given away, neither can the user be become, and that is the error to report.
         let _ = std::os::unix::fs::fchown(file.as_fd(), Some(user.uid), Some(user.gid));
     }
     above_stdio(file).map_err(failed)
 }
 
-/// A daemon that was itself started without stdio has files at 0, 1 and 2, where copying them into place would fail.
+/// A daemon that was itself started without stdio has files at 0, 1 and 2, where copying them into place
+/// would fail.
 fn above_stdio(file: File) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(&file, 3)?)
 }

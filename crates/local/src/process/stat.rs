@@ -21,8 +21,8 @@ impl Stat {
         Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// The name of the program stands in brackets and may itself hold brackets, spaces and newlines: the fields begin
-    /// after the last bracket.
+    /// The name of the program stands in brackets and may itself hold brackets, spaces and newlines: the
+    /// fields begin after the last bracket.
     pub fn parse(line: &[u8]) -> Option<Stat> {
         let open = line.iter().position(|b| *b == b'(')?;
         let close = line.iter().rposition(|b| *b == b')')?;

@@ -493,7 +493,8 @@ async fn what_a_dead_leader_left_while_nobody_watched_is_cleared() {
     assert!(!is_running(child));
 }
 
-/// However often the daemon dies while it starts something: what runs can be found, for the child writes its record itself.
+/// However often the daemon dies while it starts something: what runs can be found, for the child writes its
+/// record itself.
 #[tokio::test]
 async fn a_daemon_killed_in_the_middle_of_a_start_leaves_nothing_that_cannot_be_found() {
     for round in 0..12u64 {

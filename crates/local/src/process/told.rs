@@ -1,8 +1,8 @@
 //! How a process ended that is not our child.
 //!
-//! Its parent reaps it and learns the status; we only see the end. But as long as it is a zombie, `/proc/PID/stat` shows the
-//! status to who may look, and since Linux 6.15 a pidfd that was open before tells it once the parent has reaped. Older
-//! kernels do not, and then it is a matter of luck.
+//! Its parent reaps it and learns the status; we only see the end. But as long as it is a zombie,
+//! `/proc/PID/stat` shows the status to who may look, and since Linux 6.15 a pidfd that was open before tells
+//! it once the parent has reaped. Older kernels do not, and then it is a matter of luck.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;

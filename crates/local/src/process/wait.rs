@@ -46,6 +46,7 @@ pub(super) async fn all_ended(pidfds: &[OwnedFd]) {
 }
 
 fn watch(pidfd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` names one open descriptor until it is dropped, and is dropped after it was taken off the watch.
+    // SAFETY: an `OwnedFd` names one open descriptor until it is dropped, and is dropped after it was taken
+    // off the watch.
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
 }
