@@ -32,7 +32,7 @@ pub(super) struct Lock {
     pub source: Source,
     /// The folder of `postgres`.
     pub path: PathBuf,
-    /// SHA-256 of the `postgres` program, so that a replaced one can be told from an upgraded one.
+    /// SHA-256 of the `postgres` program when it was chosen: for people who compare machines.
     pub digest: String,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn read(folder: &Path) -> Result<Option<Lock>, EngineError> {
     Ok(file.engine.remove("postgres"))
 }
 
-/// Records `engine` in `folder`. A lock file that says the same already is left alone.
+/// Records `engine` in `folder`. A lock file that names it already is left alone.
 ///
 /// # Errors
 /// When `postgres` cannot be read or the file cannot be written. The old file is whole in every case.
@@ -59,15 +59,19 @@ pub fn write_lock(folder: &Path, engine: &PostgresEngine) -> Result<(), EngineEr
 }
 
 fn write(path: &Path, folder: &Path, engine: &PostgresEngine) -> io::Result<()> {
+    let written = read(folder).ok().flatten();
+    let is_same = |lock: &Lock| {
+        lock.version == engine.version && lock.source == engine.source && lock.path == engine.bin_dir
+    };
+    if written.as_ref().is_some_and(is_same) {
+        return Ok(());
+    }
     let lock = Lock {
         version: engine.version.clone(),
         source: engine.source,
         path: engine.bin_dir.clone(),
         digest: digest(&engine.program("postgres"))?,
     };
-    if matches!(read(folder), Ok(Some(written)) if written == lock) {
-        return Ok(());
-    }
     let file = LockFile { engine: BTreeMap::from([("postgres".to_owned(), lock)]) };
     let text = toml::to_string(&file).map_err(io::Error::other)?;
     let partial = folder.join(format!("{LOCK_FILE}.partial"));

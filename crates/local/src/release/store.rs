@@ -70,7 +70,7 @@ impl Releases {
         let _lock = self.lock()?;
         self.clean()?;
         // The state folder, when it is inside of the app's.
-        let state = self.dir.parent().filter(|state| *state != source.app_dir).unwrap_or(&self.dir);
+        let state = self.dir.parent().unwrap_or(&self.dir);
         let entries = walk::release_of(source.app_dir, source.include, state)?;
         let of_files = entries.values().filter(|entry| **entry != walk::Entry::Folder).count() as u64;
         if of_files == 0 {
