@@ -12,6 +12,7 @@ mod keep_alive;
 mod limits;
 mod observability;
 mod parsers;
+mod restart;
 mod retries;
 mod smuggling;
 mod upgrade;
