@@ -186,6 +186,13 @@ impl ReleaseId {
     }
 }
 
+impl FromStr for ReleaseId {
+    type Err = InvalidName;
+    fn from_str(id: &str) -> Result<Self, InvalidName> {
+        ReleaseId::new(id)
+    }
+}
+
 impl TryFrom<String> for ReleaseId {
     type Error = InvalidName;
     fn try_from(name: String) -> Result<Self, InvalidName> {

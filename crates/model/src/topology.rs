@@ -26,6 +26,8 @@ pub struct Topology {
     pub instances: BTreeMap<InstanceId, Instance>,
     /// The release each service serves, and what a new instance starts from.
     pub releases: BTreeMap<ResourceId, Release>,
+    /// The release each service served before: where a rollback goes that names none.
+    pub previous: BTreeMap<ResourceId, Release>,
     /// Releases whose release command has run against the databases as they stand.
     pub prepared: BTreeSet<ReleaseId>,
     /// By service: the number the next instance gets. Never goes back.

@@ -269,9 +269,12 @@ impl Action {
                 }
             }
             Action::Compare { .. } => {}
-            Action::SetRelease { service, to, .. } => match to {
+            Action::SetRelease { service, from, to } => match to {
                 Some(release) => {
                     topology.releases.insert(service.clone(), release.clone());
+                    if let Some(from) = from.as_ref().filter(|from| from.id != release.id) {
+                        topology.previous.insert(service.clone(), from.clone());
+                    }
                 }
                 None => {
                     topology.releases.remove(service);

@@ -226,11 +226,7 @@ impl<'a> Draft<'a> {
                 Some(from) => {
                     let to = self.edge(id, settings, Some(&from));
                     if from != to {
-                        let change = if from.settings.threads == to.settings.threads {
-                            EdgeChange::Live
-                        } else {
-                            EdgeChange::Replace
-                        };
+                        let change = edge_change(&from, &to);
                         self.note(id, ChangeKind::Update, "its settings changed");
                         self.push(Action::ConfigureEdge { from, to, change });
                     }
@@ -317,6 +313,15 @@ impl<'a> Draft<'a> {
         let id = fingerprint(&(&app, parent, &self.steps));
         Ok(Plan { id, app, parent, changes: self.changes, steps: self.steps })
     }
+}
+
+/// Threads and sockets are fixed at the start of an edge process; all else it takes live.
+fn edge_change(from: &EdgeProcess, to: &EdgeProcess) -> EdgeChange {
+    let fixed = |edge: &EdgeProcess| {
+        let (front, front_tls) = (edge.front.clone(), edge.front_tls.clone());
+        (front, front_tls, edge.settings.metrics, edge.settings.threads)
+    };
+    if fixed(from) == fixed(to) { EdgeChange::Live } else { EdgeChange::Replace }
 }
 
 /// Hands out free ports, each once.

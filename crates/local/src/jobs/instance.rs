@@ -1,0 +1,105 @@
+//! An instance of the app: one process group from a release, listening on `PORT`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{Instance, Size};
+
+use crate::keeper::{Job, until_ready};
+use crate::probe::{self, Chosen, NotReady, Probe, ProbeResult};
+use crate::process::{Command, Priority, Spec, StopSignal};
+use crate::setup::{Setup, instance_process};
+
+/// One readiness or liveness check. Shorter than any client's patience, longer than a garbage collection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct InstanceJob {
+    setup: Arc<Setup>,
+    instance: Instance,
+    env: BTreeMap<String, String>,
+    /// Follows live changes, so that a restart does not fall back to an earlier size.
+    size: Arc<Mutex<Size>>,
+    /// What the instance answered at when it became ready.
+    chosen: Mutex<Option<Chosen>>,
+}
+
+impl InstanceJob {
+    pub(crate) fn new(
+        setup: Arc<Setup>,
+        instance: Instance,
+        env: BTreeMap<String, String>,
+        size: Arc<Mutex<Size>>,
+    ) -> InstanceJob {
+        InstanceJob { setup, instance, env, size, chosen: Mutex::new(None) }
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.instance.port))
+    }
+
+    async fn becomes_ready(&self) -> bool {
+        let probe = Probe::of(self.instance.health.path.as_deref(), self.instance.protocol);
+        match probe::probe(self.address(), &probe, PROBE_TIMEOUT).await {
+            ProbeResult::Ready(chosen) => {
+                *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(chosen);
+                true
+            }
+            ProbeResult::NotReady(_) => false,
+        }
+    }
+}
+
+impl Job for InstanceJob {
+    fn name(&self) -> String {
+        instance_process(&self.instance.id)
+    }
+
+    async fn spec(&self) -> Result<Spec, String> {
+        let user = self.setup.app_user(self.instance.user.as_deref()).map_err(|error| error.to_string())?;
+        Ok(Spec {
+            name: self.name(),
+            command: Command::Shell(self.instance.run.clone()),
+            cwd: self.setup.release_tree(&self.instance),
+            env: self.env.clone(),
+            user,
+            size: *self.size.lock().unwrap_or_else(PoisonError::into_inner),
+            output: self.setup.output(&self.name())?,
+            priority: Priority::Normal,
+            inherited_fds: Vec::new(),
+            // Before the database and the roles when memory runs out.
+            oom_score_adj: Some(300),
+            stop_signal: StopSignal::TermGroup,
+        })
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        until_ready(|| self.becomes_ready()).await;
+        Ok(())
+    }
+
+    fn start_timeout(&self) -> Duration {
+        Duration::from_millis(self.instance.health.start_timeout_ms)
+    }
+
+    async fn alive(&self) -> Result<(), String> {
+        // Whether it answers at all: an app that answers 500 is for the edge to judge, and a restart would lose its
+        // other requests.
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let usual = || Probe::of(self.instance.health.path.as_deref(), self.instance.protocol);
+        match probe::probe(self.address(), &chosen.map_or_else(usual, Probe::from), PROBE_TIMEOUT).await {
+            ProbeResult::Ready(_)
+            | ProbeResult::NotReady(NotReady::Status { .. } | NotReady::NotHttp { .. }) => Ok(()),
+            ProbeResult::NotReady(reason) => Err(reason.to_string()),
+        }
+    }
+
+    fn grace(&self) -> Duration {
+        Duration::from_millis(self.instance.grace_ms)
+    }
+
+    fn last_lines(&self) -> Vec<String> {
+        self.setup.last_lines(&self.name())
+    }
+}

@@ -1,0 +1,467 @@
+//! Keeps one process running: starts it, waits until it says that it is ready, watches it, restarts it with backoff.
+//!
+//! A keeper is a task that owns its process. Whoever asked for it holds a [`Keeper`] handle: a watch on its
+//! [`KeptState`] and a way to end it. The daemon's death ends keepers but not processes; the next daemon's keepers
+//! adopt them. What differs between an instance, a PostgreSQL and a role stands behind [`Job`].
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout, timeout_at};
+
+use crate::process::{Ended, Exit, Process, Processes, Spec};
+
+/// Restarts wait this long at first, then twice as long each time.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A process that ran this long has recovered: its next crash begins with the first backoff again.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// Crashes in a row, without having been stable between, that make a crash loop.
+const CRASH_LOOP_AFTER: u32 = 5;
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(2);
+/// Missed answers in a row before a process counts as hung and is killed and restarted.
+const LIVENESS_MISSES: u32 = 5;
+/// How long a process that is in the way of its successor may take to end.
+const UNRESPONSIVE_GRACE: Duration = Duration::from_secs(2);
+
+/// What a keeper must know of the process it keeps.
+pub(crate) trait Job: Send + Sync + 'static {
+    /// Names the process in records, logs and `status`.
+    fn name(&self) -> String;
+
+    /// What to start, made anew for every start. May prepare files and sockets.
+    fn spec(&self) -> impl Future<Output = Result<Spec, String>> + Send;
+
+    /// Resolves when the process is ready, with an error when it never will be. Cancel safe.
+    fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Time for [`Job::ready`].
+    fn start_timeout(&self) -> Duration;
+
+    /// One liveness check, bounded in time. Cancel safe.
+    fn alive(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// From the stop signal to SIGKILL.
+    fn grace(&self) -> Duration;
+
+    /// The last lines the process said, the oldest first.
+    fn last_lines(&self) -> Vec<String>;
+}
+
+/// What a kept process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Starting,
+    Ready,
+    /// Misses its liveness checks; not yet given up.
+    Unresponsive,
+    /// Ended; waits to be started again.
+    Restarting,
+    /// Ended again and again; still restarted, at the longest backoff.
+    CrashLooping,
+    Stopping,
+    Stopped,
+    /// Never became ready at its first start and was given up.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptState {
+    pub phase: Phase,
+    pub pid: Option<u32>,
+    pub restarts: u32,
+    /// How often it became ready under this daemon.
+    pub times_ready: u64,
+    /// Why the process is not ready, or ended last.
+    pub reason: Option<String>,
+    /// The last lines the process said before it ended.
+    pub last_lines: Vec<String>,
+}
+
+/// How a keeper begins.
+pub(crate) enum Begin {
+    /// A first start: not becoming ready is a failure, said once.
+    Fresh,
+    /// What should run and does not: keep trying.
+    Restore,
+    /// A process of an earlier daemon, running.
+    Adopt(Process),
+}
+
+/// A handle on a keeper. Dropping it ends the keeper and leaves the process running.
+pub(crate) struct Keeper {
+    watched: Watched,
+    task: JoinHandle<()>,
+}
+
+/// Looks at a keeper without owning it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    state: watch::Receiver<KeptState>,
+    orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Stop(Duration),
+    /// Stops it in order and starts it again.
+    Restart,
+}
+
+impl Keeper {
+    /// `changed` is told after every change of state.
+    pub(crate) fn begin<J: Job>(
+        job: J,
+        processes: Processes,
+        begin: Begin,
+        changed: watch::Sender<u64>,
+    ) -> Keeper {
+        let first = KeptState {
+            phase: Phase::Starting,
+            pid: match &begin {
+                Begin::Adopt(process) => Some(process.pid()),
+                Begin::Fresh | Begin::Restore => None,
+            },
+            restarts: 0,
+            times_ready: 0,
+            reason: None,
+            last_lines: Vec::new(),
+        };
+        let (state, watched) = watch::channel(first);
+        let (orders, received) = mpsc::channel(4);
+        let run = Run { job, processes, state, orders: received, changed, crashes: 0 };
+        Keeper { watched: Watched { state: watched, orders }, task: tokio::spawn(run.run(begin)) }
+    }
+
+    pub(crate) fn watch(&self) -> Watched {
+        self.watched.clone()
+    }
+
+    pub(crate) fn state(&self) -> KeptState {
+        self.watched.state()
+    }
+
+    /// Stops the process and everything it left behind, then ends.
+    pub(crate) async fn stop(mut self, grace: Duration) {
+        // A keeper that has ended already needs no order.
+        let _ = self.watched.orders.send(Order::Stop(grace)).await;
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Watched {
+    pub(crate) fn state(&self) -> KeptState {
+        self.state.borrow().clone()
+    }
+
+    /// Resolves when the process is ready. Cancel safe.
+    ///
+    /// # Errors
+    /// When its first start failed or it was stopped, with the state that says why.
+    pub(crate) async fn ready(&mut self) -> Result<(), KeptState> {
+        self.ready_after(0).await
+    }
+
+    /// Stops the process in order, starts it again and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it was stopped meanwhile.
+    pub(crate) async fn restart(&mut self) -> Result<(), KeptState> {
+        let before = self.state.borrow().times_ready;
+        let _ = self.orders.send(Order::Restart).await;
+        self.ready_after(before).await
+    }
+
+    async fn ready_after(&mut self, times: u64) -> Result<(), KeptState> {
+        let waited = self.state.wait_for(|state| match state.phase {
+            Phase::Ready => state.times_ready > times,
+            Phase::Failed | Phase::Stopped => true,
+            _ => false,
+        });
+        match waited.await.map(|state| state.clone()) {
+            Ok(state) if state.phase == Phase::Ready => Ok(()),
+            Ok(state) => Err(state),
+            Err(_) => Err(self.state()),
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Run<J> {
+    job: J,
+    processes: Processes,
+    state: watch::Sender<KeptState>,
+    orders: mpsc::Receiver<Order>,
+    changed: watch::Sender<u64>,
+    /// In a row.
+    crashes: u32,
+}
+
+/// Why a process is no longer looked after by the inner loop.
+enum Left {
+    Stop(Duration),
+    Restart,
+    Ended(String),
+    /// Runs but does not answer.
+    Hung(String),
+    NeverReady(String),
+}
+
+impl<J: Job> Run<J> {
+    async fn run(mut self, begin: Begin) {
+        let (mut adopted, mut fresh) = match begin {
+            Begin::Adopt(process) => (Some(process), false),
+            Begin::Restore => (None, false),
+            Begin::Fresh => (None, true),
+        };
+        loop {
+            let was_adopted = adopted.is_some();
+            let started = Instant::now();
+            let left = match adopted.take() {
+                Some(process) => self.look_after(process, Readiness::Proven).await,
+                None => match self.start().await {
+                    Ok(process) => self.look_after(process, Readiness::Awaited).await,
+                    Err(reason) => (Left::NeverReady(reason), None),
+                },
+            };
+            let (left, process) = left;
+            let was_ready = was_adopted || self.state.borrow().phase != Phase::Starting;
+            match left {
+                Left::Stop(grace) => return self.stop(process, grace, Phase::Stopped, None).await,
+                Left::Restart => {
+                    self.set(|state| state.phase = Phase::Restarting);
+                    if let Some(process) = process {
+                        end(&process, self.job.grace()).await;
+                    }
+                    continue;
+                }
+                Left::NeverReady(reason) if fresh && !was_ready => {
+                    return self.stop(process, UNRESPONSIVE_GRACE, Phase::Failed, Some(reason)).await;
+                }
+                Left::Ended(reason) if fresh && !was_ready => {
+                    return self.stop(process, UNRESPONSIVE_GRACE, Phase::Failed, Some(reason)).await;
+                }
+                Left::Ended(reason) | Left::NeverReady(reason) | Left::Hung(reason) => {
+                    fresh = false;
+                    self.crashes = if started.elapsed() >= STABLE_AFTER { 1 } else { self.crashes + 1 };
+                    if let Some(stop) = self.clear_and_back_off(process, reason).await {
+                        return self.stop(None, stop, Phase::Stopped, None).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn start(&mut self) -> Result<Process, String> {
+        self.set(|state| {
+            state.phase = Phase::Starting;
+            state.pid = None;
+        });
+        let spec = self.job.spec().await?;
+        let process = self.processes.spawn(spec).map_err(|error| chain(&error))?;
+        let pid = process.pid();
+        self.set(|state| state.pid = Some(pid));
+        Ok(process)
+    }
+
+    /// From started to no longer needing to be looked after. Gives the process back where it still runs.
+    async fn look_after(&mut self, process: Process, readiness: Readiness) -> (Left, Option<Process>) {
+        if readiness == Readiness::Awaited {
+            let limit = self.job.start_timeout();
+            tokio::select! {
+                ready = timeout(limit, self.job.ready()) => match ready {
+                    Ok(Ok(())) => {}
+                    Ok(Err(reason)) => return (Left::NeverReady(reason), Some(process)),
+                    Err(_) => {
+                        let reason = format!("not ready within {} s", limit.as_secs_f32());
+                        return (Left::NeverReady(reason), Some(process));
+                    }
+                },
+                exit = process.exited() => return (Left::Ended(ended_early(exit)), Some(process)),
+                order = next(&mut self.orders) => return (left_by(order), Some(process)),
+            }
+        }
+        self.set(|state| {
+            state.phase = Phase::Ready;
+            state.times_ready += 1;
+            state.reason = None;
+        });
+        let mut misses = 0;
+        let mut ticks = tokio::time::interval_at(Instant::now() + LIVENESS_INTERVAL, LIVENESS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                exit = process.exited() => return (Left::Ended(ended(exit)), Some(process)),
+                order = next(&mut self.orders) => return (left_by(order), Some(process)),
+                _ = ticks.tick() => {}
+            }
+            tokio::select! {
+                exit = process.exited() => return (Left::Ended(ended(exit)), Some(process)),
+                order = next(&mut self.orders) => return (left_by(order), Some(process)),
+                alive = self.job.alive() => match alive {
+                    Ok(()) if misses > 0 => {
+                        misses = 0;
+                        self.set(|state| state.phase = Phase::Ready);
+                    }
+                    Ok(()) => {}
+                    Err(reason) => {
+                        misses += 1;
+                        if misses >= LIVENESS_MISSES {
+                            return (Left::Hung(reason), Some(process));
+                        }
+                        self.set(|state| {
+                            state.phase = Phase::Unresponsive;
+                            state.reason = Some(reason);
+                        });
+                    }
+                },
+            }
+        }
+    }
+
+    /// `Some` when it was told to stop meanwhile.
+    async fn clear_and_back_off(&mut self, process: Option<Process>, reason: String) -> Option<Duration> {
+        let name = self.job.name();
+        let last = self.job.last_lines();
+        let looping = self.crashes >= CRASH_LOOP_AFTER;
+        tracing::warn!(process = name, reason, restarts = self.crashes, "process ended");
+        self.set(|state| {
+            state.phase = if looping { Phase::CrashLooping } else { Phase::Restarting };
+            state.reason = Some(reason);
+            state.last_lines = last;
+            state.restarts += 1;
+        });
+        match process {
+            // Asked first: a hung process may still be able to end in order. What is dead only leaves children behind.
+            Some(process) => {
+                end(&process, UNRESPONSIVE_GRACE).await;
+            }
+            None => {
+                if let Err(left) = self.processes.clear(&name).await {
+                    tracing::warn!(process = name, error = %left, "something of it is still there");
+                }
+            }
+        }
+        self.set(|state| state.pid = None);
+        let backoff =
+            FIRST_BACKOFF.saturating_mul(1 << self.crashes.saturating_sub(1).min(16)).min(MAX_BACKOFF);
+        let until = Instant::now() + backoff;
+        match timeout_at(until, next(&mut self.orders)).await {
+            Ok(Order::Stop(grace)) => Some(grace),
+            Ok(Order::Restart) | Err(_) => None,
+        }
+    }
+
+    async fn stop(mut self, process: Option<Process>, grace: Duration, at: Phase, reason: Option<String>) {
+        let name = self.job.name();
+        let last = if at == Phase::Failed { self.job.last_lines() } else { Vec::new() };
+        if at == Phase::Stopped {
+            self.set(|state| state.phase = Phase::Stopping);
+        }
+        match process {
+            Some(process) => {
+                end(&process, grace).await;
+            }
+            None => {
+                if let Err(left) = self.processes.clear(&name).await {
+                    tracing::warn!(process = name, error = %left, "something of it is still there");
+                }
+            }
+        }
+        self.processes.forget(&name);
+        self.set(|state| {
+            state.phase = at;
+            state.pid = None;
+            state.reason = reason;
+            state.last_lines = last;
+        });
+    }
+
+    fn set(&mut self, change: impl FnOnce(&mut KeptState)) {
+        self.state.send_modify(change);
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Readiness {
+    Awaited,
+    /// It served before the daemon was replaced.
+    Proven,
+}
+
+/// Waits for ever once the handle is gone: the task is then aborted anyway.
+async fn next(orders: &mut mpsc::Receiver<Order>) -> Order {
+    match orders.recv().await {
+        Some(order) => order,
+        None => std::future::pending().await,
+    }
+}
+
+fn left_by(order: Order) -> Left {
+    match order {
+        Order::Stop(grace) => Left::Stop(grace),
+        Order::Restart => Left::Restart,
+    }
+}
+
+fn ended(exit: Exit) -> String {
+    format!("ended: {exit}")
+}
+
+fn ended_early(exit: Exit) -> String {
+    format!("ended before it was ready: {exit}")
+}
+
+/// Stops a process and all it left behind. What had to be done to get there is logged: the caller goes on anyway.
+pub(crate) async fn end(process: &Process, grace: Duration) {
+    let name = process.name();
+    match process.stop(grace).await {
+        Ok(report) if report.ended == Ended::LeaderKilled && !grace.is_zero() => {
+            tracing::warn!(process = name, "did not end within its grace and was killed");
+        }
+        Ok(report) if report.leftover > 0 => {
+            tracing::warn!(
+                process = name,
+                children = report.leftover,
+                "left children behind; they were killed"
+            );
+        }
+        Ok(_) => {}
+        Err(alive) => tracing::error!(process = name, error = %alive, "survived SIGKILL"),
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Polls `check` until it passes. For readiness: the pause is short at first, as most things start fast.
+pub(crate) async fn until_ready<F, Fut>(mut check: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let mut pause = Duration::from_millis(5);
+    while !check().await {
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(Duration::from_millis(250));
+    }
+}

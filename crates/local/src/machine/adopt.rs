@@ -1,0 +1,192 @@
+//! The first things a daemon does: take over what runs, bring back what should run.
+
+use std::sync::{Arc, Mutex};
+
+use model::Topology;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::task::TaskTracker;
+
+use super::roles::{edge_addresses, edge_unit, incarnation, proxy_addresses, proxy_unit};
+use super::{CrashPoint, Event, Inner, Machine, Report, StepError, Units, status};
+use crate::jobs::role::Role;
+use crate::keeper::Begin;
+use crate::process::Process;
+use crate::setup::{Setup, instance_process};
+use crate::store::{Store, StoreError};
+
+impl Machine {
+    /// Reads what stands. Nothing is started or taken over yet.
+    ///
+    /// # Errors
+    /// When the state file cannot be read.
+    pub fn open(setup: Setup, crash_point: Option<CrashPoint>) -> Result<Machine, StoreError> {
+        let store = Store::open(&setup.state.database())?;
+        let world = store.world()?;
+        let inner = Inner {
+            setup: Arc::new(setup),
+            store,
+            world: Mutex::new(world),
+            units: Mutex::new(Units::default()),
+            changed: watch::channel(0).0,
+            pushing: AsyncMutex::new(()),
+            samples: Mutex::new(status::Samples::default()),
+            background: TaskTracker::new(),
+            crash_point,
+        };
+        Ok(Machine { inner: Arc::new(inner) })
+    }
+
+    /// Takes over every process of an earlier daemon that still runs, without restarting any. Returns how many.
+    pub async fn adopt(&self, report: &Report) -> usize {
+        let topology = self.topology();
+        let mut adopted = 0;
+        let mut roles: Vec<Process> = Vec::new();
+        for process in self.inner.setup.processes.find_all() {
+            let name = process.name().to_owned();
+            let instance =
+                topology.instances.values().find(|instance| instance_process(&instance.id) == name);
+            let node = topology.nodes.values().find(|node| node.id.to_string() == name);
+            let taken = if let Some(instance) = instance {
+                self.start_instance(instance, &topology, Begin::Adopt(process)).await
+            } else if let Some(node) = node {
+                self.start_node(node, Begin::Adopt(process), report).await
+            } else {
+                roles.push(process);
+                continue;
+            };
+            match taken {
+                Ok(()) => adopted += 1,
+                Err(error) => {
+                    report(Event::Note { text: format!("{name} cannot be taken over: {}", error.reason) })
+                }
+            }
+        }
+        // The newest process of a role serves; older ones are draining for it.
+        roles.sort_by_key(|process| {
+            std::cmp::Reverse(incarnation(process.name()).map_or(0, |(_, number)| number))
+        });
+        for process in roles {
+            let name = process.name().to_owned();
+            match self.adopt_as_role(process, &topology).await {
+                Ok(Taken::Adopted) => adopted += 1,
+                Ok(Taken::Draining) => self.retire_role(name),
+                // Left by a step that was not committed: the step is taken again and clears it.
+                Ok(Taken::Unknown) => {}
+                Err(error) => {
+                    report(Event::Note { text: format!("{name} cannot be taken over: {}", error.reason) })
+                }
+            }
+        }
+        self.inner.changed.send_modify(|count| *count += 1);
+        adopted
+    }
+
+    async fn adopt_as_role(&self, process: Process, topology: &Topology) -> Result<Taken, StepError> {
+        let name = process.name().to_owned();
+        let Some((unit, _)) = incarnation(&name) else { return Ok(Taken::Unknown) };
+        let edge = topology.edges.values().find(|edge| edge_unit(&edge.id) == unit);
+        let proxy = topology.proxies.values().find(|proxy| proxy_unit(&proxy.id) == unit);
+        if self.units().roles.contains_key(unit) {
+            return Ok(Taken::Draining);
+        }
+        match (edge, proxy) {
+            (Some(edge), _) => {
+                let (addresses, threads) = (edge_addresses(edge), edge.settings.threads);
+                self.adopt_role(unit, Role::Edge, process, &addresses, threads).await?;
+                Ok(Taken::Adopted)
+            }
+            (None, Some(proxy)) => {
+                self.adopt_role(unit, Role::Pgproxy, process, &proxy_addresses(proxy), Some(1)).await?;
+                Ok(Taken::Adopted)
+            }
+            (None, None) => Ok(Taken::Unknown),
+        }
+    }
+
+    /// Starts everything that should stand and does not, what others need first. What does not become ready is kept
+    /// being started; the first such error is returned after everything was begun.
+    ///
+    /// # Errors
+    /// When something cannot be begun at all, or is not ready in its time.
+    pub async fn restore(&self, report: &Report) -> Result<(), StepError> {
+        let mut world = self.world();
+        if !world.running {
+            world.running = true;
+            let journal = self.inner.store.journal().map_err(|error| crate::keeper::chain(&error))?;
+            let written = self.inner.store.commit(&world, journal.as_ref());
+            written.map_err(|error| crate::keeper::chain(&error))?;
+            *self.world_now() = world.clone();
+        }
+        let topology = &world.topology;
+        for node in topology.nodes.values() {
+            if !self.units().nodes.contains_key(&node.id) {
+                report(Event::Note { text: format!("starting {}", node.id) });
+                self.start_node(node, Begin::Restore, report).await?;
+            }
+        }
+        for proxy in topology.proxies.values() {
+            self.start_proxy(proxy, topology, Begin::Restore).await?;
+        }
+        for edge in topology.edges.values() {
+            self.start_edge(edge, topology, Begin::Restore).await?;
+        }
+        let mut starting = tokio::task::JoinSet::new();
+        for instance in topology.instances.values().cloned() {
+            if self.units().instances.contains_key(&instance.id) {
+                continue;
+            }
+            report(Event::Note { text: format!("starting {}", instance.id) });
+            let (machine, topology) = (self.clone(), topology.clone());
+            starting.spawn(async move {
+                let limit = std::time::Duration::from_millis(instance.health.start_timeout_ms);
+                let started = machine.start_instance(&instance, &topology, Begin::Restore);
+                match tokio::time::timeout(limit, started).await {
+                    Ok(result) => result,
+                    Err(_) => Err(machine.not_ready(&instance.id)),
+                }
+            });
+        }
+        let mut first_error = None;
+        while let Some(started) = starting.join_next().await {
+            let result = started.unwrap_or_else(|error| Err(StepError::new(error.to_string())));
+            first_error = first_error.or(result.err());
+        }
+        if let Err(error) = self.push_edges().await {
+            first_error = first_error.or(Some(error));
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    fn not_ready(&self, id: &model::InstanceId) -> StepError {
+        let state = self.units().instances.get(id).map(|unit| unit.keeper.state());
+        match state {
+            Some(state) => StepError::of(&id.to_string(), state),
+            None => StepError::new(format!("{id} was stopped")),
+        }
+    }
+
+    /// Stops processes of this app that nothing in the topology accounts for, once no plan is in progress.
+    pub async fn clear_strays(&self, report: &Report) {
+        let topology = self.topology();
+        for process in self.inner.setup.processes.find_all() {
+            let name = process.name().to_owned();
+            let unit = incarnation(&name).map_or("", |(unit, _)| unit);
+            let known = topology.instances.keys().any(|id| instance_process(id) == name)
+                || topology.nodes.keys().any(|id| id.to_string() == name)
+                || topology.edges.keys().any(|id| edge_unit(id) == unit)
+                || topology.proxies.keys().any(|id| proxy_unit(id) == unit);
+            if !known {
+                report(Event::Note { text: format!("stopping {name}, which nothing accounts for") });
+                crate::keeper::end(&process, std::time::Duration::from_secs(5)).await;
+                self.inner.setup.processes.forget(&name);
+            }
+        }
+    }
+}
+
+enum Taken {
+    Adopted,
+    /// A successor serves; this one only finishes.
+    Draining,
+    Unknown,
+}

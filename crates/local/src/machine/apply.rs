@@ -1,0 +1,244 @@
+//! Carrying a plan out: journaled, resumable, and taken back when a step fails.
+//!
+//! Before the first step the journal holds the whole plan. After each step its effect on the topology and the cursor
+//! are committed together. So a daemon killed at any instant leaves a journal from which the next one takes the same
+//! step again, and every step is safe to take again. When a step fails, the inverses of the steps before it are taken
+//! in reverse, journaled the same way.
+
+use std::sync::Arc;
+
+use plan::{Action, Plan};
+
+use super::{Machine, StepError};
+use crate::store::{Direction, Journal, StoreError};
+
+/// What happens while something is carried out, for whoever watches.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Started {
+        step: usize,
+        of: usize,
+        what: String,
+    },
+    Done {
+        step: usize,
+        of: usize,
+        what: String,
+        took_ms: u64,
+    },
+    Failed {
+        step: usize,
+        of: usize,
+        what: String,
+        reason: String,
+        hint: Option<String>,
+        last_lines: Vec<String>,
+    },
+    /// A step is taken back.
+    Undone {
+        what: String,
+    },
+    /// A line that a build said.
+    BuildLine {
+        line: String,
+    },
+    /// Something that should be known and is no step.
+    Note {
+        text: String,
+    },
+}
+
+/// Receives events; never blocks.
+pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Ends the process on purpose at one instant of a plan, to prove that what follows is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashPoint {
+    /// Counted from 0.
+    pub step: usize,
+    pub moment: Moment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    BeforeEffect,
+    /// The step is done and not yet written down.
+    AfterEffect,
+    AfterCommit,
+}
+
+/// How a plan ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub steps: usize,
+    /// Of the world it led to.
+    pub generation: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("the plan starts from generation {planned}, and generation {standing} stands")]
+    Stale { planned: u64, standing: u64 },
+    #[error("the plan is for another app, {0}")]
+    OtherApp(String),
+    #[error("another plan is being carried out")]
+    Busy,
+    #[error("{what}: {}", .error.reason)]
+    RolledBack { what: String, error: StepError },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ApplyError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ApplyError::Stale { .. } => Some("plan again: `switchback plan`".into()),
+            ApplyError::OtherApp(_) => Some("name that app's folder with -C".into()),
+            ApplyError::Busy => Some("wait for it to end; `switchback status` shows it".into()),
+            ApplyError::RolledBack { error, .. } => error.hint.clone(),
+            ApplyError::Store(_) => {
+                Some("see that the disk is not full, then run it again: it resumes".into())
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// Carries `plan` out, or takes everything back.
+    ///
+    /// # Errors
+    /// [`ApplyError::Stale`] when something else has changed the world since it was planned. After
+    /// [`ApplyError::RolledBack`] what stood before stands again.
+    pub async fn apply(&self, plan: Plan, report: &Report) -> Result<Applied, ApplyError> {
+        let standing = self.world();
+        if plan.app != self.inner.setup.app {
+            return Err(ApplyError::OtherApp(plan.app.to_string()));
+        }
+        if self.inner.store.journal()?.is_some() {
+            return Err(ApplyError::Busy);
+        }
+        if plan.parent != standing.generation {
+            return Err(ApplyError::Stale { planned: plan.parent, standing: standing.generation });
+        }
+        for change in &plan.changes {
+            self.remember(change.resource.as_str(), change.kind.to_string(), change.why.clone());
+        }
+        let journal = Journal { plan, direction: Direction::Forward, cursor: 0 };
+        self.inner.store.commit(&standing, Some(&journal))?;
+        self.carry_on(journal, report).await
+    }
+
+    /// Takes up the plan that an earlier daemon did not finish; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Machine::apply`].
+    pub async fn resume(&self, report: &Report) -> Option<Result<Applied, ApplyError>> {
+        match self.inner.store.journal() {
+            Ok(None) => None,
+            Ok(Some(journal)) => {
+                let text = format!("taking up plan {} at step {}", journal.plan.id, journal.cursor + 1);
+                report(Event::Note { text });
+                Some(self.carry_on(journal, report).await)
+            }
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    async fn carry_on(&self, mut journal: Journal, report: &Report) -> Result<Applied, ApplyError> {
+        let of = journal.plan.steps.len();
+        while journal.direction == Direction::Forward && journal.cursor < of {
+            let action = journal.plan.steps[journal.cursor].action.clone();
+            if let Err(error) = self.take(&action, &mut journal, report).await {
+                let what = action.to_string();
+                let (step, reason) = (journal.cursor + 1, error.reason.clone());
+                let (hint, last_lines) = (error.hint.clone(), error.last_lines.clone());
+                report(Event::Failed {
+                    step,
+                    of,
+                    what: what.clone(),
+                    reason: reason.clone(),
+                    hint,
+                    last_lines,
+                });
+                self.remember(
+                    "plan",
+                    format!("take back plan {}", journal.plan.id),
+                    format!("{what}: {reason}"),
+                );
+                // What the failed step left half done is taken back like a step that was done.
+                journal.direction = Direction::Back { because: format!("{what}: {reason}") };
+                self.abandon(&action).await;
+                self.inner.store.commit(&self.world(), Some(&journal))?;
+                self.go_back(journal, report).await?;
+                return Err(ApplyError::RolledBack { what, error });
+            }
+        }
+        if let Direction::Back { because } = journal.direction.clone() {
+            let what = format!("plan {}", journal.plan.id);
+            self.go_back(journal, report).await?;
+            return Err(ApplyError::RolledBack { what, error: StepError::new(because) });
+        }
+        self.inner.store.commit(&self.world(), None)?;
+        Ok(Applied { steps: of, generation: self.world().generation })
+    }
+
+    async fn take(&self, action: &Action, journal: &mut Journal, report: &Report) -> Result<(), StepError> {
+        let (step, of) = (journal.cursor, journal.plan.steps.len());
+        report(Event::Started { step: step + 1, of, what: action.to_string() });
+        let started = std::time::Instant::now();
+        let mut next = self.world();
+        action.apply(&mut next.topology).map_err(|unmet| StepError::new(unmet.to_string()))?;
+        next.generation += 1;
+
+        self.crash_at(step, Moment::BeforeEffect);
+        self.perform(action, &next.topology, report).await?;
+        self.crash_at(step, Moment::AfterEffect);
+        journal.cursor += 1;
+        if let Err(error) = self.inner.store.commit(&next, Some(journal)) {
+            journal.cursor -= 1;
+            let hint = "see that the disk is not full";
+            return Err(StepError::new(crate::keeper::chain(&error)).hint(hint));
+        }
+        *self.world_now() = next;
+        self.crash_at(step, Moment::AfterCommit);
+        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report(Event::Done { step: step + 1, of, what: action.to_string(), took_ms });
+        Ok(())
+    }
+
+    /// Takes the inverses of what was done, last first. An inverse that fails is reported and passed over: its keeper
+    /// goes on trying where there is one, and what could still be restored must not wait for it.
+    async fn go_back(&self, mut journal: Journal, report: &Report) -> Result<(), ApplyError> {
+        while journal.cursor > 0 {
+            let action = journal.plan.steps[journal.cursor - 1].action.clone();
+            if let Some(inverse) = action.inverse() {
+                report(Event::Undone { what: inverse.to_string() });
+                let mut next = self.world();
+                match inverse.apply(&mut next.topology) {
+                    Ok(()) => {
+                        if let Err(error) = self.perform_inverse(&inverse, &next.topology, report).await {
+                            let text = format!("{inverse}: {}", error.reason);
+                            self.remember("plan", "go on taking back without it", text.clone());
+                            report(Event::Note { text });
+                        }
+                        next.generation += 1;
+                        *self.world_now() = next;
+                    }
+                    Err(unmet) => report(Event::Note { text: format!("{inverse}: {unmet}") }),
+                }
+            }
+            journal.cursor -= 1;
+            self.inner.store.commit(&self.world(), Some(&journal))?;
+        }
+        self.inner.store.commit(&self.world(), None)?;
+        Ok(())
+    }
+
+    fn crash_at(&self, step: usize, moment: Moment) {
+        if self.inner.crash_point == Some(CrashPoint { step, moment }) {
+            // As SIGKILL does it: nothing is flushed, nobody is told.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}

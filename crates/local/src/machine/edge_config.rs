@@ -1,0 +1,133 @@
+//! From the topology and what is ready now to what the edge and the proxy are told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use edge::config::{
+    AccessLog, Config, Endpoint, HealthCheck, Limits, Listener, Route, Timeouts, Tls, Upstream,
+    UpstreamProtocol,
+};
+use model::{DatabaseNode, EdgeProcess, FrontTls, Instance, ProxyProcess, ServiceProtocol, Topology};
+
+use super::{Machine, StepError};
+use crate::keeper::Phase;
+
+/// The access log is begun anew at this size; with its predecessor it takes twice as much.
+const ACCESS_LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Machine {
+    /// The whole configuration of one edge, of generation 1; whoever sends it numbers it.
+    pub(super) fn edge_config(&self, edge: &EdgeProcess, topology: &Topology) -> Result<Config, StepError> {
+        let settings = &edge.settings;
+        let mut listeners =
+            BTreeMap::from([("front".to_owned(), Listener { address: edge.front.address, tls: None })]);
+        if let (Some(front), Some(tls)) = (&edge.front_tls, &settings.tls) {
+            let tls = self.certificate(tls, settings.domain.as_deref(), front.address)?;
+            listeners.insert("front-tls".to_owned(), Listener { address: front.address, tls: Some(tls) });
+        }
+        let service = &settings.default_service;
+        let instances: Vec<&Instance> = topology.instances_of(service).collect();
+        let upstream = self.upstream(&instances);
+        let access_log = settings.access_log.then(|| AccessLog {
+            path: self.inner.setup.state.access_log(),
+            rotate_bytes: ACCESS_LOG_ROTATE_BYTES,
+        });
+        Ok(Config {
+            generation: 1,
+            listeners,
+            routes: vec![Route { host: None, path_prefix: "/".into(), upstream: service.to_string() }],
+            upstreams: BTreeMap::from([(service.to_string(), upstream)]),
+            timeouts: Timeouts { response_head_ms: settings.request_timeout_ms, ..Timeouts::default() },
+            limits: Limits { request_body_bytes: settings.max_body.bytes(), ..Limits::default() },
+            access_log,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            // One front door serves all zones.
+            zone: None,
+        })
+    }
+
+    fn upstream(&self, instances: &[&Instance]) -> Upstream {
+        let units = self.units();
+        let endpoints = instances.iter().filter_map(|instance| {
+            let unit = units.instances.get(&instance.id)?;
+            let phase = unit.keeper.state().phase;
+            let draining = match phase {
+                // One that misses its checks may only be slow: it keeps what it has and gets nothing new.
+                Phase::Unresponsive => true,
+                Phase::Ready => !instance.in_rotation,
+                _ => return None,
+            };
+            // Ready but never added: it waits for its step.
+            if !instance.in_rotation && !unit.draining {
+                return None;
+            }
+            Some(Endpoint {
+                id: instance.id.to_string(),
+                address: SocketAddr::from(([127, 0, 0, 1], instance.port)),
+                zone: Some(instance.zone.to_string()),
+                release: Some(instance.release.to_string()),
+                draining,
+                weight: 100,
+            })
+        });
+        let endpoints = endpoints.collect();
+        let protocol = match instances.first().map(|instance| instance.protocol) {
+            Some(ServiceProtocol::H2c) => UpstreamProtocol::H2c,
+            Some(ServiceProtocol::Http1) | None => UpstreamProtocol::Http1,
+        };
+        let path = instances.first().and_then(|instance| instance.health.path.clone());
+        Upstream {
+            protocol,
+            endpoints,
+            health: HealthCheck { path, ..HealthCheck::default() },
+            ..Upstream::of(protocol)
+        }
+    }
+
+    fn certificate(
+        &self,
+        tls: &FrontTls,
+        domain: Option<&str>,
+        address: SocketAddr,
+    ) -> Result<Tls, StepError> {
+        match &tls.certificate {
+            Some(files) => Ok(Tls {
+                certificate_chain: self.inner.setup.app_dir.join(&files.certificate_chain),
+                private_key: self.inner.setup.app_dir.join(&files.private_key),
+            }),
+            None => {
+                let mut names: Vec<String> =
+                    ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+                names.extend(domain.map(str::to_owned));
+                if !address.ip().is_unspecified() && !address.ip().is_loopback() {
+                    names.push(address.ip().to_string());
+                }
+                let issued = edge::local_ca::ensure(&self.inner.setup.state.tls(), &names)
+                    .map_err(|error| StepError::new(crate::keeper::chain(&error)))?;
+                Ok(Tls { certificate_chain: issued.certificate_chain, private_key: issued.private_key })
+            }
+        }
+    }
+
+    pub(super) fn proxy_config(
+        &self,
+        proxy: &ProxyProcess,
+        topology: &Topology,
+    ) -> Result<pgproxy::Config, StepError> {
+        let primary = topology
+            .primary_of(&proxy.id)
+            .ok_or_else(|| StepError::new(format!("{} has no primary", proxy.id)))?;
+        let database = pgproxy::Database {
+            listener: proxy.id.to_string(),
+            upstream: pgproxy::Upstream::Unix(self.node_socket(primary)),
+            max_clients: 1_000,
+            connect_wait_ms: 30_000,
+        };
+        Ok(pgproxy::Config { generation: 1, databases: BTreeMap::from([(proxy.id.to_string(), database)]) })
+    }
+
+    pub(super) fn node_socket(&self, node: &DatabaseNode) -> PathBuf {
+        self.inner.setup.state.sockets().join(format!(".s.PGSQL.{}", node.port))
+    }
+}

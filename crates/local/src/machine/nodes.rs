@@ -1,0 +1,225 @@
+//! PostgreSQL nodes on this machine: made, resized, set aside, destroyed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{DatabaseNode, NodeId, ResourceId, Size};
+
+use super::apply::{Event, Report};
+use super::{Machine, StepError};
+use crate::engines::{self, Progress};
+use crate::jobs::node::NodeJob;
+use crate::keeper::{Begin, Keeper, chain};
+use crate::postgres::{self, Change, Credentials, InitProgress, NodePaths, choose_owner, database_url};
+use crate::setup::{Setup, passable_by_others};
+
+/// A fast shutdown that takes longer than this becomes an immediate one; the next start then recovers.
+const STOP_GRACE: Duration = Duration::from_secs(60);
+
+pub(super) struct NodeUnit {
+    pub(super) keeper: Keeper,
+    pub(super) job: NodeJob,
+}
+
+impl Setup {
+    pub(crate) fn database_url(&self, cluster: &ResourceId, port: u16) -> Result<String, String> {
+        let path = self.state.database_credentials(cluster);
+        let credentials =
+            Credentials::load(&path).map_err(|error| format!("{}; {}", chain(&error), error.hint()))?;
+        Ok(database_url(&credentials, port))
+    }
+
+    fn node_paths(&self, node: &DatabaseNode) -> Result<NodePaths, StepError> {
+        NodePaths::new(&self.state.node(&node.id), &self.state.sockets(), node.port)
+            .map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &postgres::PostgresError) -> StepError {
+    let lines = error.log().unwrap_or_default().lines().map(str::to_owned).collect();
+    StepError { last_lines: lines, ..StepError::new(chain(error)).hint(error.hint()) }
+}
+
+impl Machine {
+    pub(super) async fn create_node(&self, node: &DatabaseNode, report: &Report) -> Result<(), StepError> {
+        let job = self.node_job(node, report).await?;
+        let making = |progress: InitProgress| {
+            if progress == InitProgress::RemovingPartial {
+                report(Event::Note { text: "removing a half-made cluster; it never held data".into() });
+            }
+        };
+        let made = postgres::init(&job.engine, &job.paths, &job.credentials, &job.owner, &making).await;
+        made.map_err(|error| failed(&error))?;
+        self.keep_node(job, node).await?;
+        self.provision(&node.id).await
+    }
+
+    async fn provision(&self, id: &NodeId) -> Result<(), StepError> {
+        let job = self.units().nodes.get(id).map(|unit| unit.job.clone());
+        let Some(job) = job else { return Err(StepError::new(format!("{id} does not run"))) };
+        postgres::provision(&job.paths, &job.credentials).await.map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    /// Starts a node that has its data, or takes over one that runs.
+    pub(super) async fn start_node(
+        &self,
+        node: &DatabaseNode,
+        begin: Begin,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        if self.units().nodes.contains_key(&node.id) {
+            return Ok(());
+        }
+        let job = self.node_job(node, report).await?;
+        if !job.paths.has_cluster() {
+            let reason = format!("the data of {} is not in {}", node.id, job.paths.pgdata().display());
+            return Err(
+                StepError::new(reason).hint("bring the folder back; nothing was created in its place")
+            );
+        }
+        self.begin_node(job, node, begin).await
+    }
+
+    async fn keep_node(&self, job: NodeJob, node: &DatabaseNode) -> Result<(), StepError> {
+        // One that an earlier daemon started within this same step.
+        let begin = match self.inner.setup.processes.find(&node.id.to_string()) {
+            Some(process) => Begin::Adopt(process),
+            None => Begin::Fresh,
+        };
+        self.begin_node(job, node, begin).await
+    }
+
+    async fn begin_node(&self, job: NodeJob, node: &DatabaseNode, begin: Begin) -> Result<(), StepError> {
+        let processes = self.inner.setup.processes.clone();
+        let keeper = Keeper::begin(job.clone(), processes, begin, self.inner.changed.clone());
+        let mut watched = keeper.watch();
+        let ready_job = job.clone();
+        self.units().nodes.insert(node.id.clone(), NodeUnit { keeper, job });
+        watched.ready().await.map_err(|state| StepError::of(&node.id.to_string(), state))?;
+        // An adopted one counts as ready at once; it may still be recovering from the crash that took its daemon.
+        use crate::keeper::Job;
+        ready_job.ready().await.map_err(StepError::new)
+    }
+
+    async fn node_job(&self, node: &DatabaseNode, report: &Report) -> Result<NodeJob, StepError> {
+        let setup = Arc::clone(&self.inner.setup);
+        let (folder, cache, heard) = (setup.app_dir.clone(), setup.cache_dir.clone(), Arc::clone(report));
+        let found = tokio::task::spawn_blocking(move || {
+            engines::find_postgres(&folder, &cache, &|progress| {
+                let text = match progress {
+                    Progress::Downloading { packages } => {
+                        format!("fetching {packages} packages of PostgreSQL")
+                    }
+                    Progress::Unpacking { package } => format!("unpacking {package}"),
+                    Progress::Notice(text) => text,
+                };
+                heard(Event::Note { text });
+            })
+        });
+        let engine = found
+            .await
+            .map_err(|error| StepError::new(error.to_string()))?
+            .map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
+        if let Err(error) = engines::write_lock(&setup.app_dir, &engine) {
+            report(Event::Note { text: chain(&error) });
+        }
+        let (owner, notice) = choose_owner().map_err(|error| StepError::new(chain(&error)))?;
+        if let Some(text) = notice {
+            report(Event::Note { text });
+        }
+        let paths = setup.node_paths(node)?;
+        if let Some(identity) = owner.identity()
+            && let Err(closed) = passable_by_others(paths.root())
+        {
+            let reason =
+                format!("PostgreSQL runs as `{}`, who cannot enter {}", identity.name, closed.display());
+            return Err(StepError::new(reason).hint(format!(
+                "keep the state elsewhere, such as `--state-dir /var/lib/switchback/{}`, or open the folder: \
+                 `chmod o+x {}`",
+                setup.app,
+                closed.display()
+            )));
+        }
+        let credentials_path = setup.state.database_credentials(node.id.resource());
+        let credentials = Credentials::load_or_create(&credentials_path, &node.cluster.database)
+            .map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
+        let size = Arc::new(Mutex::new(node.cluster.size));
+        Ok(NodeJob { setup, id: node.id.clone(), engine: Arc::new(engine), paths, credentials, owner, size })
+    }
+
+    pub(super) async fn resize_node(
+        &self,
+        id: &NodeId,
+        to: Size,
+        restart: bool,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        let found = self.units().nodes.get(id).map(|unit| (unit.job.clone(), unit.keeper.watch()));
+        let Some((job, mut watched)) = found else {
+            return Err(StepError::new(format!("{id} does not run")));
+        };
+        let (memory, cores) = (job.setup.memory, u32::from(job.setup.cores));
+        let before = postgres::memory_settings(&job.size(), memory, cores);
+        let after = postgres::memory_settings(&to, memory, cores);
+        *job.size.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        job.write_config()?;
+        if restart && before.change_to(&after) == Change::Restart {
+            // Stopped in order: the checkpoint is written before, so that the restart itself is short.
+            watched.restart().await.map_err(|state| StepError::of(&id.to_string(), state))?;
+            return Ok(());
+        }
+        self.limit(&id.to_string(), to, report)?;
+        if let Some(process) = self.inner.setup.processes.find(&id.to_string()) {
+            process.signal(postgres::RELOAD_SIGNAL).map_err(|error| StepError::new(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stop_node(&self, id: &NodeId) {
+        let unit = self.units().nodes.remove(id);
+        if let Some(unit) = unit {
+            unit.keeper.stop(STOP_GRACE).await;
+        } else if let Some(process) = self.inner.setup.processes.find(&id.to_string()) {
+            // What stops it last does not matter here: whoever survived SIGKILL is reported by the next start.
+            crate::keeper::end(&process, STOP_GRACE).await;
+            self.inner.setup.processes.forget(&id.to_string());
+        }
+    }
+
+    /// Stops the node and keeps its folder under another name.
+    pub(super) async fn retire_node(&self, node: &DatabaseNode) -> Result<(), StepError> {
+        self.stop_node(&node.id).await;
+        let from = self.inner.setup.state.node(&node.id);
+        let retired = self.inner.setup.state.retired();
+        fs::create_dir_all(&retired).map_err(|error| at(&retired, &error))?;
+        let to = retired.join(format!("{}-{}", node.id, jiff::Timestamp::now().as_millisecond()));
+        move_if_there(&from, &to)?;
+        let credentials = self.inner.setup.state.database_credentials(node.id.resource());
+        let kept: PathBuf = to.with_extension("credentials.json");
+        move_if_there(&credentials, &kept)
+    }
+
+    pub(super) async fn destroy_node(&self, node: &DatabaseNode) -> Result<(), StepError> {
+        self.stop_node(&node.id).await;
+        Machine::remove_tree(self.inner.setup.state.node(&node.id)).await?;
+        let credentials = self.inner.setup.state.database_credentials(node.id.resource());
+        match fs::remove_file(&credentials) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&credentials, &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn move_if_there(from: &Path, to: &Path) -> Result<(), StepError> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(from, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn at(path: &Path, error: &std::io::Error) -> StepError {
+    StepError::new(format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,291 @@
+//! What each action does to this machine. Every one is safe to take again after a crash in its middle.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{Instance, InstanceId, Release, Size, Topology};
+use plan::{Action, EdgeChange};
+use tokio::time::timeout;
+
+use super::apply::{Event, Report};
+use super::roles::{edge_unit, proxy_unit};
+use super::{InstanceUnit, Machine, StepError};
+use crate::cgroup::LimitError;
+use crate::control::{self, Request};
+use crate::jobs::instance::InstanceJob;
+use crate::keeper::{Begin, Keeper, chain};
+use crate::process::{Command, Priority, Spec, StopSignal};
+use crate::setup::instance_process;
+
+/// A release command that runs longer has lost its way; migrations of large tables are run by hand.
+const RELEASE_COMMAND_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Between leaving the rotation and being cut, when an instance's own grace is shorter.
+const MIN_DRAIN: Duration = Duration::from_secs(5);
+
+impl Machine {
+    pub(super) async fn perform(
+        &self,
+        action: &Action,
+        next: &Topology,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        match action {
+            Action::SetZones { .. } | Action::SetRelease { .. } => Ok(()),
+            Action::CreateNode { node } => self.create_node(node, report).await,
+            Action::RetireNode { node } => self.retire_node(node).await,
+            Action::DestroyNode { node } => self.destroy_node(node).await,
+            Action::ResizeNode { id, to, restart, .. } => self.resize_node(id, *to, *restart, report).await,
+            Action::StartProxy { proxy } => self.start_proxy(proxy, next, Begin::Fresh).await,
+            Action::StopProxy { proxy } => {
+                self.stop_role(&proxy_unit(&proxy.id), MIN_DRAIN).await;
+                Ok(())
+            }
+            Action::StartEdge { edge } => self.start_edge(edge, next, Begin::Fresh).await,
+            Action::StopEdge { edge } => {
+                self.stop_role(&edge_unit(&edge.id), MIN_DRAIN).await;
+                Ok(())
+            }
+            Action::ConfigureEdge { to, change: EdgeChange::Replace, .. } => {
+                self.replace_edge(to, next).await
+            }
+            Action::ConfigureEdge { change: EdgeChange::Live, .. } => self.push_with(next).await,
+            Action::RunReleaseCommand { release, like, .. } => {
+                self.run_release_command(release, like, next).await
+            }
+            Action::StartInstance { instance } => self.start_instance(instance, next, Begin::Fresh).await,
+            Action::StopInstance { instance } => {
+                self.stop_instance(&instance.id, Duration::from_millis(instance.grace_ms)).await;
+                Ok(())
+            }
+            Action::AddEndpoint { id } => {
+                self.set_draining(id, Draining::No);
+                self.push_with(next).await
+            }
+            Action::RemoveEndpoint { id } => self.drain_endpoint(id, next).await,
+            Action::ResizeInstance { id, to, .. } => self.resize_instance(id, *to, report),
+            Action::Compare { new, old, gate } => self.compare(new, old, gate).await,
+        }
+    }
+
+    /// Going back must not hang on an old instance that no longer becomes ready: it is started for good and kept.
+    pub(super) async fn perform_inverse(
+        &self,
+        inverse: &Action,
+        next: &Topology,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        match inverse {
+            Action::StartInstance { instance } => {
+                let limit = Duration::from_millis(instance.health.start_timeout_ms);
+                match timeout(limit, self.start_instance(instance, next, Begin::Restore)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(StepError::new("not ready yet; it is still being started")),
+                }
+            }
+            _ => self.perform(inverse, next, report).await,
+        }
+    }
+
+    /// Removes what a failed step may have left behind.
+    pub(super) async fn abandon(&self, action: &Action) {
+        match action {
+            Action::StartInstance { instance } => {
+                let grace = Duration::from_millis(instance.grace_ms);
+                self.stop_instance(&instance.id, grace).await;
+            }
+            Action::CreateNode { node } => {
+                if let Err(error) = self.retire_node(node).await {
+                    tracing::warn!(node = %node.id, error = error.reason, "could not be set aside");
+                }
+            }
+            Action::StartEdge { edge } => self.stop_role(&edge_unit(&edge.id), Duration::ZERO).await,
+            Action::StartProxy { proxy } => self.stop_role(&proxy_unit(&proxy.id), Duration::ZERO).await,
+            // The edge still knows what stood before: it is told again.
+            Action::AddEndpoint { .. } | Action::RemoveEndpoint { .. } | Action::ConfigureEdge { .. } => {
+                if let Action::RemoveEndpoint { id } = action {
+                    self.set_draining(id, Draining::No);
+                }
+                if let Err(error) = self.push_edges().await {
+                    tracing::warn!(error = error.reason, "the edge could not be told to go back");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes `next` what the edges are told, before it is committed: a crash here takes the step again.
+    async fn push_with(&self, next: &Topology) -> Result<(), StepError> {
+        let before = std::mem::replace(&mut self.world_now().topology, next.clone());
+        let pushed = self.push_edges().await;
+        if pushed.is_err() {
+            self.world_now().topology = before;
+        }
+        pushed
+    }
+
+    pub(super) async fn start_instance(
+        &self,
+        instance: &Instance,
+        topology: &Topology,
+        begin: Begin,
+    ) -> Result<(), StepError> {
+        if !matches!(begin, Begin::Adopt(_)) {
+            // A copy that an earlier daemon started within this same step has no traffic: it is simply replaced.
+            self.inner.setup.processes.clear(&instance_process(&instance.id)).await.map_err(|e| chain(&e))?;
+        }
+        let env = self.inner.setup.app_env(instance, topology)?;
+        let size = Arc::new(Mutex::new(instance.size));
+        let job = InstanceJob::new(Arc::clone(&self.inner.setup), instance.clone(), env, Arc::clone(&size));
+        let keeper =
+            Keeper::begin(job, self.inner.setup.processes.clone(), begin, self.inner.changed.clone());
+        let mut watched = keeper.watch();
+        self.units().instances.insert(instance.id.clone(), InstanceUnit { keeper, size, draining: false });
+        watched
+            .ready()
+            .await
+            .map_err(|state| StepError::of(&instance.id.to_string(), state).hint(start_hint(instance)))
+    }
+
+    pub(super) async fn stop_instance(&self, id: &InstanceId, grace: Duration) {
+        let unit = self.units().instances.remove(id);
+        match unit {
+            Some(unit) => unit.keeper.stop(grace).await,
+            // Taken again after a crash: the process may have been adopted by nobody.
+            None => {
+                let name = instance_process(id);
+                if let Some(process) = self.inner.setup.processes.find(&name) {
+                    crate::keeper::end(&process, grace).await;
+                }
+                self.inner.setup.processes.forget(&name);
+            }
+        }
+    }
+
+    async fn drain_endpoint(&self, id: &InstanceId, next: &Topology) -> Result<(), StepError> {
+        self.set_draining(id, Draining::Yes);
+        self.push_with(next).await?;
+        let grace =
+            next.instances.get(id).map_or(MIN_DRAIN, |instance| Duration::from_millis(instance.grace_ms));
+        for edge in next.edges.keys() {
+            let Some(control) = self.control_of(&edge_unit(edge)) else { continue };
+            let idle = Request::EndpointIdle { id: id.to_string() };
+            match timeout(grace.max(MIN_DRAIN), control::ask(&control, &idle)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => {
+                    self.remember(&id.to_string(), "cut what it still had in flight", "its grace was over");
+                    control::ask(&control, &Request::CloseEndpoint { id: id.to_string() }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_draining(&self, id: &InstanceId, draining: Draining) {
+        if let Some(unit) = self.units().instances.get_mut(id) {
+            unit.draining = draining == Draining::Yes;
+        }
+    }
+
+    fn resize_instance(&self, id: &InstanceId, to: Size, report: &Report) -> Result<(), StepError> {
+        if let Some(unit) = self.units().instances.get(id) {
+            *unit.size.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        }
+        self.limit(&instance_process(id), to, report)
+    }
+
+    /// Applies a size to a running process.
+    pub(super) fn limit(&self, name: &str, to: Size, report: &Report) -> Result<(), StepError> {
+        let cgroups = self.inner.setup.processes.cgroups();
+        let Some(group) = cgroups.adopt(name) else {
+            if let Some(why) = cgroups.unavailable() {
+                report(Event::Note {
+                    text: format!("the size of {name} is not enforced: {why}; {}", why.hint),
+                });
+            }
+            return Ok(());
+        };
+        match group.apply(to) {
+            Ok(()) => Ok(()),
+            Err(error @ LimitError::MemoryBusy { .. }) => Err(StepError::new(chain(&error)).hint(
+                "choose a larger `memory`, or restart it with the smaller one: `switchback deploy` starts new instances",
+            )),
+            Err(error) => Err(StepError::new(chain(&error))),
+        }
+    }
+
+    async fn run_release_command(
+        &self,
+        release: &Release,
+        like: &Instance,
+        topology: &Topology,
+    ) -> Result<(), StepError> {
+        let Some(command) = &release.release_command else { return Ok(()) };
+        let setup = &self.inner.setup;
+        let name = format!("{}.release", like.id.resource());
+        // One that an earlier daemon was killed in the middle of: it runs again from the start.
+        setup.processes.clear(&name).await.map_err(|error| chain(&error))?;
+        let mut env: BTreeMap<String, String> = setup.app_env(like, topology)?;
+        env.remove("PORT");
+        let output = setup.output(&name)?;
+        let spec = Spec {
+            name: name.clone(),
+            command: Command::Shell(command.clone()),
+            cwd: setup.release_tree(like),
+            env,
+            user: setup.app_user(like.user.as_deref()).map_err(|error| error.to_string())?,
+            size: Size::UNLIMITED,
+            output,
+            priority: Priority::Normal,
+            inherited_fds: Vec::new(),
+            oom_score_adj: Some(300),
+            stop_signal: StopSignal::TermGroup,
+        };
+        let process = setup.processes.spawn(spec).map_err(|error| StepError::new(chain(&error)))?;
+        let exit = timeout(RELEASE_COMMAND_TIMEOUT, process.exited()).await;
+        crate::keeper::end(&process, Duration::from_millis(like.grace_ms)).await;
+        setup.processes.forget(&name);
+        let failed = match exit {
+            Ok(exit) if exit.success() => return Ok(()),
+            Ok(exit) => StepError::new(format!("the release command `{command}` {exit}")),
+            Err(_) => {
+                StepError::new(format!("the release command `{command}` did not end within 30 minutes"))
+            }
+        };
+        Err(StepError { last_lines: setup.last_lines(&name), ..failed }
+            .hint("the release before it still serves; fix the command and deploy again"))
+    }
+
+    /// Deletes a folder that may be large, off the runtime's threads.
+    pub(super) async fn remove_tree(path: std::path::PathBuf) -> Result<(), StepError> {
+        let shown = path.display().to_string();
+        let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        });
+        match removed.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(StepError::new(format!("{shown}: {error}"))),
+            Err(error) => Err(StepError::new(format!("{shown}: {error}"))),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Draining {
+    Yes,
+    No,
+}
+
+fn start_hint(instance: &Instance) -> String {
+    let checked = match &instance.health.path {
+        Some(path) => format!("answer {path} with a status below 400"),
+        None => "accept connections there".to_owned(),
+    };
+    format!(
+        "the app must listen on the port in PORT (here {}) and {checked}; `switchback logs {}` has all it said",
+        instance.port, instance.id
+    )
+}

@@ -1,0 +1,157 @@
+//! Making a release: the build, at the lowest priority, and the snapshot of what it left.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Cpu, Release, ResourceId, Service, Size};
+
+use super::apply::{Event, Report};
+use super::{Machine, StepError};
+use crate::keeper::chain;
+use crate::process::{Command, OutputFiles, Priority, Spec, StopSignal};
+use crate::release::{self, Build, DiskFloor, Progress, Releases, Source};
+
+/// A build that takes longer waits for something that will not come.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// After the build was asked to end.
+const BUILD_GRACE: Duration = Duration::from_secs(5);
+
+impl Machine {
+    /// Builds the app's folder and stores what is there then. Content that is stored already gives the same release.
+    ///
+    /// # Errors
+    /// When the build fails, a file changes meanwhile, or the disk is too full.
+    pub async fn make_release(
+        &self,
+        id: &ResourceId,
+        service: &Service,
+        report: &Report,
+    ) -> Result<Release, StepError> {
+        if let Some(command) = &service.build {
+            self.build(id, service, command, report).await?;
+        }
+        report(Event::Note { text: "storing the release".into() });
+        let setup = Arc::clone(&self.inner.setup);
+        let service = service.clone();
+        let said = Arc::clone(report);
+        let stored = tokio::task::spawn_blocking(move || {
+            let source = Source {
+                app_dir: &setup.app_dir,
+                include: &service.include,
+                run: &service.run,
+                release_command: service.release.as_deref(),
+            };
+            let mut tenths = 0;
+            Releases::at(setup.state.releases()).snapshot(&source, DiskFloor::default(), &mut |progress| {
+                if let Progress::Copying { bytes, of_bytes, .. } = progress
+                    && bytes.saturating_mul(10) / of_bytes.max(1) > tenths
+                {
+                    tenths = bytes.saturating_mul(10) / of_bytes.max(1);
+                    // Small releases are stored before anybody could read about it.
+                    if of_bytes > 256 * 1024 * 1024 {
+                        said(Event::Note { text: format!("storing the release: {} %", tenths * 10) });
+                    }
+                }
+            })
+        });
+        let snapshot = stored
+            .await
+            .map_err(|error| StepError::new(error.to_string()))?
+            .map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
+        for link in &snapshot.outward_links {
+            tracing::info!(link = %link.display(), "points out of the release and was kept as it is");
+        }
+        let metadata = snapshot.metadata;
+        let megabytes = metadata.bytes.div_ceil(1 << 20);
+        let text = match snapshot.was_stored {
+            true => format!("release {} is stored already", metadata.id),
+            false => format!("stored release {}: {} files, {megabytes} MB", metadata.id, metadata.files),
+        };
+        report(Event::Note { text });
+        Ok(metadata.release())
+    }
+
+    async fn build(
+        &self,
+        id: &ResourceId,
+        service: &Service,
+        command: &str,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        let setup = &self.inner.setup;
+        let name = format!("{id}.build");
+        setup.processes.clear(&name).await.map_err(|error| chain(&error))?;
+        report(Event::Note { text: format!("building: {command}") });
+        let user = setup.app_user(service.user.as_deref()).map_err(|error| error.to_string())?;
+        let log = setup.state.logs().join("build.log");
+        let mut env = setup.build_env.clone();
+        env.extend(service.env.clone());
+        let spec = Spec {
+            name: name.clone(),
+            command: Command::Shell(command.to_owned()),
+            cwd: setup.app_dir.clone(),
+            env,
+            user,
+            size: self.build_size(),
+            output: OutputFiles { stdout: log.clone(), stderr: log.clone() },
+            priority: Priority::Build,
+            inherited_fds: Vec::new(),
+            oom_score_adj: Some(900),
+            stop_signal: StopSignal::TermGroup,
+        };
+        let order = Build {
+            app_dir: &setup.app_dir,
+            command,
+            log: &log,
+            floor: DiskFloor::default(),
+            time_limit: BUILD_TIMEOUT,
+        };
+        let running = async {
+            let process = setup.processes.spawn(spec).map_err(|error| io::Error::other(chain(&error)))?;
+            Ok(process.exited().await)
+        };
+        let mut said = |line: &str| report(Event::BuildLine { line: line.to_owned() });
+        let built = release::build(&order, running, &mut said).await;
+        // Dropped or ended: nothing of it may go on.
+        if let Some(process) = setup.processes.find(&name) {
+            crate::keeper::end(&process, BUILD_GRACE).await;
+        }
+        let _ = setup.processes.clear(&name).await;
+        setup.processes.forget(&name);
+        let built = built.map_err(|error| {
+            let lines = error.last_lines().to_vec();
+            StepError { last_lines: lines, ..StepError::new(chain(&error)).hint(error.hint()) }
+        })?;
+        report(Event::Note { text: format!("built in {:.1} s", built.took.as_secs_f64()) });
+        Ok(())
+    }
+
+    /// While the app serves, a build gets what leaves a core, or half of the only one, to it.
+    fn build_size(&self) -> Size {
+        let serves = self.topology().instances.values().any(|instance| instance.in_rotation);
+        let millis = match u32::from(self.inner.setup.cores) {
+            _ if !serves => return Size::UNLIMITED,
+            0 | 1 => 500,
+            cores => (cores - 1) * 1_000,
+        };
+        Size { cpu: Cpu::from_millis(millis), memory: None }
+    }
+}
+
+/// The environment of a build is that of whoever runs the daemon: toolchains and proxies are configured in it.
+pub fn build_environment(
+    vars: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+) -> BTreeMap<String, String> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    vars.filter_map(text).filter(|(name, _)| !name.starts_with("SWITCHBACK_")).collect()
+}
+
+/// All memory of this machine.
+pub fn memory() -> model::ByteSize {
+    let info = rustix::system::sysinfo();
+    model::ByteSize::from_bytes(info.totalram.saturating_mul(u64::from(info.mem_unit)))
+}

@@ -1,0 +1,403 @@
+//! Roles: binding their sockets, starting, replacing and configuring them.
+//!
+//! The daemon holds a copy of every listening socket it hands to a role. So a role may crash, be restarted or be
+//! replaced by its successor, and a client that connects meanwhile waits in the socket's queue instead of being
+//! refused. A new daemon fetches the copies from the running role.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{EdgeProcess, ProxyProcess, ResourceId, Topology};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Machine, StepError};
+use crate::control::{self, Request};
+use crate::jobs::role::{Role, RoleJob, Sockets, write_private};
+use crate::keeper::{Begin, Keeper, Phase};
+use crate::process::Process;
+
+/// Connections that may wait for `accept`, as high as the kernel's own `somaxconn` on current systems.
+const BACKLOG: i32 = 4096;
+/// How long a replaced role may take to finish what it has. Longer than any request timeout that makes sense.
+pub(super) const HANDOVER_DRAIN: Duration = Duration::from_secs(90);
+/// A role takes a configuration at once or is in trouble.
+const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct RoleUnit {
+    pub(super) keeper: Keeper,
+    /// `edge.3`: the third process of this unit.
+    pub(super) process: String,
+    sockets: Sockets,
+    config: Arc<Mutex<Value>>,
+    /// The generation of the last configuration.
+    generation: u64,
+}
+
+pub(super) fn edge_unit(id: &ResourceId) -> String {
+    id.to_string()
+}
+
+pub(super) fn proxy_unit(id: &ResourceId) -> String {
+    format!("pgproxy-{id}")
+}
+
+/// The unit and incarnation of a role's process, from its name.
+pub(super) fn incarnation(process: &str) -> Option<(&str, u32)> {
+    let (unit, number) = process.rsplit_once('.')?;
+    Some((unit, number.parse().ok()?))
+}
+
+/// The sockets an edge listens on, by the names its configuration uses.
+pub(super) fn edge_addresses(edge: &EdgeProcess) -> BTreeMap<String, SocketAddr> {
+    let mut addresses = BTreeMap::from([("front".to_owned(), edge.front.address)]);
+    if let Some(tls) = &edge.front_tls {
+        addresses.insert("front-tls".to_owned(), tls.address);
+    }
+    if let Some(metrics) = edge.settings.metrics {
+        addresses.insert("metrics".to_owned(), metrics);
+    }
+    addresses
+}
+
+pub(super) fn proxy_addresses(proxy: &ProxyProcess) -> BTreeMap<String, SocketAddr> {
+    BTreeMap::from([(proxy.id.to_string(), SocketAddr::from(([127, 0, 0, 1], proxy.port)))])
+}
+
+/// Binds what `kept` does not already hold.
+pub(super) fn bind_all(
+    addresses: &BTreeMap<String, SocketAddr>,
+    kept: &BTreeMap<String, OwnedFd>,
+) -> Result<Sockets, StepError> {
+    let mut sockets = BTreeMap::new();
+    for (name, address) in addresses {
+        let held = kept.get(name).filter(|socket| listens_on(socket, *address));
+        let socket = match held {
+            Some(socket) => socket.try_clone().map_err(|error| StepError::new(error.to_string()))?,
+            None => bind(*address)?,
+        };
+        sockets.insert(name.clone(), socket);
+    }
+    Ok(Arc::new(sockets))
+}
+
+fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
+    let copy = socket.try_clone().map(TcpListener::from).and_then(|listener| listener.local_addr());
+    copy.is_ok_and(|local| local == address)
+}
+
+fn bind(address: SocketAddr) -> Result<OwnedFd, StepError> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let bound = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &address)?;
+        listen(&socket, BACKLOG)?;
+        Ok(socket)
+    });
+    bound.map_err(|error| {
+        let reason = format!("cannot listen on {address}: {error}");
+        match error {
+            rustix::io::Errno::ADDRINUSE => StepError::new(reason).hint(format!(
+                "another program has port {port}: `ss -ltnp 'sport = :{port}'` shows which. Stop it, or choose another \
+                 with `listen` under [edge]",
+                port = address.port()
+            )),
+            rustix::io::Errno::ACCESS => StepError::new(reason)
+                .hint("ports below 1024 need root or CAP_NET_BIND_SERVICE; a port above is free for everyone"),
+            rustix::io::Errno::ADDRNOTAVAIL => StepError::new(reason).hint("this machine has no such address"),
+            _ => StepError::new(reason),
+        }
+    })
+}
+
+impl Machine {
+    /// Starts the edge, or takes over the one that runs.
+    pub(super) async fn start_edge(
+        &self,
+        edge: &EdgeProcess,
+        topology: &Topology,
+        begin: Begin,
+    ) -> Result<(), StepError> {
+        let unit = edge_unit(&edge.id);
+        if self.units().roles.contains_key(&unit) {
+            return Ok(());
+        }
+        let sockets = bind_all(&edge_addresses(edge), &BTreeMap::new())?;
+        let config = self.edge_config(edge, topology)?;
+        self.start_role(&unit, Role::Edge, 1, sockets, encode(&config)?, edge.settings.threads, begin).await
+    }
+
+    pub(super) async fn start_proxy(
+        &self,
+        proxy: &ProxyProcess,
+        topology: &Topology,
+        begin: Begin,
+    ) -> Result<(), StepError> {
+        let unit = proxy_unit(&proxy.id);
+        if self.units().roles.contains_key(&unit) {
+            return Ok(());
+        }
+        let sockets = bind_all(&proxy_addresses(proxy), &BTreeMap::new())?;
+        let config = encode(&self.proxy_config(proxy, topology)?)?;
+        self.start_role(&unit, Role::Pgproxy, 1, sockets, config, Some(1), begin).await
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one unit, named at the two places that call this"
+    )]
+    async fn start_role(
+        &self,
+        unit: &str,
+        role: Role,
+        number: u32,
+        sockets: Sockets,
+        config: Value,
+        threads: Option<u16>,
+        begin: Begin,
+    ) -> Result<(), StepError> {
+        let process = format!("{unit}.{number}");
+        let generation = config.get("generation").and_then(Value::as_u64).unwrap_or(0);
+        let config = Arc::new(Mutex::new(config));
+        let job = RoleJob {
+            setup: Arc::clone(&self.inner.setup),
+            role,
+            process: process.clone(),
+            sockets: Arc::clone(&sockets),
+            config: Arc::clone(&config),
+            threads: threads.unwrap_or(self.inner.setup.cores),
+        };
+        let keeper =
+            Keeper::begin(job, self.inner.setup.processes.clone(), begin, self.inner.changed.clone());
+        let mut watched = keeper.watch();
+        let made = RoleUnit { keeper, process: process.clone(), sockets, config, generation };
+        let replaced = self.units().roles.insert(unit.to_owned(), made);
+        drop(replaced);
+        watched.ready().await.map_err(|state| {
+            self.units().roles.remove(unit);
+            StepError::of(&process, state)
+        })
+    }
+
+    /// Takes over a role that an earlier daemon started, with its sockets.
+    pub(super) async fn adopt_role(
+        &self,
+        unit: &str,
+        role: Role,
+        process: Process,
+        addresses: &BTreeMap<String, SocketAddr>,
+        threads: Option<u16>,
+    ) -> Result<(), StepError> {
+        let name = process.record().name.clone();
+        let control = self.inner.setup.state.control_socket(&name);
+        let held = control::listeners(&control).await?;
+        let sockets = bind_all(addresses, &held)?;
+        let status = control::ask(&control, &Request::Status).await?;
+        let generation = status.get("generation").and_then(Value::as_u64).unwrap_or(0);
+        let config = std::fs::read(self.inner.setup.state.role_config(&name))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or(Value::Null);
+        let config = Arc::new(Mutex::new(config));
+        let job = RoleJob {
+            setup: Arc::clone(&self.inner.setup),
+            role,
+            process: name.clone(),
+            sockets: Arc::clone(&sockets),
+            config: Arc::clone(&config),
+            threads: threads.unwrap_or(self.inner.setup.cores),
+        };
+        let begin = Begin::Adopt(process);
+        let keeper =
+            Keeper::begin(job, self.inner.setup.processes.clone(), begin, self.inner.changed.clone());
+        let adopted = RoleUnit { keeper, process: name, sockets, config, generation };
+        self.units().roles.insert(unit.to_owned(), adopted);
+        Ok(())
+    }
+
+    /// A new process takes the sockets over, then the old one drains and ends by itself. Also how a new version of
+    /// the program is taken into use.
+    ///
+    /// # Errors
+    /// When the successor does not become ready; the old one then still serves.
+    pub(super) async fn replace_edge(&self, to: &EdgeProcess, topology: &Topology) -> Result<(), StepError> {
+        let unit = edge_unit(&to.id);
+        let (kept, number) = {
+            let units = self.units();
+            let old = units.roles.get(&unit).ok_or_else(|| StepError::new(format!("{unit} does not run")))?;
+            let number = incarnation(&old.process).map_or(1, |(_, number)| number);
+            (Arc::clone(&old.sockets), number)
+        };
+        let sockets = bind_all(&edge_addresses(to), &kept)?;
+        let config = self.edge_config(to, topology)?;
+        let old = self.units().roles.remove(&unit);
+        let threads = to.settings.threads;
+        let started = self
+            .start_role(&unit, Role::Edge, number + 1, sockets, encode(&config)?, threads, Begin::Fresh)
+            .await;
+        match (started, old) {
+            (Ok(()), Some(old)) => {
+                self.retire_role(old.process.clone());
+                Ok(())
+            }
+            (Err(error), Some(old)) => {
+                self.units().roles.insert(unit, old);
+                Err(error)
+            }
+            (result, None) => result,
+        }
+    }
+
+    /// Lets a replaced role finish what it has and waits for its end in the background.
+    pub(super) fn retire_role(&self, process: String) {
+        let setup = Arc::clone(&self.inner.setup);
+        self.inner.background.spawn(async move {
+            let Some(running) = setup.processes.find(&process) else { return };
+            let deadline_ms = u64::try_from(HANDOVER_DRAIN.as_millis()).unwrap_or(u64::MAX);
+            let control = setup.state.control_socket(&process);
+            if let Err(error) = control::ask(&control, &Request::Drain { deadline_ms }).await {
+                tracing::warn!(process, error = crate::keeper::chain(&error), "cannot be told to drain");
+            }
+            if timeout(HANDOVER_DRAIN + Duration::from_secs(5), running.exited()).await.is_err() {
+                crate::keeper::end(&running, Duration::from_secs(5)).await;
+            }
+            setup.processes.forget(&process);
+            let _ = std::fs::remove_file(control);
+            let _ = std::fs::remove_file(setup.state.role_config(&process));
+        });
+    }
+
+    /// Tells every edge what is ready now. Does nothing where nothing changed.
+    pub(super) async fn push_edges(&self) -> Result<(), StepError> {
+        let _in_order = self.inner.pushing.lock().await;
+        let topology = self.topology();
+        for edge in topology.edges.values() {
+            let config = encode(&self.edge_config(edge, &topology)?)?;
+            self.push_role(&edge_unit(&edge.id), config).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_role(&self, unit: &str, mut config: Value) -> Result<(), StepError> {
+        let (process, shared, generation) = {
+            let units = self.units();
+            let Some(role) = units.roles.get(unit) else { return Ok(()) };
+            if role.keeper.state().phase == Phase::Failed {
+                return Ok(());
+            }
+            (role.process.clone(), Arc::clone(&role.config), role.generation + 1)
+        };
+        let same = {
+            let current = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            config["generation"] = current.get("generation").cloned().unwrap_or(Value::Null);
+            *current == config
+        };
+        if same {
+            return Ok(());
+        }
+        config["generation"] = generation.into();
+        // First what a restart begins with: a crash right after the answer must not bring the old one back.
+        *shared.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        if let Some(role) = self.units().roles.get_mut(unit) {
+            role.generation = generation;
+        }
+        let path = self.inner.setup.state.role_config(&process);
+        write_private(&path, &config)
+            .map_err(|error| StepError::new(format!("{}: {error}", path.display())))?;
+        let request = Request::Configure { config };
+        let control = self.inner.setup.state.control_socket(&process);
+        let result = match timeout(CONFIGURE_TIMEOUT, control::ask(&control, &request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StepError::new(format!("{process} does not take its configuration"))),
+        };
+        if result.is_err() {
+            // What it runs on is unknown now: make the next push say everything again.
+            shared.lock().unwrap_or_else(PoisonError::into_inner)["generation"] = Value::Null;
+        }
+        result
+    }
+
+    /// The control socket of the running process of a unit.
+    pub(super) fn control_of(&self, unit: &str) -> Option<std::path::PathBuf> {
+        self.units().roles.get(unit).map(|role| self.inner.setup.state.control_socket(&role.process))
+    }
+
+    /// Lets a role finish what it has, then ends it.
+    pub(super) async fn stop_role(&self, unit: &str, drain: Duration) {
+        let Some(role) = self.units().roles.remove(unit) else { return };
+        // Its end is wanted now: nobody must start it again.
+        drop(role.keeper);
+        let setup = &self.inner.setup;
+        let control = setup.state.control_socket(&role.process);
+        if let Some(running) = setup.processes.find(&role.process) {
+            let deadline_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+            // A role that cannot be asked is stopped below.
+            let asked = control::ask(&control, &Request::Drain { deadline_ms }).await;
+            if asked.is_ok() {
+                let _ = timeout(drain + Duration::from_secs(1), nothing_in_flight(&control, &running)).await;
+            }
+            crate::keeper::end(&running, Duration::from_secs(5)).await;
+        }
+        setup.processes.forget(&role.process);
+        let _ = std::fs::remove_file(control);
+        let _ = std::fs::remove_file(setup.state.role_config(&role.process));
+    }
+}
+
+/// Resolves when the role has ended, or says that no request is in flight: connections that are merely open need not
+/// be waited for when there will be no successor.
+async fn nothing_in_flight(control: &std::path::Path, running: &Process) {
+    loop {
+        let in_flight = tokio::select! {
+            _ = running.exited() => return,
+            status = control::ask(control, &Request::Status) => {
+                status.ok().and_then(|status| status.get("in_flight").and_then(Value::as_u64))
+            }
+        };
+        if in_flight == Some(0) {
+            return;
+        }
+        tokio::select! {
+            _ = running.exited() => return,
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+    }
+}
+
+pub(super) fn encode(config: &impl serde::Serialize) -> Result<Value, StepError> {
+    serde_json::to_value(config).map_err(|error| StepError::new(error.to_string()))
+}
+
+impl Machine {
+    /// Hands every edge over to a new process of this program.
+    ///
+    /// # Errors
+    /// When a successor does not become ready; the edge before it then still serves.
+    pub async fn replace_edges(&self) -> Result<(), StepError> {
+        let topology = self.topology();
+        for edge in topology.edges.values() {
+            self.replace_edge(edge, &topology).await?;
+            self.remember(edge.id.as_str(), "handed over to a new process", "it was asked for");
+        }
+        Ok(())
+    }
+
+    /// Prometheus text of every role. One that cannot be asked is left out.
+    pub async fn metrics(&self) -> String {
+        let units: Vec<String> = self.units().roles.keys().cloned().collect();
+        let mut text = String::new();
+        for unit in units {
+            let Some(socket) = self.control_of(&unit) else { continue };
+            let asked = timeout(CONFIGURE_TIMEOUT, control::ask(&socket, &Request::Metrics)).await;
+            if let Ok(Ok(Value::String(part))) = asked {
+                text.push_str(&part);
+            }
+        }
+        text
+    }
+}

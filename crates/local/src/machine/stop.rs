@@ -1,0 +1,85 @@
+//! Bringing everything down, in the reverse order of coming up, with nothing lost.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::roles::{edge_unit, proxy_unit};
+use super::{Event, Machine, Report, StepError};
+use crate::store::{StoreError, World};
+
+/// For clients of the front door to finish, before instances are stopped.
+const EDGE_DRAIN: Duration = Duration::from_secs(10);
+/// Sessions of instances have ended by then; others get this much.
+const PROXY_DRAIN: Duration = Duration::from_secs(2);
+
+/// How much patience there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopMode {
+    /// Requests in flight finish, instances get their grace.
+    Graceful,
+    /// Instances are killed at once. PostgreSQL still shuts down in order: its data is never cut short.
+    Now,
+}
+
+impl Machine {
+    /// Stops everything; the data and the topology stay, so that [`Machine::restore`] brings the same back.
+    ///
+    /// # Errors
+    /// When it cannot be written down that the app is not meant to run; everything is stopped all the same.
+    pub async fn stop(&self, mode: StopMode, report: &Report) -> Result<(), StoreError> {
+        let mut world = self.world();
+        world.running = false;
+        let journal = self.inner.store.journal()?;
+        let written = self.inner.store.commit(&world, journal.as_ref());
+        *self.world_now() = world.clone();
+
+        for edge in world.topology.edges.keys() {
+            report(Event::Note { text: format!("closing {edge}") });
+            let drain = if mode == StopMode::Graceful { EDGE_DRAIN } else { Duration::ZERO };
+            self.stop_role(&edge_unit(edge), drain).await;
+        }
+        let mut stopping = JoinSet::new();
+        let ids: Vec<_> = self.units().instances.keys().cloned().collect();
+        for id in ids {
+            let grace = match (mode, world.topology.instances.get(&id)) {
+                (StopMode::Graceful, Some(instance)) => Duration::from_millis(instance.grace_ms),
+                _ => Duration::ZERO,
+            };
+            report(Event::Note { text: format!("stopping {id}") });
+            let machine = self.clone();
+            stopping.spawn(async move { machine.stop_instance(&id, grace).await });
+        }
+        while stopping.join_next().await.is_some() {}
+        for proxy in world.topology.proxies.keys() {
+            let drain = if mode == StopMode::Graceful { PROXY_DRAIN } else { Duration::ZERO };
+            self.stop_role(&proxy_unit(proxy), drain).await;
+        }
+        let nodes: Vec<_> = self.units().nodes.keys().cloned().collect();
+        for node in nodes {
+            report(Event::Note { text: format!("stopping {node}") });
+            self.stop_node(&node).await;
+        }
+        self.inner.setup.processes.cgroups().remove_empty();
+        written
+    }
+}
+
+impl Machine {
+    /// Deletes everything of an app that was stopped: data, releases, credentials, logs. There is no way back.
+    ///
+    /// # Errors
+    /// When something cannot be deleted.
+    pub async fn destroy(&self) -> Result<(), StepError> {
+        self.inner.store.commit(&World::default(), None).map_err(|error| crate::keeper::chain(&error))?;
+        *self.world_now() = World::default();
+        let state = &self.inner.setup.state;
+        for folder in
+            [state.root().join("data"), state.releases(), state.credentials(), state.tls(), state.logs()]
+        {
+            Machine::remove_tree(folder).await?;
+        }
+        Ok(())
+    }
+}

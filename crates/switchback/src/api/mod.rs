@@ -1,0 +1,142 @@
+//! What the command line and the daemon say to each other: JSON lines over a Unix socket that only its owner reaches.
+//!
+//! A connection carries one request. The daemon answers with any number of [`Message::Event`] lines while it works and
+//! ends with [`Message::Done`] or [`Message::Failed`]. A client that hangs up stops nothing: what was begun is
+//! finished.
+
+pub mod client;
+
+use std::collections::BTreeSet;
+
+use local::machine::{Event, MachineStatus, StopMode};
+use model::{ReleaseId, ResourceGraph, ResourceId};
+use plan::Plan;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Longest request line: a plan of thousands of steps stays below it.
+pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Version and pid.
+    Hello,
+    /// Brings everything up as `graph` says; makes the first release where there is none.
+    Up {
+        graph: ResourceGraph,
+        destroy: BTreeSet<ResourceId>,
+    },
+    Plan {
+        graph: ResourceGraph,
+        destroy: BTreeSet<ResourceId>,
+    },
+    /// Carries out exactly this plan.
+    Apply {
+        plan: Plan,
+    },
+    /// Builds, stores and rolls out a new release.
+    Deploy {
+        graph: ResourceGraph,
+    },
+    /// Rolls out an earlier release; `None`: the one before the current.
+    Rollback {
+        graph: ResourceGraph,
+        release: Option<ReleaseId>,
+    },
+    Releases,
+    Status,
+    Why {
+        limit: usize,
+    },
+    /// Prometheus text of every role.
+    Metrics,
+    /// Hands the edge over to a new process.
+    ReplaceEdge,
+    /// Ends a daemon that runs nothing; others stay.
+    Leave,
+    /// Stops everything and then the daemon. With `destroy` all data is deleted.
+    Down {
+        mode: StopMode,
+        destroy: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum Message {
+    Event { event: Event },
+    Done { value: Value },
+    Failed(Failure),
+}
+
+/// Why a request failed, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+    pub hint: Option<String>,
+    pub last_lines: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    Failed,
+    /// Refused to protect data, or because the world has moved.
+    Refused,
+}
+
+impl Failure {
+    pub fn failed(message: impl Into<String>) -> Failure {
+        Failure { kind: FailureKind::Failed, message: message.into(), hint: None, last_lines: Vec::new() }
+    }
+
+    pub fn refused(message: impl Into<String>) -> Failure {
+        Failure { kind: FailureKind::Refused, ..Failure::failed(message) }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Failure {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub version: String,
+    pub pid: u32,
+}
+
+/// `status --json`. Fields are only ever added.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    #[serde(flatten)]
+    pub machine: MachineStatus,
+    pub daemon: Hello,
+    /// What is being done now, and for how long.
+    pub operation: Option<Operation>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub name: String,
+    pub running_ms: u64,
+}
+
+/// Answer to [`Request::Plan`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    pub plan: Plan,
+    /// Why this plan can only be looked at.
+    pub preview_because: Option<String>,
+    pub notes: Vec<String>,
+}
+
+/// Answer to `up`, `apply`, `deploy` and `rollback`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub steps: usize,
+    pub front: Vec<String>,
+    pub releases: std::collections::BTreeMap<String, String>,
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,151 @@
+//! Finding the app's daemon, or starting one.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use local::machine::Event;
+use local::paths::StateDir;
+use model::AppName;
+use serde::de::DeserializeOwned;
+
+use super::Place;
+use super::say::Problem;
+use crate::api::client::{self, CallError};
+use crate::api::{Hello, Request};
+
+/// From its start to the first answer. It reads its state and binds a socket before that; nothing slow.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// One app's folders, settled.
+#[derive(Debug, Clone)]
+pub struct App {
+    pub dir: PathBuf,
+    pub state: StateDir,
+}
+
+impl Place {
+    /// # Errors
+    /// When the folder is not there.
+    pub fn app(&self) -> Result<App, Problem> {
+        let dir = fs::canonicalize(&self.directory).map_err(|error| {
+            Problem::usage(format!("{}: {error}", self.directory.display())).hint("-C names the app's folder")
+        })?;
+        let root = match &self.state_dir {
+            Some(named) => std::path::absolute(named).map_err(|error| Problem::usage(error.to_string()))?,
+            None => dir.join(".switchback"),
+        };
+        Ok(App { state: StateDir::at(&root), dir })
+    }
+}
+
+impl App {
+    /// Asks the daemon.
+    ///
+    /// # Errors
+    /// When there is none, or it fails.
+    pub fn ask<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        heard: impl FnMut(Event),
+    ) -> Result<T, Problem> {
+        client::call(&self.state.daemon_socket(), request, heard).map_err(|error| match error {
+            CallError::NoDaemon => Problem::failed("the app is not up here")
+                .hint("`switchback up` brings it up; -C names another folder"),
+            CallError::Lost(error) => {
+                Problem::failed(format!("the daemon went away: {error}")).hint(format!(
+                    "what it runs goes on; `switchback up` starts a new one, and {} says what happened",
+                    self.state.daemon_log().display()
+                ))
+            }
+            CallError::Failed(failure) => failure.into(),
+        })
+    }
+
+    pub fn hello(&self) -> Option<Hello> {
+        client::call(&self.state.daemon_socket(), &Request::Hello, |_| {}).ok()
+    }
+
+    /// The daemon that runs, or a new one. `true`: it is new.
+    ///
+    /// # Errors
+    /// When it does not start; what it said stands in the error.
+    pub fn ensure_daemon(&self, app: &AppName, crash_at: Option<&str>) -> Result<(Hello, bool), Problem> {
+        if let Some(hello) = self.hello() {
+            return Ok((hello, false));
+        }
+        let state = StateDir::open(self.state.root())
+            .map_err(|error| Problem::refused(error.to_string()).hint(error.hint()))?;
+        let log_path = state.daemon_log();
+        let log = OpenOptions::new().create(true).append(true).open(&log_path);
+        let log = log.map_err(|error| Problem::failed(format!("{}: {error}", log_path.display())))?;
+        let written_before = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+        let mut child = self.spawn_daemon(app, log, crash_at)?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Some(hello) = self.hello() {
+                return Ok((hello, true));
+            }
+            if let Ok(Some(status)) = child.try_wait() {
+                // Two `up` at once: the other one's daemon has the lock.
+                if let Some(hello) = self.hello() {
+                    return Ok((hello, false));
+                }
+                let said = said_since(&log_path, written_before);
+                return Err(Problem::Failed {
+                    message: format!("the daemon did not start ({status})"),
+                    hint: Some(format!("{} has all it said", log_path.display())),
+                    last_lines: said,
+                });
+            }
+            if Instant::now() >= deadline {
+                return Err(Problem::failed("the daemon does not answer")
+                    .hint(format!("{} has all it said", log_path.display())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn spawn_daemon(&self, app: &AppName, log: fs::File, crash_at: Option<&str>) -> Result<Child, Problem> {
+        let program = std::env::current_exe().map_err(|error| Problem::failed(error.to_string()))?;
+        let mut command = Command::new(program);
+        command
+            .arg("daemon")
+            .args(["--app", app.as_str()])
+            .arg("--app-dir")
+            .arg(&self.dir)
+            .arg("--state-dir")
+            .arg(self.state.root())
+            .arg("--cache-dir")
+            .arg(cache_dir())
+            .args(crash_at.iter().flat_map(|at| ["--crash-at", at]))
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        // SAFETY: setsid is async-signal-safe and touches nothing of ours.
+        unsafe {
+            // A session of its own: closing the terminal, or Ctrl-C in it, does not reach the daemon.
+            command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+        }
+        command.spawn().map_err(|error| Problem::failed(format!("the daemon cannot be started: {error}")))
+    }
+}
+
+/// The last lines written to a log after `offset`, as messages where they are JSON.
+fn said_since(path: &Path, offset: u64) -> Vec<String> {
+    let text = fs::read(path).unwrap_or_default();
+    let new = text.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+    let text = String::from_utf8_lossy(new);
+    let lines: Vec<String> = text.lines().rev().take(20).map(str::to_owned).collect();
+    lines.into_iter().rev().collect()
+}
+
+/// `$XDG_CACHE_HOME/switchback`, by default under the home folder (XDG Base Directory Specification).
+fn cache_dir() -> PathBuf {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("switchback")
+}

@@ -1,0 +1,64 @@
+//! `down`: everything stops in order; data is deleted only when its name is given.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use local::machine::StopMode;
+use model::AppName;
+
+use super::connect::App;
+use super::progress::Progress;
+use super::say::{self, GREEN, Problem, Stream, paint};
+use super::{Place, manifest};
+use crate::api::Request;
+
+pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Result<(), Problem> {
+    let app = place.app()?;
+    if destroy {
+        confirm(&app, name)?;
+    }
+    if app.hello().is_none() {
+        if !destroy && !app.state.database().exists() {
+            say::talk("nothing is up here");
+            return Ok(());
+        }
+        // A daemon that was killed leaves the app running: a new one takes it over and stops it in order.
+        let manifest = manifest::read(&app.dir)?;
+        app.ensure_daemon(&manifest.graph().app, None)?;
+    }
+    let mode = if now { StopMode::Now } else { StopMode::Graceful };
+    let progress = Progress::new();
+    app.ask::<()>(&Request::Down { mode, destroy }, |event| progress.hear(event))?;
+    drop(progress);
+    let what =
+        if destroy { "everything is stopped and deleted" } else { "everything is stopped; the data is kept" };
+    say::talk(&format!("{} {what}", paint(Stream::Err, GREEN, "down:")));
+    Ok(())
+}
+
+fn confirm(app: &App, given: Option<&str>) -> Result<(), Problem> {
+    let name: AppName = manifest::read(&app.dir)?.graph().app.clone();
+    let typed = match given {
+        Some(given) => given.to_owned(),
+        None if std::io::stdin().is_terminal() => {
+            let mut err = std::io::stderr();
+            let _ = write!(err, "This deletes the data of {name}. Type its name to go on: ")
+                .and_then(|()| err.flush());
+            let mut line = String::new();
+            std::io::stdin()
+                .lock()
+                .read_line(&mut line)
+                .map_err(|error| Problem::failed(error.to_string()))?;
+            line.trim().to_owned()
+        }
+        None => {
+            return Err(Problem::refused(
+                "deleting the data needs the app's name, and there is no terminal to ask",
+            )
+            .hint(format!("`switchback down --destroy --yes {name}`")));
+        }
+    };
+    if typed == name.as_str() {
+        return Ok(());
+    }
+    Err(Problem::refused(format!("`{typed}` is not the app's name, {name}; nothing was deleted")))
+}

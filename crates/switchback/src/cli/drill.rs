@@ -1,0 +1,199 @@
+//! `drill`: breaks something on purpose while clients ask, and reports what they saw.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use local::machine::{Phase, ProcessKind, ProcessStatus};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+
+use super::connect::App;
+use super::load::{Load, Seen};
+use super::say::{self, GREEN, Problem, RED, Stream, paint};
+use super::{Place, manifest};
+use crate::api::{Request, Status};
+
+/// How long the machine may take to be as it was.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Drill {
+    /// SIGKILL to one instance
+    InstanceCrash,
+    /// SIGSTOP to one instance: it is there and says nothing
+    InstanceHang,
+    /// SIGKILL to the daemon; a new one takes over
+    DaemonCrash,
+    /// The edge is handed over to a new process
+    EdgeReplace,
+    /// SIGKILL to every instance of one zone
+    ZoneLoss,
+}
+
+/// What happened.
+#[derive(Debug, Serialize)]
+struct Report {
+    drill: String,
+    broke: String,
+    seen: Seen,
+    /// Until everything was ready again.
+    recovered_ms: Option<u64>,
+    notes: Vec<String>,
+}
+
+pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &str) -> Result<(), Problem> {
+    let app = place.app()?;
+    let before: Status = app.ask(&Request::Status, |_| {})?;
+    if let Some(process) = before.machine.processes.iter().find(|process| process.state != Phase::Ready) {
+        return Err(Problem::refused(format!(
+            "{} is not ready; a drill begins with a machine that is whole",
+            process.name
+        ))
+        .hint("`switchback status` shows what it waits for"));
+    }
+    let front = front(&before)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
+    let load = {
+        let _entered = runtime.enter();
+        Load::start(front, path)
+    };
+    let part = Duration::from_secs(seconds.max(3)) / 3;
+    std::thread::sleep(part);
+    let started = Instant::now();
+    let mut notes = Vec::new();
+    let broke = break_it(&app, drill, &before, &mut notes);
+    let recovered = match &broke {
+        Ok(_) => recover(&app, &before, started),
+        Err(_) => None,
+    };
+    std::thread::sleep(part);
+    let seen = runtime.block_on(load.stop());
+    let report = Report {
+        drill: drill.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default(),
+        broke: broke?,
+        seen,
+        recovered_ms: recovered.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        notes,
+    };
+    print(&report, as_json)?;
+    if report.recovered_ms.is_none() {
+        return Err(Problem::failed("not everything was ready again within two minutes")
+            .hint("`switchback status` shows what is missing, `switchback why` what was tried"));
+    }
+    Ok(())
+}
+
+fn front(status: &Status) -> Result<SocketAddr, Problem> {
+    let edge = status.machine.processes.iter().find(|process| process.kind == ProcessKind::Edge);
+    let address = edge.and_then(|edge| edge.address.parse::<SocketAddr>().ok());
+    let mut address = address.ok_or_else(|| Problem::failed("the app has no front door"))?;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    Ok(address)
+}
+
+fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -> Result<String, Problem> {
+    let instances: Vec<&ProcessStatus> =
+        before.machine.processes.iter().filter(|process| process.kind == ProcessKind::Web).collect();
+    match drill {
+        Drill::InstanceCrash => {
+            let victim = instances.last().ok_or_else(|| Problem::refused("there is no instance"))?;
+            signal(victim.pid, Signal::KILL)?;
+            Ok(format!("SIGKILL to {}", victim.name))
+        }
+        Drill::InstanceHang => {
+            let victim = instances.last().ok_or_else(|| Problem::refused("there is no instance"))?;
+            signal(victim.pid, Signal::STOP)?;
+            if instances.len() == 1 {
+                notes.push("it was the only instance: requests wait for its restart".to_owned());
+            }
+            Ok(format!("SIGSTOP to {}", victim.name))
+        }
+        Drill::DaemonCrash => {
+            signal(Some(before.daemon.pid), Signal::KILL)?;
+            let manifest = manifest::read(&app.dir)?;
+            let (hello, _) = app.ensure_daemon(&manifest.graph().app, None)?;
+            notes.push(format!("daemon {} took over from {}", hello.pid, before.daemon.pid));
+            Ok("SIGKILL to the daemon".to_owned())
+        }
+        Drill::EdgeReplace => {
+            app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
+            Ok("the edge was handed over to a new process".to_owned())
+        }
+        Drill::ZoneLoss => {
+            let [_, .., zone] = before.machine.zones.as_slice() else {
+                return Err(Problem::refused("there is only one zone; losing it is losing everything")
+                    .hint("`switchback stage 2` adds a second zone"));
+            };
+            let lost: Vec<&&ProcessStatus> =
+                instances.iter().filter(|instance| instance.zone == *zone).collect();
+            for instance in &lost {
+                signal(instance.pid, Signal::KILL)?;
+            }
+            Ok(format!("SIGKILL to all {} instances of zone {zone}", lost.len()))
+        }
+    }
+}
+
+fn signal(pid: Option<u32>, signal: Signal) -> Result<(), Problem> {
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let pid = pid.ok_or_else(|| Problem::failed("the process is gone already"))?;
+    kill_process(pid, signal)
+        .map_err(|error| Problem::failed(format!("the process cannot be signalled: {error}")))
+}
+
+/// Waits until everything that ran is ready again, in as many processes, the broken ones being new.
+fn recover(app: &App, before: &Status, started: Instant) -> Option<Duration> {
+    while started.elapsed() < RECOVERY_TIMEOUT {
+        if let Ok(now) = app.ask::<Status>(&Request::Status, |_| {})
+            && whole(before, &now)
+        {
+            return Some(started.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    None
+}
+
+fn whole(before: &Status, now: &Status) -> bool {
+    let ready =
+        now.machine.processes.iter().all(|process| process.state == Phase::Ready && is_running(process.pid));
+    now.operation.is_none() && ready && now.machine.processes.len() == before.machine.processes.len()
+}
+
+/// Neither gone nor stopped: a stopped process still counts as ready until its checks are missed.
+fn is_running(pid: Option<u32>) -> bool {
+    let Some(pid) = pid else { return false };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|rest| !rest.starts_with(['T', 'Z', 'X']))
+}
+
+fn print(report: &Report, as_json: bool) -> Result<(), Problem> {
+    if as_json {
+        return say::json(report);
+    }
+    let seen = &report.seen;
+    let style = if seen.failed == 0 { GREEN } else { RED };
+    let mut text = format!("{}: {}\n", report.drill, report.broke);
+    let clients = format!("clients saw {} failed of {} requests", seen.failed, seen.requests);
+    text.push_str(&format!(
+        "{}, the longest took {} ms\n",
+        paint(Stream::Out, style, &clients),
+        seen.longest_ms
+    ));
+    for failure in &seen.failures {
+        text.push_str(&format!("  {failure}\n"));
+    }
+    match report.recovered_ms {
+        Some(ms) => text.push_str(&format!("everything was ready again after {ms} ms\n")),
+        None => text.push_str("not everything became ready again\n"),
+    }
+    for note in &report.notes {
+        text.push_str(&format!("{note}\n"));
+    }
+    say::data(&text)
+}

@@ -1,0 +1,148 @@
+//! `init`, `check`, `explain`: what can be said of a folder without running anything.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use manifest::init::{FILES_TO_READ, FolderListing, MAX_FILE_BYTES};
+use manifest::{FILE_NAME, MAX_TEXT_BYTES, Manifest, Problems, Surroundings};
+use serde_json::json;
+
+use super::Place;
+use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
+
+/// Reads the app's manifest.
+///
+/// # Errors
+/// When it is not there, or has problems.
+pub fn read(dir: &Path) -> Result<Manifest, Problem> {
+    let (path, text) = read_text(dir)?;
+    Ok(parse(dir, &path, &text)?)
+}
+
+/// The manifest's path and text.
+pub fn read_text(dir: &Path) -> Result<(PathBuf, String), Problem> {
+    let path = dir.join(FILE_NAME);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            // Larger texts are a problem that the reader names; here they are only kept from filling memory.
+            let bytes = bytes.get(..MAX_TEXT_BYTES + 1).unwrap_or(&bytes);
+            Ok((path, String::from_utf8_lossy(bytes).into_owned()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Problem::usage(format!("there is no {FILE_NAME} in {}", dir.display()))
+                .hint("`switchback init` writes one; -C names another folder"))
+        }
+        Err(error) => Err(Problem::failed(format!("{}: {error}", path.display()))),
+    }
+}
+
+fn parse(dir: &Path, path: &Path, text: &str) -> Result<Manifest, Problems> {
+    let procfile = fs::read_to_string(dir.join("Procfile")).ok();
+    manifest::read(&path.display().to_string(), text, &Surroundings { procfile })
+}
+
+pub fn check(place: &Place, as_json: bool) -> Result<(), Problem> {
+    let app = place.app()?;
+    let (path, text) = read_text(&app.dir)?;
+    match parse(&app.dir, &path, &text) {
+        Ok(manifest) if as_json => say::json(&json!({ "problems": [], "notes": manifest.notes })),
+        Ok(manifest) => {
+            for note in &manifest.notes {
+                say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
+            }
+            say::talk(&format!("{} {} has no problems", paint(Stream::Err, GREEN, "ok:"), path.display()));
+            Ok(())
+        }
+        Err(problems) if as_json => {
+            say::json(&problems.to_json())?;
+            Err(Problem::Said(2))
+        }
+        Err(problems) => Err(problems.into()),
+    }
+}
+
+pub fn explain(place: &Place, as_json: bool) -> Result<(), Problem> {
+    let manifest = read(&place.app()?.dir)?;
+    if as_json { say::json(&manifest.explain_json()) } else { say::data(&manifest.explain()) }
+}
+
+pub fn init(place: &Place, print: bool) -> Result<(), Problem> {
+    let dir = place.app()?.dir;
+    let path = dir.join(FILE_NAME);
+    if !print && path.exists() {
+        return Err(Problem::refused(format!("{} is there already", path.display()))
+            .hint("`switchback init --print` shows what would be written; `switchback check` checks the one you have"));
+    }
+    let detection = manifest::init::detect(&listing(&dir)?);
+    if print {
+        return say::data(&detection.manifest);
+    }
+    let written = fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    let written = written.and_then(|mut file| file.write_all(detection.manifest.as_bytes()));
+    written.map_err(|error| Problem::failed(format!("{}: {error}", path.display())))?;
+    say::talk(&format!("{} wrote {}", paint(Stream::Err, GREEN, "ok:"), path.display()));
+    for line in &detection.recognised {
+        say::talk(&format!("  {line}"));
+    }
+    for line in &detection.to_fill_in {
+        say::talk(&format!("{} {line}", paint(Stream::Err, BOLD, "to do:")));
+    }
+    if detection.to_fill_in.is_empty() {
+        say::talk(&format!("{} `switchback up` runs it", paint(Stream::Err, BOLD, "next:")));
+    }
+    keep_out_of_git(&dir);
+    Ok(())
+}
+
+fn listing(dir: &Path) -> Result<FolderListing, Problem> {
+    let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", dir.display()));
+    let mut entries = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        entries.insert(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+    }
+    let head = |name: &str| {
+        let mut text = Vec::new();
+        fs::File::open(dir.join(name)).ok()?.take(MAX_FILE_BYTES as u64).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
+    let contents = FILES_TO_READ.iter().filter_map(|name| Some(((*name).to_owned(), head(name)?))).collect();
+    let folder_name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let git_ignored = git_ignored(dir, &entries);
+    Ok(FolderListing { folder_name, entries, contents, git_ignored })
+}
+
+/// Asks git, where there is one: nobody knows its rules better.
+fn git_ignored(dir: &Path, entries: &BTreeSet<String>) -> BTreeSet<String> {
+    let asked = Command::new("git")
+        .arg("-C")
+        .arg(dir)
+        .args(["check-ignore", "-z", "--"])
+        .args(entries)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    let Ok(output) = asked else { return BTreeSet::new() };
+    let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+/// The state folder holds credentials and data: it must never be committed by accident.
+fn keep_out_of_git(dir: &Path) {
+    let path = dir.join(".gitignore");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let known = text.lines().any(|line| matches!(line.trim().trim_matches('/'), ".switchback"));
+    let in_git = dir.ancestors().any(|folder| folder.join(".git").exists());
+    if known || !in_git {
+        return;
+    }
+    let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    match fs::write(&path, format!("{text}{gap}.switchback/\n")) {
+        Ok(()) => say::talk("added .switchback/ to .gitignore: it holds credentials and data"),
+        Err(error) => {
+            say::talk(&format!("add .switchback/ to .gitignore ({error}): it holds credentials and data"))
+        }
+    }
+}

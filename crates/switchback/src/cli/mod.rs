@@ -1,0 +1,234 @@
+//! The command line: what a person types, and how answers are said.
+//!
+//! Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 3 refused for safety.
+
+mod connect;
+mod deploy;
+mod down;
+mod drill;
+mod load;
+mod logs;
+mod manifest;
+mod plan;
+mod progress;
+mod say;
+mod status;
+mod up;
+mod why;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use model::{ReleaseId, ResourceId};
+
+use crate::daemon::{self, DaemonArgs};
+use crate::role::{self, RoleArgs};
+use say::Problem;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "switchback",
+    version,
+    about = "Carries a web application from one box to the front page of the internet, stage by stage.",
+    after_help = "Begin with `switchback init`, then `switchback up`."
+)]
+struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which app.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Place {
+    /// The app's folder.
+    #[arg(short = 'C', long = "directory", value_name = "DIR", default_value = ".", global = true)]
+    directory: PathBuf,
+    /// Where everything of the app is kept [default: .switchback in the app's folder].
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look at the folder and write a switchback.toml of a few lines
+    Init {
+        /// Print it instead of writing it
+        #[arg(long)]
+        print: bool,
+    },
+    /// Report every problem of the manifest at once
+    Check {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the resource graph that the manifest expands to
+    Explain {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the app at its stage
+    Up {
+        /// Return when the app answers, and leave it running
+        #[arg(long)]
+        detach: bool,
+        /// Delete the data of something that is no longer in the manifest
+        #[arg(long, value_name = "NAME")]
+        destroy: Vec<ResourceId>,
+        /// Kill the daemon at a step of the plan (to prove that the next one goes on)
+        #[arg(long, hide = true)]
+        crash_at: Option<String>,
+    },
+    /// Show what would change, why, and what it would interrupt
+    Plan {
+        /// Write the plan to a file, for `apply`
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[arg(long)]
+        json: bool,
+        /// Plan to delete the data of something that is no longer in the manifest
+        #[arg(long, value_name = "NAME")]
+        destroy: Vec<ResourceId>,
+    },
+    /// Carry a plan out: one from a file, or a new one from the manifest
+    Apply {
+        file: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[arg(long, value_name = "NAME")]
+        destroy: Vec<ResourceId>,
+    },
+    /// Move to another stage: rewrites one line of the manifest, plans, applies
+    Stage {
+        number: u8,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Build a new release and roll it out
+    Deploy {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to an earlier release, by default the one before
+    Rollback {
+        release: Option<ReleaseId>,
+        /// Show the releases that are kept
+        #[arg(long, conflicts_with = "release")]
+        list: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what runs
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the app, the database and the roles say, by time
+    Logs {
+        /// A service (`web`), an instance (`web.1`), `db`, `edge`; all by default
+        names: Vec<String>,
+        /// Go on with what they say from now on
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines from the past
+        #[arg(short = 'n', long, default_value_t = 100)]
+        lines: usize,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show why the last decisions were taken
+    Why {
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: usize,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop everything in order, and keep the data
+    Down {
+        /// Delete the app's data, releases and logs, too; the app's name must be typed
+        #[arg(long)]
+        destroy: bool,
+        /// The app's name, in place of typing it
+        #[arg(long, value_name = "APP", requires = "destroy")]
+        yes: Option<String>,
+        /// Kill instances at once
+        #[arg(long)]
+        now: bool,
+    },
+    /// Print Prometheus metrics of the edge and the proxy
+    Metrics,
+    /// Break something on purpose and report what clients saw
+    Drill {
+        name: drill::Drill,
+        #[arg(long)]
+        json: bool,
+        /// Seconds of load around the fault
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// What clients ask for
+        #[arg(long, default_value = "/")]
+        path: String,
+    },
+    #[command(hide = true)]
+    Daemon(DaemonArgs),
+    #[command(hide = true)]
+    Role(RoleArgs),
+}
+
+/// The whole program: from arguments to an exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout with code 0, mistakes to stderr with code 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => problem.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Problem> {
+    let place = &cli.place;
+    match cli.command {
+        Command::Init { print } => manifest::init(place, print),
+        Command::Check { json } => manifest::check(place, json),
+        Command::Explain { json } => manifest::explain(place, json),
+        Command::Up { detach, destroy, crash_at } => {
+            up::up(place, &up::Options { detach, destroy: set(destroy), crash_at })
+        }
+        Command::Plan { out, json, destroy } => plan::plan(place, out.as_deref(), json, set(destroy)),
+        Command::Apply { file, yes, destroy } => plan::apply(place, file.as_deref(), yes, set(destroy)),
+        Command::Stage { number, yes } => plan::stage(place, number, yes),
+        Command::Deploy { json } => deploy::deploy(place, json),
+        Command::Rollback { list: true, json, .. } => deploy::list(place, json),
+        Command::Rollback { release, json, .. } => deploy::rollback(place, release, json),
+        Command::Status { json } => status::status(place, json),
+        Command::Logs { names, follow, lines, json } => logs::logs(place, names, follow, lines, json),
+        Command::Why { lines, json } => why::why(place, lines, json),
+        Command::Down { destroy, yes, now } => down::down(place, destroy, yes.as_deref(), now),
+        Command::Metrics => status::metrics(place),
+        Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
+        Command::Daemon(args) => {
+            say::log_to_stderr();
+            daemon::run(args).map_err(Problem::from)
+        }
+        Command::Role(args) => {
+            say::log_to_stderr();
+            role::run(args).map_err(Problem::failed)
+        }
+    }
+}
+
+fn set(ids: Vec<ResourceId>) -> BTreeSet<ResourceId> {
+    ids.into_iter().collect()
+}

@@ -1,0 +1,124 @@
+//! `status`: what runs, as a table or JSON; and the same as a live view for `up`.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use local::machine::Phase;
+use local::machine::{ProcessKind, ProcessStatus};
+
+use super::Place;
+use super::say::{self, BOLD, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
+use crate::api::{Request, Status};
+
+pub fn status(place: &Place, as_json: bool) -> Result<(), Problem> {
+    let status: Status = place.app()?.ask(&Request::Status, |_| {})?;
+    if as_json {
+        return say::json(&status);
+    }
+    say::data(&table(&status, Stream::Out))
+}
+
+pub fn metrics(place: &Place) -> Result<(), Problem> {
+    let text: String = place.app()?.ask(&Request::Metrics, |_| {})?;
+    say::data(&text)
+}
+
+fn table(status: &Status, stream: Stream) -> String {
+    let machine = &status.machine;
+    let mut text = String::new();
+    let zones = machine.zones.join(", ");
+    let title = format!("{} at stage {}, zones {zones}", machine.app, machine.stage);
+    text.push_str(&format!("{}  {}\n", paint(stream, BOLD, &title), machine.front.join("  ")));
+    if let Some(operation) = &status.operation {
+        let seconds = operation.running_ms / 1_000;
+        text.push_str(&paint(stream, YELLOW, &format!("{} in progress for {seconds} s\n", operation.name)));
+    }
+    if let Some(why) = &machine.unlimited_because {
+        text.push_str(&paint(stream, DIM, &format!("sizes are not enforced: {why}\n")));
+    }
+    let header = format!(
+        "{:<14} {:<5} {:<14} {:<13} {:>9} {:>9} {:>7} {:>9}  {}",
+        "PROCESS", "ZONE", "STATE", "RELEASE", "IN FLIGHT", "REQ/S", "CPU %", "MEMORY", "ADDRESS"
+    );
+    text.push_str(&paint(stream, DIM, &header));
+    text.push('\n');
+    for process in &machine.processes {
+        text.push_str(&row(process, stream));
+    }
+    text
+}
+
+fn row(process: &ProcessStatus, stream: Stream) -> String {
+    let state = shown_state(process);
+    let style = match (process.state, state.as_str()) {
+        (Phase::Ready, "ready") => GREEN,
+        (Phase::CrashLooping | Phase::Failed, _) => RED,
+        _ => YELLOW,
+    };
+    let state = paint(stream, style, &format!("{state:<14}"));
+    let release = process.release.as_deref().or(process.role.as_deref()).unwrap_or("-");
+    let number =
+        |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
+    let in_flight = process.in_flight.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    let memory = process.memory_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} MB", bytes >> 20));
+    let address =
+        if process.kind == ProcessKind::Postgres { "(through pgproxy)" } else { process.address.as_str() };
+    let mut text = format!(
+        "{:<14} {:<5} {state} {release:<13} {in_flight:>9} {:>9} {:>7} {memory:>9}  {address}\n",
+        process.name,
+        process.zone,
+        number(process.requests_per_second, 1),
+        number(process.cpu_percent, 1),
+    );
+    if process.state != Phase::Ready
+        && let Some(reason) = &process.reason
+    {
+        text.push_str(&format!("  {reason} (restarted {} times)\n", process.restarts));
+        for line in process.last_lines.iter().rev().take(5).rev() {
+            text.push_str(&paint(stream, DIM, &format!("  | {line}\n")));
+        }
+    }
+    text
+}
+
+/// The keeper's view, or what the edge knows beyond it.
+fn shown_state(process: &ProcessStatus) -> String {
+    use edge::status::Health;
+    match (process.state, process.health, process.in_rotation) {
+        (Phase::Ready, Some(Health::Ejected), _) => "ejected".to_owned(),
+        (Phase::Ready, Some(Health::Unhealthy), _) => "unhealthy".to_owned(),
+        (Phase::Ready, _, Some(false)) => "no traffic".to_owned(),
+        (phase, _, _) => {
+            let value = serde_json::to_value(phase).unwrap_or_default();
+            value.as_str().unwrap_or("unknown").to_owned()
+        }
+    }
+}
+
+/// The table, drawn again in place; nothing where there is no terminal.
+pub struct LiveView {
+    bar: ProgressBar,
+}
+
+impl LiveView {
+    pub fn new() -> LiveView {
+        let bar = ProgressBar::new_spinner();
+        if Stream::Err.is_terminal() {
+            bar.set_style(
+                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar.enable_steady_tick(Duration::from_secs(1));
+        } else {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        LiveView { bar }
+    }
+
+    pub fn show(&self, status: &Status) {
+        self.bar.set_message(table(status, Stream::Err));
+    }
+
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}

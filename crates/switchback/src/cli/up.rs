@@ -1,0 +1,212 @@
+//! `up`: the app runs; in a terminal with a live view, until Ctrl-C.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use local::machine::StopMode;
+use model::{ResourceGraph, ResourceId};
+
+use super::connect::App;
+use super::progress::Progress;
+use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
+use super::{Place, manifest, status};
+use crate::api::{Outcome, Request, Status};
+
+/// How often the live view looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub struct Options {
+    pub detach: bool,
+    pub destroy: BTreeSet<ResourceId>,
+    pub crash_at: Option<String>,
+}
+
+/// Who ends the app when this command is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attachment {
+    /// We brought it up: Ctrl-C brings it down.
+    Owner,
+    /// It was up before: Ctrl-C only stops looking.
+    Visitor,
+}
+
+pub fn up(place: &Place, options: &Options) -> Result<(), Problem> {
+    let app = place.app()?;
+    let manifest = manifest::read(&app.dir)?;
+    for note in &manifest.notes {
+        say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
+    }
+    let graph = manifest.graph();
+    let attachment = if app.hello().is_some() { Attachment::Visitor } else { Attachment::Owner };
+    let interrupts = Interrupts::listen()?;
+    app.ensure_daemon(&graph.app, options.crash_at.as_deref())?;
+    let outcome = match bring_up(&app, graph, options, &interrupts) {
+        Ok(outcome) => outcome,
+        Err(problem) => return Err(given_up(&app, attachment, problem)),
+    };
+    for note in &outcome.notes {
+        say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
+    }
+    for url in &outcome.front {
+        say::talk(&format!("{} {} answers at {url}", paint(Stream::Err, GREEN, "up:"), graph.app));
+    }
+    if options.detach {
+        return Ok(());
+    }
+    say::talk(match attachment {
+        Attachment::Owner => "Ctrl-C stops it; `switchback up --detach` leaves it running",
+        Attachment::Visitor => "it was up before: Ctrl-C leaves it running, `switchback down` stops it",
+    });
+    watch(&app, graph, &interrupts)?;
+    if attachment == Attachment::Visitor {
+        return Ok(());
+    }
+    bring_down(&app, &interrupts)
+}
+
+/// Waits for the daemon's work on another thread, so that Ctrl-C is heard meanwhile.
+fn bring_up(
+    app: &App,
+    graph: &ResourceGraph,
+    options: &Options,
+    interrupts: &Interrupts,
+) -> Result<Outcome, Problem> {
+    let request = Request::Up { graph: graph.clone(), destroy: options.destroy.clone() };
+    wait_for(app, request, interrupts, 1)
+}
+
+/// `limit`: the interrupt at which waiting ends.
+fn wait_for<T>(app: &App, request: Request, interrupts: &Interrupts, limit: u32) -> Result<T, Problem>
+where
+    T: serde::de::DeserializeOwned + Send + 'static,
+{
+    let (answered, answer) = std::sync::mpsc::channel();
+    let asking = app.clone();
+    std::thread::spawn(move || {
+        let progress = Progress::new();
+        // Nobody waits any more after an interrupt.
+        let _ = answered.send(asking.ask(&request, |event| progress.hear(event)));
+    });
+    loop {
+        match answer.recv_timeout(Duration::from_millis(50)) {
+            Ok(result) => return result,
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) if interrupts.count() >= limit => {
+                return Err(Problem::Said(INTERRUPTED));
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(Problem::failed("the answer was lost"));
+            }
+        }
+    }
+}
+
+/// As a shell says it of SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// An app that never came up is not left half up by the command that was to bring it up.
+fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
+    let interrupted = matches!(problem, Problem::Said(INTERRUPTED));
+    if attachment == Attachment::Owner {
+        if interrupted {
+            say::talk("interrupted: stopping what was started");
+        }
+        let mode = if interrupted { StopMode::Now } else { StopMode::Graceful };
+        if let Err(second) = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {}) {
+            second.report();
+        }
+    } else if interrupted {
+        say::talk("interrupted: the daemon goes on with it; `switchback status` shows how far it is");
+    }
+    problem
+}
+
+/// Shows what runs until interrupted. A daemon that dies is started again: what it ran goes on meanwhile.
+fn watch(app: &App, graph: &ResourceGraph, interrupts: &Interrupts) -> Result<(), Problem> {
+    let view = status::LiveView::new();
+    while interrupts.count() == 0 {
+        match app.ask::<Status>(&Request::Status, |_| {}) {
+            Ok(status) => view.show(&status),
+            Err(_) => {
+                let went_down = !app.state.daemon_socket().exists();
+                if went_down {
+                    view.clear();
+                    say::talk("the app was brought down elsewhere");
+                    return Err(Problem::Said(0));
+                }
+                say::talk("the daemon is gone; starting a new one, the app goes on meanwhile");
+                app.ensure_daemon(&graph.app, None)?;
+            }
+        }
+        interrupts.wait(LOOK_INTERVAL);
+    }
+    view.clear();
+    Ok(())
+}
+
+fn bring_down(app: &App, interrupts: &Interrupts) -> Result<(), Problem> {
+    say::talk("stopping; Ctrl-C again stops at once");
+    let down = |mode| Request::Down { mode, destroy: false };
+    match wait_for::<()>(app, down(StopMode::Graceful), interrupts, 2) {
+        Err(Problem::Said(INTERRUPTED)) => {
+            say::talk("stopping at once");
+            wait_for::<()>(app, down(StopMode::Now), interrupts, u32::MAX)?;
+        }
+        result => result?,
+    }
+    say::talk(&format!("{} everything is stopped; the data is kept", paint(Stream::Err, GREEN, "down:")));
+    Ok(())
+}
+
+/// Counts SIGINT, SIGTERM and SIGHUP from now on; the first no longer ends this process.
+pub struct Interrupts {
+    count: Arc<AtomicU32>,
+}
+
+impl Interrupts {
+    /// # Errors
+    /// When signals cannot be listened for.
+    pub fn listen() -> Result<Interrupts, Problem> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&count);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
+        let entered = runtime.enter();
+        let listen = |kind| signal(kind).map_err(|error| Problem::failed(error.to_string()));
+        let (mut int, mut term, mut hup) = (
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        );
+        drop(entered);
+        // Lives as long as the process; there is nothing to wait for at its end.
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        _ = int.recv() => {}
+                        _ = term.recv() => {}
+                        _ = hup.recv() => {}
+                    }
+                    counted.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        });
+        Ok(Interrupts { count })
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits, but no longer than until the next interrupt.
+    fn wait(&self, limit: Duration) {
+        let (before, start) = (self.count(), std::time::Instant::now());
+        while self.count() == before && start.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `why`: the last decisions and the evidence they were taken on.
+
+use jiff::tz::TimeZone;
+use local::store::Decision;
+
+use super::Place;
+use super::say::{self, BOLD, DIM, Problem, Stream, paint};
+use crate::api::Request;
+
+pub fn why(place: &Place, lines: usize, as_json: bool) -> Result<(), Problem> {
+    let decisions: Vec<Decision> = place.app()?.ask(&Request::Why { limit: lines }, |_| {})?;
+    if as_json {
+        return say::json(&decisions);
+    }
+    let zone = TimeZone::system();
+    let mut text = String::new();
+    for decision in decisions {
+        let time = decision.time.to_zoned_datetime(zone.clone()).strftime("%F %T").to_string();
+        let (time, subject) = (paint(Stream::Out, DIM, &time), paint(Stream::Out, BOLD, &decision.subject));
+        text.push_str(&format!("{time} {subject}: {}", decision.decision));
+        if !decision.evidence.is_empty() {
+            text.push_str(&format!(" ({})", decision.evidence));
+        }
+        text.push('\n');
+    }
+    say::data(&text)
+}

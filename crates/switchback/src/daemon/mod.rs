@@ -1,0 +1,229 @@
+//! The daemon: holds one app up and answers the command line.
+//!
+//! It may be killed at any instant. What it runs goes on; the next daemon takes everything over, finishes or takes
+//! back the plan that was in progress, and goes on from there. SIGTERM ends it the same way: stopping the app is what
+//! `switchback down` is for.
+
+mod operations;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use local::cgroup::Cgroups;
+use local::machine::{self, CrashPoint, Event, Machine, Moment, Report};
+use local::output::{Budget, Logs, Tailer};
+use local::paths::{StateDir, StateError};
+use local::process::{BaseEnv, Processes};
+use local::setup::Setup;
+use model::AppName;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Failure, Operation};
+
+#[derive(Debug, clap::Args)]
+pub struct DaemonArgs {
+    /// The app's folder.
+    #[arg(long)]
+    app_dir: PathBuf,
+    #[arg(long)]
+    state_dir: PathBuf,
+    #[arg(long)]
+    cache_dir: PathBuf,
+    #[arg(long)]
+    app: AppName,
+    /// STEP:before|after|committed. Ends the daemon by SIGKILL there, to prove that the next one goes on.
+    #[arg(long, value_parser = crash_point)]
+    crash_at: Option<CrashPoint>,
+}
+
+fn crash_point(text: &str) -> Result<CrashPoint, String> {
+    let (step, moment) = text.split_once(':').ok_or("expected STEP:MOMENT")?;
+    let moment = match moment {
+        "before" => Moment::BeforeEffect,
+        "after" => Moment::AfterEffect,
+        "committed" => Moment::AfterCommit,
+        _ => return Err("the moment is one of before, after, committed".to_owned()),
+    };
+    Ok(CrashPoint { step: step.parse().map_err(|_| "the step is not a number")?, moment })
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+struct Daemon {
+    machine: Machine,
+    /// The one operation that may change things; `None` when there is none.
+    operation: Arc<Mutex<Option<(String, Instant)>>>,
+    /// Ends the daemon.
+    end: CancellationToken,
+}
+
+/// Runs until told to go down, or SIGTERM.
+///
+/// # Errors
+/// When the state folder is held by another daemon, is of a newer format, or cannot be read.
+pub fn run(args: DaemonArgs) -> Result<(), Failure> {
+    let failed = |error: StateError| Failure::refused(chain(&error)).hint(error.hint());
+    let state = StateDir::open(&args.state_dir).map_err(failed)?;
+    let _lock = state.lock().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    let setup = setup(args, state);
+    let result = runtime.block_on(serve_until_end(setup));
+    // Keepers end with the runtime; what they kept runs on.
+    runtime.shutdown_background();
+    result
+}
+
+fn setup(args: DaemonArgs, state: StateDir) -> (Setup, Option<CrashPoint>) {
+    let cgroups = Cgroups::detect(&format!("{}-{}", args.app, state.tag()));
+    if let Some(why) = cgroups.unavailable() {
+        tracing::warn!(reason = why.reason, hint = why.hint, "sizes are not enforced");
+    }
+    let processes = Processes::new(state.run(), cgroups, BaseEnv::pick(std::env::vars_os()));
+    let logs = Logs::at(state.logs());
+    let cores = std::thread::available_parallelism()
+        .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
+    let setup = Setup {
+        app: args.app,
+        app_dir: args.app_dir,
+        state,
+        cache_dir: args.cache_dir,
+        program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("switchback")),
+        processes,
+        logs,
+        build_env: machine::build_environment(std::env::vars_os()),
+        cores,
+        memory: machine::memory(),
+    };
+    (setup, args.crash_at)
+}
+
+async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Result<(), Failure> {
+    let socket = setup.state.daemon_socket();
+    let logs = setup.logs.clone();
+    let machine = Machine::open(setup, crash_at).map_err(|error| {
+        let hint =
+            "see that the disk is not full; if state.redb is damaged, move it away and bring the app up anew";
+        Failure::failed(chain(&error)).hint(hint)
+    })?;
+    let daemon = Daemon { machine, operation: Arc::default(), end: CancellationToken::new() };
+    let listener =
+        bind(&socket).map_err(|error| Failure::failed(format!("{}: {error}", socket.display())))?;
+    let tailer = Tailer::open(&logs, Budget::default(), Instant::now())
+        .map_err(|error| Failure::failed(format!("the logs cannot be opened: {error}")))?;
+    let end_tailing = CancellationToken::new();
+    let tailing = tokio::spawn(tailer.run(end_tailing.clone()));
+    let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
+    let _ignored = signal(SignalKind::interrupt()).map_err(|error| Failure::failed(error.to_string()))?;
+    let beginning = daemon.begin("take over what runs");
+    let begun = daemon.take_over();
+    let serving = serve::serve(listener, daemon.clone());
+    let supervising = daemon.machine.supervise();
+    tokio::select! {
+        served = serving => served.map_err(|error| Failure::failed(error.to_string()))?,
+        () = supervising => {}
+        () = async {
+            begun.await;
+            drop(beginning);
+            std::future::pending().await
+        } => {}
+        _ = term.recv() => tracing::info!("SIGTERM: the daemon ends, what it runs goes on"),
+        () = daemon.end.cancelled() => {}
+    }
+    end_tailing.cancel();
+    // A panic in it has been printed; the daemon is ending anyway.
+    let _ = tailing.await;
+    let _ = fs::remove_file(socket);
+    Ok(())
+}
+
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    // We hold the lock: a socket file that is there belongs to nobody.
+    let _ = fs::remove_file(path);
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+impl Daemon {
+    /// Adopts, resumes and restores, in this order.
+    async fn take_over(&self) {
+        let started = Instant::now();
+        let report: Report = Arc::new(log_event);
+        let adopted = self.machine.adopt(&report).await;
+        let took_ms = started.elapsed().as_millis();
+        tracing::info!(adopted, took_ms, "took over what runs");
+        let running = self.machine.world().running;
+        if running && let Err(error) = self.machine.restore(&report).await {
+            tracing::warn!(reason = error.reason, "not everything is ready");
+        }
+        if let Some(Err(error)) = self.machine.resume(&report).await {
+            tracing::warn!(error = chain(&error), "the plan in progress was taken back");
+        }
+        self.machine.clear_strays(&report).await;
+    }
+
+    /// Claims the right to change things; `None` when somebody else has it.
+    fn begin(&self, name: &str) -> Option<Claim> {
+        let mut operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner);
+        if operation.is_some() {
+            return None;
+        }
+        *operation = Some((name.to_owned(), Instant::now()));
+        Some(Claim { operation: Arc::clone(&self.operation) })
+    }
+
+    fn current_operation(&self) -> Option<Operation> {
+        let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner);
+        operation.as_ref().map(|(name, since)| Operation {
+            name: name.clone(),
+            running_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// The right to change things, until dropped.
+struct Claim {
+    operation: Arc<Mutex<Option<(String, Instant)>>>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        *self.operation.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn log_event(event: Event) {
+    match event {
+        Event::Started { step, of, what } => tracing::info!(step, of, what, "step"),
+        Event::Done { step, of, what, took_ms } => tracing::info!(step, of, what, took_ms, "step done"),
+        Event::Failed { step, of, what, reason, .. } => tracing::warn!(step, of, what, reason, "step failed"),
+        Event::Undone { what } => tracing::info!(what, "taking back"),
+        Event::BuildLine { line } => tracing::debug!(line, "build"),
+        Event::Note { text } => tracing::info!("{text}"),
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Names of the services and the releases they serve.
+fn serving(machine: &Machine) -> BTreeMap<String, String> {
+    let releases = machine.world().topology.releases;
+    releases.into_iter().map(|(service, release)| (service.to_string(), release.id.to_string())).collect()
+}

@@ -1,0 +1,344 @@
+//! What each request does. One operation that changes things runs at a time; looking is always possible.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+
+use local::machine::{ApplyError, Event, Report, StepError, StopMode};
+use local::release::{DiskFloor, Releases};
+use model::{Release, ReleaseId, ResourceGraph, ResourceId, Service};
+use plan::{Plan, PlanError};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Daemon, chain, serving};
+use crate::api::{Failure, Hello, Outcome, Planned, Request, Status};
+
+/// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
+/// remembered is not taken by a stray connection while its owner restarts.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// More than any plan needs: instances of the largest service, twice, and the fixed ones.
+const PORTS_OFFERED: usize = 160;
+/// Stands for a release that was not made yet, in a plan that is only looked at.
+const RELEASE_TO_COME: &str = "000000000000";
+
+impl Daemon {
+    pub(super) async fn answer(&self, request: Request, report: &Report) -> Result<Value, Failure> {
+        match request {
+            Request::Hello => value(&hello()),
+            Request::Status => value(&self.status().await),
+            Request::Why { limit } => {
+                value(&self.machine.decisions(limit).map_err(|error| Failure::failed(chain(&error)))?)
+            }
+            Request::Releases => value(&self.releases()?),
+            Request::Metrics => value(&self.machine.metrics().await),
+            Request::Plan { graph, destroy } => value(&self.planned(&graph, &destroy)?),
+            Request::Up { graph, destroy } => {
+                let _claim = self.claim("up")?;
+                value(&self.up(&graph, &destroy, report).await?)
+            }
+            Request::Apply { plan } => {
+                let _claim = self.claim("apply")?;
+                value(&self.apply(plan, Vec::new(), report).await?)
+            }
+            Request::Deploy { graph } => {
+                let _claim = self.claim("deploy")?;
+                value(&self.deploy(&graph, report).await?)
+            }
+            Request::Rollback { graph, release } => {
+                let _claim = self.claim("rollback")?;
+                value(&self.rollback(&graph, release, report).await?)
+            }
+            Request::ReplaceEdge => {
+                let _claim = self.claim("edge replacement")?;
+                self.machine.replace_edges().await.map_err(step_failed)?;
+                value(&())
+            }
+            Request::Leave => {
+                if !self.machine.world().running {
+                    self.end.cancel();
+                }
+                value(&())
+            }
+            Request::Down { mode, destroy } => self.down(mode, destroy, report).await,
+        }
+    }
+
+    fn claim(&self, name: &str) -> Result<super::Claim, Failure> {
+        self.begin(name).ok_or_else(|| {
+            let current = self.current_operation();
+            let doing = current.map_or_else(|| "another operation".to_owned(), |operation| operation.name);
+            Failure::refused(format!("{doing} is in progress"))
+                .hint("wait for it to end; `switchback status` shows it")
+        })
+    }
+
+    async fn status(&self) -> Status {
+        Status { machine: self.machine.status().await, daemon: hello(), operation: self.current_operation() }
+    }
+
+    async fn up(
+        &self,
+        graph: &ResourceGraph,
+        destroy: &BTreeSet<ResourceId>,
+        report: &Report,
+    ) -> Result<Outcome, Failure> {
+        if !self.machine.world().running {
+            self.machine.restore(report).await.map_err(step_failed)?;
+        }
+        let mut notes = Vec::new();
+        let mut releases = self.current_releases();
+        for (id, service) in graph.services() {
+            match releases.get(id) {
+                None => {
+                    let first = self.machine.make_release(id, service, report).await.map_err(step_failed)?;
+                    releases.insert(id.clone(), first);
+                }
+                Some(release) if !same_commands(release, service) => notes.push(format!(
+                    "the commands of {id} changed in the manifest; `switchback deploy` makes a release with them"
+                )),
+                Some(_) => {}
+            }
+        }
+        let plan = self.plan(graph, &releases, destroy)?;
+        self.apply(plan, notes, report).await
+    }
+
+    async fn deploy(&self, graph: &ResourceGraph, report: &Report) -> Result<Outcome, Failure> {
+        self.must_run()?;
+        let mut releases = self.current_releases();
+        let mut notes = Vec::new();
+        for (id, service) in graph.services() {
+            let made = self.machine.make_release(id, service, report).await.map_err(step_failed)?;
+            if releases.get(id) == Some(&made) {
+                notes.push(format!("nothing changed: {id} serves release {} already", made.id));
+            }
+            releases.insert(id.clone(), made);
+        }
+        let plan = self.plan(graph, &releases, &BTreeSet::new())?;
+        let outcome = self.apply(plan, notes, report).await;
+        self.prune(graph, report).await;
+        outcome
+    }
+
+    async fn rollback(
+        &self,
+        graph: &ResourceGraph,
+        wanted: Option<ReleaseId>,
+        report: &Report,
+    ) -> Result<Outcome, Failure> {
+        self.must_run()?;
+        let mut releases = self.current_releases();
+        for (id, _) in graph.services() {
+            let target = match &wanted {
+                Some(wanted) => {
+                    self.stored().get(wanted).map_err(|error| failed(&error))?.map(|stored| stored.release())
+                }
+                None => self.machine.world().topology.previous.get(id).cloned(),
+            };
+            let target = target.ok_or_else(|| {
+                let refused = match &wanted {
+                    Some(wanted) => Failure::refused(format!("there is no release {wanted}")),
+                    None => Failure::refused("there is no earlier release to go back to"),
+                };
+                refused.hint("`switchback rollback --list` shows those that are kept")
+            })?;
+            let (stored, checked) = (self.stored(), target.id.clone());
+            let verified = tokio::task::spawn_blocking(move || stored.verify(&checked)).await;
+            verified.map_err(|error| failed(&error))?.map_err(|error| failed(&error).hint(error.hint()))?;
+            releases.insert(id.clone(), target);
+        }
+        let plan = self.plan(graph, &releases, &BTreeSet::new())?;
+        self.apply(plan, Vec::new(), report).await
+    }
+
+    fn stored(&self) -> Releases {
+        Releases::at(self.machine.setup().state.releases())
+    }
+
+    fn releases(&self) -> Result<Vec<StoredRelease>, Failure> {
+        let serving = self.current_releases();
+        let stored = self.stored().list().map_err(|error| failed(&error))?;
+        let shown = stored.into_iter().map(|stored| StoredRelease {
+            serving: serving.values().any(|release| release.id == stored.id),
+            id: stored.id.to_string(),
+            created: stored.created.to_string(),
+            files: stored.files,
+            bytes: stored.bytes,
+        });
+        Ok(shown.collect())
+    }
+
+    /// Keeps what serves, what a rollback would go to, and the newest others.
+    async fn prune(&self, graph: &ResourceGraph, report: &Report) {
+        let keep = graph.services().map(|(_, service)| service.keep_releases).max().unwrap_or(1);
+        let topology = self.machine.world().topology;
+        let instances = topology.instances.values().map(|instance| instance.release.clone());
+        let previous = topology.previous.values().map(|release| release.id.clone());
+        let in_use: BTreeSet<ReleaseId> = instances.chain(previous).collect();
+        let stored = self.stored();
+        let pruned =
+            tokio::task::spawn_blocking(move || stored.prune(keep as usize, &in_use, DiskFloor::default()))
+                .await;
+        // A release that cannot be deleted is only disk space.
+        let text = match pruned {
+            Ok(Ok(pruned)) if pruned.removed.is_empty() => return,
+            Ok(Ok(pruned)) => {
+                let names: Vec<String> = pruned.removed.iter().map(ToString::to_string).collect();
+                format!("deleted the oldest releases: {}", names.join(", "))
+            }
+            Ok(Err(error)) => format!("old releases could not be deleted: {}", chain(&error)),
+            Err(error) => format!("old releases could not be deleted: {error}"),
+        };
+        report(Event::Note { text });
+    }
+
+    async fn apply(&self, plan: Plan, notes: Vec<String>, report: &Report) -> Result<Outcome, Failure> {
+        self.must_run()?;
+        let applied = self.machine.apply(plan, report).await.map_err(|error| apply_failed(&error))?;
+        let front = self.machine.status().await.front;
+        Ok(Outcome { steps: applied.steps, front, releases: serving(&self.machine), notes })
+    }
+
+    async fn down(&self, mode: StopMode, destroy: bool, report: &Report) -> Result<Value, Failure> {
+        // `now` interrupts whatever is in progress: its journal is taken up by the next `up`.
+        let _claim = match (self.claim("down"), mode) {
+            (Ok(claim), _) => Some(claim),
+            (Err(_), StopMode::Now) => None,
+            (Err(busy), StopMode::Graceful) => {
+                return Err(busy.hint("wait for it to end, or `switchback down --now`"));
+            }
+        };
+        let stopped = self.machine.stop(mode, report).await;
+        if destroy {
+            self.machine.destroy().await.map_err(step_failed)?;
+        }
+        self.end.cancel();
+        stopped.map_err(|error| Failure::failed(chain(&error)))?;
+        value(&())
+    }
+
+    fn planned(&self, graph: &ResourceGraph, destroy: &BTreeSet<ResourceId>) -> Result<Planned, Failure> {
+        let mut releases = self.current_releases();
+        let mut preview_because = None;
+        let mut notes = Vec::new();
+        for (id, service) in graph.services() {
+            match releases.get(id) {
+                Some(release) if !same_commands(release, service) => notes.push(format!(
+                    "the commands of {id} changed in the manifest; `switchback deploy` makes a release with them"
+                )),
+                Some(_) => {}
+                None => {
+                    let to_come = ReleaseId::new(RELEASE_TO_COME).map_err(|error| failed(&error))?;
+                    let release = Release {
+                        id: to_come,
+                        run: service.run.clone(),
+                        release_command: service.release.clone(),
+                    };
+                    releases.insert(id.clone(), release);
+                    preview_because = Some(format!(
+                        "{id} has no release yet, so {RELEASE_TO_COME} stands for it; `switchback up` makes the first"
+                    ));
+                }
+            }
+        }
+        Ok(Planned { plan: self.plan(graph, &releases, destroy)?, preview_because, notes })
+    }
+
+    fn plan(
+        &self,
+        graph: &ResourceGraph,
+        releases: &BTreeMap<ResourceId, Release>,
+        destroy: &BTreeSet<ResourceId>,
+    ) -> Result<Plan, Failure> {
+        let world = self.machine.world();
+        let free_ports = free_ports(&self.machine.setup().state.tag());
+        let request = plan::Request {
+            current: &world.topology,
+            parent: world.generation,
+            desired: graph,
+            releases,
+            free_ports: &free_ports,
+            destroy,
+        };
+        plan::plan(&request).map_err(|error| plan_failed(&error))
+    }
+
+    fn current_releases(&self) -> BTreeMap<ResourceId, Release> {
+        self.machine.world().topology.releases
+    }
+
+    fn must_run(&self) -> Result<(), Failure> {
+        if self.machine.world().running {
+            return Ok(());
+        }
+        Err(Failure::refused("the app is not up").hint("`switchback up` brings it up"))
+    }
+}
+
+/// One line of `rollback --list`.
+#[derive(Serialize)]
+struct StoredRelease {
+    id: String,
+    created: String,
+    files: u64,
+    bytes: u64,
+    serving: bool,
+}
+
+fn same_commands(release: &Release, service: &Service) -> bool {
+    release.run == service.run && release.release_command == service.release
+}
+
+fn hello() -> Hello {
+    Hello { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() }
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(answer).map_err(|error| failed(&error))
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::failed(chain(error))
+}
+
+fn step_failed(error: StepError) -> Failure {
+    Failure { hint: error.hint, last_lines: error.last_lines, ..Failure::failed(error.reason) }
+}
+
+fn apply_failed(error: &ApplyError) -> Failure {
+    let failure = match error {
+        ApplyError::Stale { .. } | ApplyError::OtherApp(_) | ApplyError::Busy => {
+            Failure::refused(error.to_string())
+        }
+        ApplyError::RolledBack { error: step, .. } => Failure {
+            last_lines: step.last_lines.clone(),
+            ..Failure::failed(format!("{error}. Everything was taken back"))
+        },
+        ApplyError::Store(_) => Failure::failed(chain(error)),
+    };
+    Failure { hint: error.hint(), ..failure }
+}
+
+fn plan_failed(error: &PlanError) -> Failure {
+    match error {
+        PlanError::WouldDestroy(ids) => {
+            let flags: Vec<String> = ids.iter().map(|id| format!("--destroy {id}")).collect();
+            Failure::refused(error.to_string())
+                .hint(format!("put it back into the manifest, or delete its data with `{}`", flags.join(" ")))
+        }
+        PlanError::NothingToDestroy(id) => Failure::refused(error.to_string())
+            .hint(format!("take [{id}] out of the manifest first, or leave `--destroy {id}` away")),
+        PlanError::DatabaseRenamed(_) => Failure::refused(error.to_string())
+            .hint("put the old `name` back; a database is renamed by hand, in psql, with the app down"),
+        PlanError::NotEnoughPorts { .. } | PlanError::NoRelease(_) => Failure::failed(error.to_string()),
+    }
+}
+
+/// Ports that nothing listens on now, from a place in the range that differs from app to app.
+fn free_ports(tag: &str) -> Vec<u16> {
+    let span = PORTS.end - PORTS.start;
+    let offset = u16::from_str_radix(&tag[..4], 16).unwrap_or(0) % span;
+    let candidates = (0..span).map(|step| PORTS.start + (offset + step) % span);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    candidates.filter(free).take(PORTS_OFFERED).collect()
+}

@@ -1,0 +1,81 @@
+//! Connections of the API: one request each, answered line by line.
+
+use std::io;
+use std::sync::Arc;
+
+use local::machine::{Event, Report};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Daemon, log_event};
+use crate::api::{Failure, MAX_REQUEST_BYTES, Message, Request};
+
+/// Connections at once; people and scripts, not traffic.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Accepts until cancelled.
+///
+/// # Errors
+/// When the socket can no longer accept.
+pub(super) async fn serve(listener: UnixListener, daemon: Daemon) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
+                let (stream, _) = accepted?;
+                connections.spawn(converse(stream, daemon.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, daemon: Daemon) {
+    let (reading, mut writing) = stream.into_split();
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(reading).take(MAX_REQUEST_BYTES as u64);
+    if reader.read_until(b'\n', &mut line).await.is_err() {
+        return;
+    }
+    // Events of one operation number in the hundreds; a client that does not read them holds nothing up.
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let report: Report = {
+        let events = events.clone();
+        Arc::new(move |event: Event| {
+            log_event(event.clone());
+            // A client that hung up is not told; the work goes on.
+            let _ = events.send(Message::Event { event });
+        })
+    };
+    drop(events);
+    let work = tokio::spawn(async move {
+        let message = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => match daemon.answer(request, &report).await {
+                Ok(value) => Message::Done { value },
+                Err(failure) => Message::Failed(failure),
+            },
+            Err(error) => Message::Failed(
+                Failure::failed(format!("not a request this daemon knows: {error}"))
+                    .hint("the daemon may be of another version: `switchback down`, then `switchback up`"),
+            ),
+        };
+        drop(report);
+        message
+    });
+    while let Some(message) = heard.recv().await {
+        if write(&mut writing, &message).await.is_err() {
+            break;
+        }
+    }
+    let message = work.await.unwrap_or_else(|error| Message::Failed(Failure::failed(error.to_string())));
+    // Nobody may be listening any more.
+    let _ = write(&mut writing, &message).await;
+}
+
+async fn write(writing: &mut tokio::net::unix::OwnedWriteHalf, message: &Message) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    writing.write_all(&line).await
+}
