@@ -3,7 +3,7 @@
 //! ```text
 //! logs/current/web.1.out   as the child writes it; what was read is freed again (a hole in the file)
 //! logs/current/web.1.err
-//! logs/store/TIME.jsonl    segments in the order of time, one record a line; the oldest are deleted beyond the budget
+//! logs/store/TIME.jsonl    segments in the order of time, one record a line; the oldest go first
 //! logs/store/offsets.json  up to where each file was read, as of some moment
 //! ```
 //!

@@ -64,7 +64,7 @@ pub(super) enum Due {
 }
 
 impl Tailed {
-    /// Whether there is anything to do: bytes to read, or a flood to report. Half a line counts each time it is seen.
+    /// Whether there is anything to do: bytes to read, or a flood to report. Half a line counts each time.
     pub(super) fn is_stirring(&self) -> bool {
         let length = rustix::fs::fstat(&self.file).map_or(0, |stat| stat.st_size.cast_unsigned());
         length != self.offset || self.dropped.since.is_some()
