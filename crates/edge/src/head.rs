@@ -115,9 +115,22 @@ impl RequestHead {
 
     /// Makes room for the next message, keeping the allocations.
     pub(crate) fn clear(&mut self) {
-        let mut headers = std::mem::take(&mut self.headers);
+        let RequestHead {
+            headers,
+            method,
+            target,
+            authority,
+            version,
+            length,
+            persistence,
+            expects_continue,
+            upgrade,
+            accepts_trailers,
+        } = self;
         headers.clear();
-        *self = RequestHead { headers, ..RequestHead::default() };
+        (*method, *target, *authority) = Default::default();
+        (*version, *length, *persistence) = Default::default();
+        (*expects_continue, *upgrade, *accepts_trailers) = Default::default();
     }
 }
 
@@ -143,8 +156,8 @@ impl ResponseHead {
 
     /// Makes room for the next message, keeping the allocations.
     pub(crate) fn clear(&mut self) {
-        let mut headers = std::mem::take(&mut self.headers);
+        let ResponseHead { headers, status, reason, version, length, persistence } = self;
         headers.clear();
-        *self = ResponseHead { headers, ..ResponseHead::default() };
+        (*status, *reason, *version, *length, *persistence) = Default::default();
     }
 }

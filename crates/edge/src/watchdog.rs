@@ -5,7 +5,7 @@
 //! it rings too early it is moved. A keep-alive connection under load touches the timer wheel a few times a minute.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Awaits `future`, but no longer than `limit`. The limit counts from the first time the future has to wait.
+    /// Awaits `future`, but no longer than `limit`. The limit counts from the first time the future has to wait. The
+    /// future comes pinned where the caller has it: these are large, and moving them would be most of the cost.
     pub(crate) async fn within<F: Future>(
         &mut self,
         limit: Duration,
-        future: F,
+        mut future: Pin<&mut F>,
     ) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
         let mut deadline = None;
         poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {

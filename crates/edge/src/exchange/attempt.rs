@@ -85,12 +85,17 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
     let mut report = Report { verdict: Verdict::Lost, status: 0, bytes_out: 0 };
     let has_body = request.has_body();
 
-    let sent = async {
-        request_sink.head(request).await?;
-        if has_body { request_sink.flush().await } else { request_sink.end(None).await }
-    };
+    let sent = watchdog
+        .within(
+            timeouts.write_idle,
+            pin!(async {
+                request_sink.head(request).await?;
+                if has_body { request_sink.flush().await } else { request_sink.end(None).await }
+            }),
+        )
+        .await;
     // A failure to send says less than what the upstream may have answered before it closed: only reading tells.
-    if watchdog.within(timeouts.write_idle, sent).await.is_err() {
+    if sent.is_err() {
         return report;
     }
     {
@@ -137,11 +142,16 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
             return report;
         }
     }
-    let switched = async {
-        client.head(response, BodyLength::None, Persistence::Close).await?;
-        client.flush().await
-    };
-    if watchdog.within(timeouts.write_idle, switched).await != Ok(Ok(())) {
+    let switched = watchdog
+        .within(
+            timeouts.write_idle,
+            pin!(async {
+                client.head(response, BodyLength::None, Persistence::Close).await?;
+                client.flush().await
+            }),
+        )
+        .await;
+    if switched != Ok(Ok(())) {
         report.verdict = Verdict::ClientGone;
         return report;
     }
@@ -150,7 +160,8 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
     request_sink.become_tunnel();
     answer.become_tunnel();
     let _open = terms.thread.tunnel_opened();
-    tunnel(timeouts, (body, request_sink), (answer, client), &mut report.bytes_out).await;
+    // Boxed, as it is rare and every request would pay for its room.
+    Box::pin(tunnel(timeouts, (body, request_sink), (answer, client), &mut report.bytes_out)).await;
     report.verdict = Verdict::Answered;
     report
 }
@@ -207,7 +218,7 @@ async fn final_head<F: Future<Output = Result<(), PumpError>>>(
         match waited {
             Waited::Head if !response.is_interim() => return Ok(()),
             Waited::Head => {
-                let passed_on = watchdog.within(timeouts.write_idle, client.interim(response)).await;
+                let passed_on = watchdog.within(timeouts.write_idle, pin!(client.interim(response))).await;
                 if passed_on != Ok(Ok(())) {
                     return Err(Verdict::ClientGone);
                 }
@@ -235,7 +246,7 @@ async fn deliver(
     if !matches!(response.length, BodyLength::None | BodyLength::Known(0)) {
         return pump(answer, client, pace, watchdog, bytes).await;
     }
-    match watchdog.within(pace.write_idle, client.end(None)).await {
+    match watchdog.within(pace.write_idle, pin!(client.end(None))).await {
         Ok(ended) => Ok(ended?),
         Err(_) => Err(PumpError::SinkIdle),
     }

@@ -13,7 +13,7 @@ mod scratch;
 mod seam;
 mod tunnel;
 
-pub(crate) use relay::{ConnectError, Connector, Freshness, run};
+pub(crate) use relay::{ConnectError, Connector, run};
 pub(crate) use reply::{reason_phrase, reject_for, reply};
 pub(crate) use scratch::Scratch;
 pub(crate) use seam::{

@@ -1,6 +1,7 @@
 //! Moving a body from a source to a sink: streaming, with back-pressure, and flushed whenever the source pauses.
 
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -51,9 +52,9 @@ pub(crate) async fn pump(
             Next::Data => {
                 let piece = source.piece();
                 *bytes += piece.as_slice().len() as u64;
-                timely(watchdog, pace, sink.send(piece)).await?;
+                timely(watchdog, pace, pin!(sink.send(piece))).await?;
             }
-            Next::End => return timely(watchdog, pace, sink.end(source.trailers())).await,
+            Next::End => return timely(watchdog, pace, pin!(sink.end(source.trailers()))).await,
         }
     }
 }
@@ -68,7 +69,7 @@ pub(crate) async fn upload(
     if let Replay::Kept { bytes, .. } = &upload.replay
         && !bytes.is_empty()
     {
-        timely(&mut upload.watchdog, pace, sink.send(Piece::Lent(bytes))).await?;
+        timely(&mut upload.watchdog, pace, pin!(sink.send(Piece::Lent(bytes)))).await?;
     }
     loop {
         match next(source, sink, pace, &mut upload.watchdog).await? {
@@ -76,9 +77,9 @@ pub(crate) async fn upload(
                 let piece = source.piece();
                 upload.bytes += piece.as_slice().len() as u64;
                 upload.replay.took(piece.as_slice());
-                timely(&mut upload.watchdog, pace, sink.send(piece)).await?;
+                timely(&mut upload.watchdog, pace, pin!(sink.send(piece))).await?;
             }
-            Next::End => return timely(&mut upload.watchdog, pace, sink.end(source.trailers())).await,
+            Next::End => return timely(&mut upload.watchdog, pace, pin!(sink.end(source.trailers()))).await,
         }
     }
 }
@@ -98,8 +99,8 @@ async fn next(
     {
         return Ok(ready?);
     }
-    timely(watchdog, pace, sink.flush()).await?;
-    match watchdog.within(pace.read_idle, poll_fn(|cx| source.poll_next(cx))).await {
+    timely(watchdog, pace, pin!(sink.flush())).await?;
+    match watchdog.within(pace.read_idle, pin!(poll_fn(|cx| source.poll_next(cx)))).await {
         Ok(result) => Ok(result?),
         Err(Elapsed) => Err(PumpError::SourceIdle),
     }
@@ -108,7 +109,7 @@ async fn next(
 async fn timely(
     watchdog: &mut Watchdog,
     pace: Pace,
-    write: impl Future<Output = Result<(), SinkError>>,
+    write: Pin<&mut impl Future<Output = Result<(), SinkError>>>,
 ) -> Result<(), PumpError> {
     match watchdog.within(pace.write_idle, write).await {
         Ok(result) => Ok(result?),

@@ -1,5 +1,6 @@
 //! From a request to the end of its answer: route, pick, try, try again within the budget, count.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,14 +20,6 @@ use crate::h2;
 use crate::head::{Known, Persistence};
 use crate::server::{Peer, Thread, UpstreamView, View};
 
-/// Whether a connection may come from the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Freshness {
-    Pooled,
-    /// A pooled one was found dead.
-    New,
-}
-
 /// No connection to the endpoint could be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect to the endpoint")]
@@ -36,12 +29,14 @@ pub(crate) struct ConnectError;
 pub(crate) trait Connector {
     type Connection: Upstream;
 
-    /// A connection that can take a request now.
-    async fn take(
+    /// A connection that is there and can take a request now.
+    fn pooled(thread: &Rc<Thread>, view: &View, endpoint: &Arc<Endpoint>) -> Option<Self::Connection>;
+
+    /// A connection that was not in the pool when this was called.
+    async fn connect(
         thread: &Rc<Thread>,
         view: &View,
         endpoint: &Arc<Endpoint>,
-        freshness: Freshness,
     ) -> Result<Self::Connection, ConnectError>;
 
     /// Gives a connection back after an exchange; it is kept if it can take another.
@@ -87,10 +82,10 @@ pub(crate) async fn run<D: Downstream>(
     scratch.upload.begin(Replay::Untouched);
 
     let ending = if scratch.request.target() == b"*" {
-        refuse(thread, view, scratch, down, &identity, 204).await
+        Box::pin(refuse(thread, view, scratch, down, &identity, 204)).await
     } else {
         match view.route(scratch.request.authority(), scratch.request.path()) {
-            None => refuse(thread, view, scratch, down, &identity, 404).await,
+            None => Box::pin(refuse(thread, view, scratch, down, &identity, 404)).await,
             Some(upstream) => {
                 upstream.recorder.request_started();
                 let ending = match upstream.protocol {
@@ -101,9 +96,9 @@ pub(crate) async fn run<D: Downstream>(
                         .await
                     }
                     UpstreamProtocol::H2c => {
-                        relay::<h2::ClientConnector, D>(
+                        Box::pin(relay::<h2::ClientConnector, D>(
                             thread, view, upstream, scratch, down, &identity, started,
-                        )
+                        ))
                         .await
                     }
                 };
@@ -141,7 +136,7 @@ async fn relay<'v, C: Connector, D: Downstream>(
             upstream.recorder.shed();
             // What the last endpoint did to the request says more than that there is no other one.
             let status = if tried.is_empty() { 503 } else { 502 };
-            let shed = refuse(thread, view, scratch, down, identity, status).await;
+            let shed = Box::pin(refuse(thread, view, scratch, down, identity, status)).await;
             return Ending {
                 outcome: access_log::Outcome::Shed,
                 status: shed.status,
@@ -196,7 +191,7 @@ async fn relay<'v, C: Connector, D: Downstream>(
             tried.push(endpoint);
             continue;
         }
-        let refused = refuse(thread, view, scratch, down, identity, status).await;
+        let refused = Box::pin(refuse(thread, view, scratch, down, identity, status)).await;
         ending.status = refused.status;
         ending.bytes_out = refused.bytes_out;
         ending.outcome = match status {
@@ -219,7 +214,7 @@ async fn pick(
         return Some(lease);
     }
     let place = upstream.cluster.enqueue()?;
-    scratch.watchdog.within(upstream.queue_timeout, place.pick(tried)).await.ok()
+    scratch.watchdog.within(upstream.queue_timeout, Box::pin(place.pick(tried)).as_mut()).await.ok()
 }
 
 /// Sends the request to one endpoint; a second time on a new connection when the pooled one turns out to be dead,
@@ -233,12 +228,18 @@ async fn try_endpoint<C: Connector, D: Downstream>(
     repeatable: Repeatable,
 ) -> Result<Report, ConnectError> {
     let endpoint = lease.endpoint();
-    let mut freshness = Freshness::Pooled;
+    let mut pooled = C::pooled(thread, view, endpoint);
     loop {
-        let connect = C::take(thread, view, endpoint, freshness);
-        let mut connection = match scratch.watchdog.within(view.timeouts.connect, connect).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(ConnectError)) | Err(_) => return Err(ConnectError),
+        let mut connection = match pooled.take() {
+            Some(connection) => connection,
+            None => {
+                // Rare and large futures are boxed: every request would pay for their room, as futures are moved.
+                let mut connect = Box::pin(C::connect(thread, view, endpoint));
+                match scratch.watchdog.within(view.timeouts.connect, connect.as_mut()).await {
+                    Ok(connected) => connected?,
+                    Err(_) => return Err(ConnectError),
+                }
+            }
         };
         let terms = Terms { thread, timeouts: &view.timeouts, lease, repeatable };
         let report = attempt(&terms, scratch, down, &mut connection).await;
@@ -250,7 +251,6 @@ async fn try_endpoint<C: Connector, D: Downstream>(
         if !stale {
             return Ok(report);
         }
-        freshness = Freshness::New;
     }
 }
 
@@ -280,7 +280,8 @@ async fn refuse<D: Downstream>(
         persistence,
     );
     let mut ending = Ending::local(status);
-    match scratch.watchdog.within(view.timeouts.write_idle, answer).await {
+    let answered = scratch.watchdog.within(view.timeouts.write_idle, pin!(answer)).await;
+    match answered {
         Ok(Ok(bytes)) => ending.bytes_out = bytes,
         Ok(Err(_)) | Err(_) => sink.abort(),
     }

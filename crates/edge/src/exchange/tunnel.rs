@@ -71,14 +71,14 @@ async fn one_way(
             Ok(Next::Data) => {
                 let piece = source.piece();
                 *bytes += piece.as_slice().len() as u64;
-                let write = async {
+                let write = pin!(async {
                     sink.send(piece).await?;
                     sink.flush().await
-                };
+                });
                 watchdog.within(write_idle, write).await
             }
             Ok(Next::End) => {
-                let _ = watchdog.within(write_idle, sink.end(None)).await;
+                let _ = watchdog.within(write_idle, pin!(sink.end(None))).await;
                 return End::Orderly;
             }
             Err(_) => return End::Failed,

@@ -25,9 +25,13 @@ impl ClientStream {
     }
 }
 
-/// An upstream connection with the state of its current exchange.
+/// An upstream connection with the state of its current exchange. In a box: it goes in and out of the pool with every
+/// request, and moving a pointer is cheaper.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct Client(Box<State>);
+
+#[derive(Debug)]
+struct State {
     wire: Rc<ClientStream>,
     inbox: Inbox,
     out: Outbox,
@@ -55,7 +59,7 @@ struct Receiving {
 
 impl Client {
     pub(crate) fn new(stream: TcpStream, limits: HeadLimits) -> Client {
-        Client {
+        Client(Box::new(State {
             wire: Rc::new(Wire::new(stream)),
             inbox: Inbox::new(limits.bytes),
             out: Outbox::default(),
@@ -69,36 +73,36 @@ impl Client {
                 answered: true,
             },
             reused: false,
-        }
+        }))
     }
 
     /// Whether the exchange ended so that nothing of it can reach the next one: everything sent, everything read, no
     /// byte too many, and the upstream means to stay.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.sending.ended
-            && self.sending.framing != Outgoing::Tunnel
-            && self.receiving.answered
-            && self.receiving.persistence == Persistence::KeepAlive
-            && self.receiving.body.is_over()
-            && self.inbox.is_empty()
+        self.0.sending.ended
+            && self.0.sending.framing != Outgoing::Tunnel
+            && self.0.receiving.answered
+            && self.0.receiving.persistence == Persistence::KeepAlive
+            && self.0.receiving.body.is_over()
+            && self.0.inbox.is_empty()
     }
 
     /// Marks the connection as one that may be stale when it is taken again.
     pub(crate) fn mark_reused(&mut self) {
-        self.reused = true;
+        self.0.reused = true;
     }
 
     /// Whether an idle connection is still open and silent. Anything readable (an end, or bytes nobody asked for)
     /// means that it must not be used again. Costs no system call while the runtime has not seen it readable.
     pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [0];
-        self.wire.with(|stream| {
+        self.0.wire.with(|stream| {
             matches!(stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
         })
     }
 
     pub(crate) fn stream(&self) -> &Rc<ClientStream> {
-        &self.wire
+        &self.0.wire
     }
 }
 
@@ -107,23 +111,24 @@ impl Upstream for Client {
     type Response<'a> = ClientResponse<'a>;
 
     fn split(&mut self, expected: Expected) -> (ClientRequest<'_>, ClientResponse<'_>) {
-        self.sending = Sending::default();
-        self.receiving.expected = expected;
-        self.receiving.answered = false;
-        self.receiving.began = false;
+        let state = &mut *self.0;
+        state.sending = Sending::default();
+        state.receiving.expected = expected;
+        state.receiving.answered = false;
+        state.receiving.began = false;
         (
-            ClientRequest { wire: &self.wire, out: &mut self.out, sending: &mut self.sending },
+            ClientRequest { wire: &state.wire, out: &mut state.out, sending: &mut state.sending },
             ClientResponse {
-                wire: &self.wire,
-                inbox: &mut self.inbox,
-                limits: &self.limits,
-                receiving: &mut self.receiving,
+                wire: &state.wire,
+                inbox: &mut state.inbox,
+                limits: &state.limits,
+                receiving: &mut state.receiving,
             },
         )
     }
 
     fn is_reused(&self) -> bool {
-        self.reused
+        self.0.reused
     }
 }
 

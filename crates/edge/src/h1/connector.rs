@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::Client;
 use crate::balance::Endpoint;
-use crate::exchange::{ConnectError, Connector, Freshness};
+use crate::exchange::{ConnectError, Connector};
 use crate::server::{Thread, View};
 
 /// See the module.
@@ -17,17 +17,15 @@ pub(crate) struct ClientConnector;
 impl Connector for ClientConnector {
     type Connection = Client;
 
-    async fn take(
+    fn pooled(thread: &Rc<Thread>, view: &View, endpoint: &Arc<Endpoint>) -> Option<Client> {
+        thread.pool.take(endpoint, view.timeouts.upstream_idle)
+    }
+
+    async fn connect(
         thread: &Rc<Thread>,
         view: &View,
         endpoint: &Arc<Endpoint>,
-        freshness: Freshness,
     ) -> Result<Client, ConnectError> {
-        if freshness == Freshness::Pooled
-            && let Some(client) = thread.pool.take(endpoint, view.timeouts.upstream_idle)
-        {
-            return Ok(client);
-        }
         let stream = TcpStream::connect(endpoint.address()).await.map_err(|_| ConnectError)?;
         // Without it the kernel may hold a small request back; failing to set it only costs time.
         let _ = stream.set_nodelay(true);

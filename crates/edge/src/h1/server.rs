@@ -1,6 +1,7 @@
 //! A client's HTTP/1.1 connection: request after request until one side has had enough.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -73,7 +74,7 @@ pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<P
             break;
         }
     }
-    let _ = scratch.watchdog.within(LINGER, connection.close()).await;
+    let _ = scratch.watchdog.within(LINGER, pin!(connection.close())).await;
     connection.count(thread);
     Served::Closed
 }

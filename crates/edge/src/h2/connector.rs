@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::ClientStream;
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::balance::Endpoint;
-use crate::exchange::{ConnectError, Connector, Freshness};
+use crate::exchange::{ConnectError, Connector};
 use crate::server::{Thread, View};
 
 /// Streams on one connection before another is opened, if the endpoint allows as many.
@@ -92,21 +92,20 @@ pub(crate) struct ClientConnector;
 impl Connector for ClientConnector {
     type Connection = ClientStream;
 
-    async fn take(
+    fn pooled(thread: &Rc<Thread>, _: &View, endpoint: &Arc<Endpoint>) -> Option<ClientStream> {
+        thread.pool.multiplexed(endpoint).map(|connection| ClientStream::new(connection.stream(), true))
+    }
+
+    async fn connect(
         thread: &Rc<Thread>,
         view: &View,
         endpoint: &Arc<Endpoint>,
-        // A connection that failed is out of the pool by then.
-        _: Freshness,
     ) -> Result<ClientStream, ConnectError> {
-        if let Some(connection) = thread.pool.multiplexed(endpoint) {
-            return Ok(ClientStream::new(connection.stream(), true));
-        }
         // One connects, the others wait and find what it got.
         let gate = thread.pool.gate(endpoint);
         let _turn = gate.lock().await;
-        if let Some(connection) = thread.pool.multiplexed(endpoint) {
-            return Ok(ClientStream::new(connection.stream(), true));
+        if let Some(stream) = ClientConnector::pooled(thread, view, endpoint) {
+            return Ok(stream);
         }
         let connection = connect(thread, view, endpoint).await?;
         thread.pool.share(endpoint, Rc::clone(&connection));

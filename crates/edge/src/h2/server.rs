@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -56,14 +57,14 @@ pub(crate) async fn serve<S: Stream + 'static>(
         .initial_connection_window_size(CONNECTION_WINDOW);
     let mut watchdog = Watchdog::default();
     let handshake = builder.handshake::<_, Bytes>(Prefixed::new(read, stream, Arc::clone(&thread.recorder)));
-    let Ok(Ok(mut connection)) = watchdog.within(timeouts.request_head, handshake).await else {
+    let Ok(Ok(mut connection)) = watchdog.within(timeouts.request_head, pin!(handshake)).await else {
         return;
     };
     let counts = Rc::new(Counts::default());
     let mut idle_limit = timeouts.request_head;
     let mut leaving = false;
     let mut last_active = Instant::now();
-    let mut drain = std::pin::pin!(thread.drain().cancelled());
+    let mut drain = pin!(thread.drain().cancelled());
     loop {
         let event = poll_fn(|cx| {
             if !leaving && drain.as_mut().poll(cx).is_ready() {
@@ -161,5 +162,5 @@ async fn refuse(thread: &Thread, view: &View, scratch: &mut Scratch, stream: &mu
     let persistence = crate::head::Persistence::KeepAlive;
     let answer = exchange::reply(&mut sink, &mut scratch.response, status, b"-", b"GET", persistence);
     // A client that does not take it has reset the stream or is about to lose the connection.
-    let _ = scratch.watchdog.within(view.timeouts.write_idle, answer).await;
+    let _ = scratch.watchdog.within(view.timeouts.write_idle, pin!(answer)).await;
 }

@@ -1,7 +1,5 @@
 //! Fields as ranges into the text they came in.
 
-use smallvec::SmallVec;
-
 use super::{Known, Span};
 
 /// One field of a head.
@@ -18,7 +16,7 @@ pub(crate) struct Field {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeaderList {
     text: Vec<u8>,
-    fields: SmallVec<[Field; 24]>,
+    fields: Vec<Field>,
 }
 
 impl HeaderList {
