@@ -295,6 +295,17 @@ async fn a_drain_lets_open_streams_end_and_then_closes() {
 }
 
 #[tokio::test]
+async fn a_drain_does_not_wait_for_idle_connections_to_instances() {
+    let instance = h2_mirror().await;
+    let front = h2c(&instance);
+    let mut client = front.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 200);
+    drop(client);
+    soon("the drain", front.handle.drain(Duration::from_secs(60))).await;
+}
+
+#[tokio::test]
 async fn tls_offers_both_protocols() {
     let directory = tempfile::tempdir().expect("a directory");
     let issued = edge::local_ca::ensure(directory.path(), &["localhost".to_owned()]).expect("certificates");

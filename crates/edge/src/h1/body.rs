@@ -165,7 +165,7 @@ impl Outgoing {
         if self == Outgoing::Chunked {
             out.bytes().extend_from_slice(b"0\r\n");
             if let Some(trailers) = trailers {
-                trailers.write_lines(out.bytes());
+                trailers.write_lines(out.bytes(), |_| true);
             }
             out.bytes().extend_from_slice(b"\r\n");
         }

@@ -27,14 +27,17 @@ impl Inbox {
         Inbox { bytes: Vec::new(), start: 0, end: 0, most: LARGE.max(head_limit) }
     }
 
+    #[inline]
     pub(crate) fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
+    #[inline]
     pub(crate) fn consume(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.end);

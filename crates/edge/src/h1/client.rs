@@ -229,15 +229,11 @@ fn write_request_head(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(head.target());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_line(out, b"Host", head.authority());
-    let text = head.headers.text();
-    for field in head.headers.kept() {
-        let ours = field.known.is_hop_by_hop() || matches!(field.known, Known::Host | Known::ContentLength);
+    head.headers.write_lines(out, |known| {
+        let ours = known.is_hop_by_hop() || matches!(known, Known::Host | Known::ContentLength);
         // An expectation without a body has lost its meaning on the way.
-        if ours || (field.known == Known::Expect && !head.expects_continue) {
-            continue;
-        }
-        write_line(out, field.name.of(text), field.value.of(text));
-    }
+        !ours && (known != Known::Expect || head.expects_continue)
+    });
     match head.length {
         BodyLength::Known(length) => write_length(out, length),
         BodyLength::Framed => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),

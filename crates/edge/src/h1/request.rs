@@ -56,6 +56,10 @@ pub(crate) fn parse_request_head(
     let base = head.headers.append_text(raw).start;
     let origin = raw.as_ptr() as usize;
     let span = |part: &[u8]| {
+        // An empty part may be a static one, outside of `raw`.
+        if part.is_empty() {
+            return Span::default();
+        }
         let start = base + (part.as_ptr() as usize - origin) as u32;
         Span { start, end: start + part.len() as u32 }
     };

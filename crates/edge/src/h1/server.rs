@@ -263,10 +263,7 @@ impl<S: Stream> ResponseSink for ServerResponse<'_, S> {
             return Ok(());
         }
         write_status_line(head, self.out.bytes());
-        for field in head.headers.kept().filter(|field| !field.known.is_hop_by_hop()) {
-            let text = head.headers.text();
-            write_line(self.out.bytes(), field.name.of(text), field.value.of(text));
-        }
+        head.headers.write_lines(self.out.bytes(), |known| !known.is_hop_by_hop());
         self.out.bytes().extend_from_slice(b"\r\n");
         self.flush().await
     }
@@ -280,15 +277,10 @@ impl<S: Stream> ResponseSink for ServerResponse<'_, S> {
         let old = self.sending.version == Version::Http10;
         let out = self.out.bytes();
         write_status_line(head, out);
-        let text = head.headers.text();
-        for field in head.headers.kept() {
-            let framed_here = field.known == Known::ContentLength
-                && (length != BodyLength::None || head.status == 204 || head.status < 200);
-            if field.known.is_hop_by_hop() || framed_here {
-                continue;
-            }
-            write_line(out, field.name.of(text), field.value.of(text));
-        }
+        let framed_here = length != BodyLength::None || head.status == 204 || head.status < 200;
+        head.headers.write_lines(out, |known| {
+            !known.is_hop_by_hop() && (known != Known::ContentLength || !framed_here)
+        });
         self.sending.persistence = persistence;
         self.sending.framing = match length {
             BodyLength::None => Outgoing::Nothing,

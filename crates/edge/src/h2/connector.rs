@@ -134,7 +134,7 @@ async fn connect(
     let state =
         Rc::new(State { streams: Cell::new(0), over: Cell::new(false), cut: CancellationToken::new() });
     let driven = Rc::clone(&state);
-    thread.tasks.spawn_local(async move {
+    thread.drivers.spawn_local(async move {
         tokio::select! {
             // An error reaches every stream by itself.
             _ = connection => {}

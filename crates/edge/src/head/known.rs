@@ -59,6 +59,7 @@ impl Known {
     }
 
     /// Fields of one connection that are never passed on (RFC 9110, 7.6.1), apart from what `Connection` nominates.
+    #[inline]
     pub(crate) fn is_hop_by_hop(self) -> bool {
         matches!(
             self,

@@ -1,5 +1,7 @@
 //! Fields as ranges into the text they came in.
 
+use std::ops::Range;
+
 use super::{Known, Span};
 
 /// One field of a head.
@@ -20,6 +22,7 @@ pub(crate) struct HeaderList {
 }
 
 impl HeaderList {
+    #[inline]
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
@@ -45,17 +48,24 @@ impl HeaderList {
 
     /// Adds a field, copying it to the end of the text.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) -> Known {
-        let name = self.append_text(name);
-        let value = self.append_text(value);
-        self.push_spans(name, value)
+        let (known, _) = self.append(name, value);
+        known
     }
 
     /// [`HeaderList::push`], saying where the value is.
     pub(crate) fn push_value(&mut self, name: &[u8], value: &[u8]) -> Span {
+        let (_, span) = self.append(name, value);
+        span
+    }
+
+    /// The text is laid out as a line, so that it can be written in one piece with its neighbours.
+    fn append(&mut self, name: &[u8], value: &[u8]) -> (Known, Span) {
+        self.text.reserve(name.len() + value.len() + 4);
         let name = self.append_text(name);
+        self.text.extend_from_slice(b": ");
         let value = self.append_text(value);
-        self.push_spans(name, value);
-        value
+        self.text.extend_from_slice(b"\r\n");
+        (self.push_spans(name, value), value)
     }
 
     /// The fields still in the list, as (name, value).
@@ -117,19 +127,82 @@ impl HeaderList {
         }
     }
 
-    /// Writes the fields as HTTP/1.1 lines.
-    pub(crate) fn write_lines(&self, out: &mut Vec<u8>) {
-        for (name, value) in self.iter() {
-            write_line(out, name, value);
+    /// Writes the fields that `wanted` picks as HTTP/1.1 lines. Neighbours that lie in the text as they are to be
+    /// written go out in one piece.
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>, wanted: impl Fn(Known) -> bool) {
+        let mut run = 0..0;
+        for field in self.kept().filter(|field| wanted(field.known)) {
+            match self.line(field) {
+                Some(line) if line.start == run.end => run.end = line.end,
+                Some(line) => out.extend_from_slice(&self.text[std::mem::replace(&mut run, line)]),
+                None => {
+                    out.extend_from_slice(&self.text[std::mem::take(&mut run)]);
+                    write_line(out, field.name.of(&self.text), field.value.of(&self.text));
+                }
+            }
         }
+        out.extend_from_slice(&self.text[run]);
+    }
+
+    /// Where the field lies in the text as `name: value` and CRLF, if it does.
+    fn line(&self, field: &Field) -> Option<Range<usize>> {
+        let (name_end, end) = (field.name.end as usize, field.value.end as usize + 2);
+        let verbatim = field.value.start as usize == name_end + 2
+            && self.text[name_end..].starts_with(b": ")
+            && self.text[end - 2..].starts_with(b"\r\n");
+        verbatim.then_some(field.name.start as usize..end)
     }
 }
 
 /// Writes one field as an HTTP/1.1 line.
+#[inline]
 pub(crate) fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> HeaderList {
+        let mut list = HeaderList::default();
+        let base = list.append_text(text.as_bytes()).start;
+        let mut start = 0;
+        for line in text.split_inclusive("\r\n") {
+            let (name, value) = line.trim_end().split_once(':').unwrap();
+            let offset = line.find(value.trim()).unwrap();
+            let span = |from: usize, len: usize| Span {
+                start: base + (start + from) as u32,
+                end: base + (start + from + len) as u32,
+            };
+            list.push_spans(span(0, name.len()), span(offset, value.trim().len()));
+            start += line.len();
+        }
+        list
+    }
+
+    fn written(list: &HeaderList) -> String {
+        let mut out = Vec::new();
+        list.write_lines(&mut out, |known| known != Known::Host);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_written_in_order_however_they_lie_in_the_text() {
+        let mut list = list("A: 1\r\nB:2\r\nHost: h\r\nC: 3\r\nD:   4  \r\nE: 5\r\n");
+        list.push(b"F", b"6");
+        list.push(b"G", b"");
+        assert_eq!(written(&list), "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\nG: \r\n");
+    }
+
+    #[test]
+    fn what_is_nominated_is_dropped_and_nothing_else() {
+        let mut list = list("A: 1\r\nConnection: close, a,x-b\r\nX-B: 2\r\nX-Bc: 3\r\n");
+        list.drop_nominated();
+        assert_eq!(written(&list), "Connection: close, a,x-b\r\nX-Bc: 3\r\n");
+    }
 }

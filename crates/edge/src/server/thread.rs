@@ -46,8 +46,10 @@ pub(crate) struct Thread {
     pub(super) index: usize,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) pool: Pool,
-    /// The connections and whatever runs for them.
+    /// The clients' connections and whatever runs for them. Draining waits for them.
     pub(crate) tasks: TaskTracker,
+    /// What drives connections to upstreams. They end with their last use or with the thread.
+    pub(crate) drivers: TaskTracker,
     pub(super) connections: Arc<AtomicU32>,
     pub(super) in_flight: Arc<AtomicU64>,
     view: RefCell<Rc<View>>,
@@ -84,6 +86,7 @@ impl Thread {
             recorder,
             pool: Pool::default(),
             tasks: TaskTracker::new(),
+            drivers: TaskTracker::new(),
             date: RefCell::new(DateCache { until: Instant::now(), text: Vec::new() }),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             shared,
