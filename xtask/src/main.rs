@@ -28,7 +28,8 @@ cargo xtask demo [--detach] [--yes]    build everything and run examples/frontpa
 cargo xtask test [--quick | --drills]  everything that must pass; --quick leaves out the drills, --drills runs only them
 cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
-cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE] [--anyway]
+cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE]
+                                       [--program FILE] [--anyway]
 cargo xtask bench idle [--seconds N]   the daemon's CPU and memory while nothing happens
 cargo xtask bench up [--rounds N]      from nothing to the first 200
 ";

@@ -180,7 +180,7 @@ pub fn nextest() -> Option<Vec<String>> {
     Some(vec![program.display().to_string(), "nextest".to_owned()])
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     shell::read(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
 }
 

@@ -1,13 +1,23 @@
 //! Measurements, side by side with what people would use otherwise.
 
+mod edge;
+mod figures;
+mod idle;
+mod machine;
+mod processes;
+mod up;
+
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
 
 /// # Errors
-/// When something cannot be built or measured.
+/// When something cannot be built or measured, or the machine is busy with something else.
 pub fn run(mut flags: Flags) -> Result {
-    match flags.word() {
-        Some(other) => Err(Failure::usage(format!("no bench `{other}`"))),
-        None => Err(Failure::usage("bench what?")),
+    match flags.word().as_deref() {
+        Some("edge") => edge::run(flags),
+        Some("idle") => idle::run(flags),
+        Some("up") => up::run(flags),
+        Some(other) => Err(Failure::usage(format!("no bench `{other}`: there are edge, idle and up"))),
+        None => Err(Failure::usage("bench what? There are edge, idle and up")),
     }
 }
