@@ -92,6 +92,7 @@ impl StateDir {
             (state.tls(), 0o700),
             (state.sockets(), 0o711),
             (state.root.join("data"), 0o711),
+            (state.root.join("data/postgres"), 0o711),
             (state.releases(), 0o711),
             (state.logs(), 0o711),
         ] {

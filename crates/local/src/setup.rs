@@ -93,9 +93,10 @@ pub(crate) fn instance_process(id: &InstanceId) -> String {
 pub(crate) fn passable_by_others(path: &Path) -> Result<(), PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     for folder in path.ancestors().skip(1) {
-        let open = fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
-        if !open {
-            return Err(folder.to_owned());
+        match fs::metadata(folder) {
+            Ok(metadata) if metadata.permissions().mode() & 0o001 == 0 => return Err(folder.to_owned()),
+            // What is not there yet is made for whoever needs it; what cannot be asked will say so when it is used.
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(())

@@ -143,8 +143,12 @@ fn said_since(path: &Path, offset: u64) -> Vec<String> {
     lines.into_iter().rev().collect()
 }
 
-/// `$XDG_CACHE_HOME/switchback`, by default under the home folder (XDG Base Directory Specification).
+/// `$XDG_CACHE_HOME/switchback`, by default under the home folder (XDG Base Directory Specification). Root's home is
+/// closed to the users that engines run as, so root uses the system's cache (file-hierarchy(7)).
 fn cache_dir() -> PathBuf {
+    if local::user::running_as_root() {
+        return PathBuf::from("/var/cache/switchback");
+    }
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     base.unwrap_or_else(std::env::temp_dir).join("switchback")
