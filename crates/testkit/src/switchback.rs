@@ -16,6 +16,8 @@ use crate::status::Status;
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 /// After it whatever is left is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// After `down` has answered.
+const DAEMON_END_LIMIT: Duration = Duration::from_secs(2);
 /// Between two looks at the status.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -164,7 +166,12 @@ impl Switchback {
     /// When it fails, or something is left.
     pub fn down(&self) {
         self.must(&["down"]);
-        assert_eq!(self.running(), Vec::<String>::new(), "left behind by `down`");
+        // The daemon answers, and then ends itself.
+        let deadline = Instant::now() + DAEMON_END_LIMIT;
+        while !self.running().is_empty() {
+            assert!(Instant::now() < deadline, "left behind by `down`: {:#?}", self.running());
+            std::thread::sleep(POLL);
+        }
     }
 }
 
