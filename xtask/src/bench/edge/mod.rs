@@ -23,6 +23,7 @@ use crate::house;
 use crate::setup;
 
 use case::{Case, Logging};
+use peer::Peer;
 use report::{Report, Series};
 use scene::Scene;
 
@@ -69,7 +70,6 @@ impl Options {
 /// # Errors
 /// When something is missing, does not build, or answers wrongly; and on a busy machine.
 pub fn run(mut flags: Flags) -> Result {
-    let command = "cargo xtask bench edge".to_owned();
     let consent = setup::Consent::from_flags(&mut flags);
     let options = Options::from_flags(&mut flags)?;
     flags.end()?;
@@ -83,15 +83,22 @@ pub fn run(mut flags: Flags) -> Result {
     };
     let busy = machine::must_be_quiet(options.busy)?;
     let before = CpuTimes::now();
-    let mut all = Vec::new();
+    let (mut all, mut logged) = (Vec::new(), Vec::new());
     for &threads in &options.threads {
         for logging in [Logging::Off, Logging::On] {
-            all.extend(measure(&options, &switchback, threads, logging)?);
+            let measured = measure(&options, &switchback, threads, logging)?;
+            all.extend(measured.series);
+            logged.extend(measured.logged);
         }
     }
     let stolen = CpuTimes::now().since(&before).steal_percent;
-    let command = format!("{command} --rounds {} --seconds {}", options.rounds, options.duration.as_secs());
-    let report = Report { series: all, busy, stolen_percent: stolen, command, switchback };
+    let threads: Vec<String> = options.threads.iter().map(ToString::to_string).collect();
+    let (rounds, seconds) = (options.rounds, options.duration.as_secs());
+    let command = format!(
+        "cargo xtask bench edge --rounds {rounds} --seconds {seconds} --threads {}",
+        threads.join(",")
+    );
+    let report = Report { series: all, logged, busy, stolen_percent: stolen, command, switchback };
     print!("{}", report.markdown());
     // A part of the cases is for the one who tunes; the page shows all of them.
     let (page, json) = (house::root().join("docs/bench/edge.md"), house::root().join("docs/bench/edge.json"));
@@ -114,8 +121,14 @@ fn write(path: &Path, text: &str) -> Result {
     Ok(())
 }
 
+struct Measured {
+    series: Vec<Series>,
+    /// See [`Scene::logged`].
+    logged: Vec<(Peer, f64)>,
+}
+
 /// All rounds of all cases with one number of threads and one kind of logging.
-fn measure(options: &Options, switchback: &Path, threads: usize, logging: Logging) -> Result<Vec<Series>> {
+fn measure(options: &Options, switchback: &Path, threads: usize, logging: Logging) -> Result<Measured> {
     let mut scene = Scene::set(switchback, threads, logging)?;
     let mut all: Vec<Series> = Vec::new();
     for case in options.cases() {
@@ -140,5 +153,6 @@ fn measure(options: &Options, switchback: &Path, threads: usize, logging: Loggin
         }
         all.extend(series);
     }
-    Ok(all)
+    let logged = if logging == Logging::On { scene.logged() } else { Vec::new() };
+    Ok(Measured { series: all, logged })
 }

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::case::Logging;
@@ -51,6 +51,15 @@ impl Peer {
             Peer::Edge => machine::said(Command::new(switchback).arg("--version")),
             Peer::HAProxy => machine::said(Command::new(program("haproxy")).arg("-v")),
             Peer::Nginx => machine::said(Command::new(program("nginx")).arg("-v")),
+        }
+    }
+
+    /// Where its access log goes, when it is on. HAProxy has no log file of its own: it is what it says on stdout.
+    pub fn access_log(self, dir: &Path) -> PathBuf {
+        match self {
+            Peer::Edge => dir.join("edge.json.access.log"),
+            Peer::HAProxy => dir.join("HAProxy.out"),
+            Peer::Nginx => dir.join("nginx.conf.access.log"),
         }
     }
 
@@ -104,7 +113,7 @@ fn start_edge(place: &Place<'_>, log: &Path) -> Result<Program> {
 }
 
 /// Fills in a file of `bench/edge/` and gives the path of the result.
-fn configure(name: &str, place: &Place<'_>) -> Result<std::path::PathBuf> {
+fn configure(name: &str, place: &Place<'_>) -> Result<PathBuf> {
     let source = house::root().join("bench/edge").join(format!("{name}.in"));
     let mut text = std::fs::read_to_string(&source).map_err(Failure::while_doing(source.display()))?;
     let access_log = place.dir.join(format!("{name}.access.log"));
@@ -140,6 +149,6 @@ fn configure(name: &str, place: &Place<'_>) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-fn program(name: &str) -> std::path::PathBuf {
+fn program(name: &str) -> PathBuf {
     shell::find(name).unwrap_or_else(|| name.into())
 }

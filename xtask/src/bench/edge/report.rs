@@ -57,6 +57,8 @@ impl Series {
 
 pub struct Report {
     pub series: Vec<Series>,
+    /// With the access log on: the share of requests that left a line, in percent, for each run.
+    pub logged: Vec<(Peer, f64)>,
     /// What was seen of other work before the run.
     pub busy: Option<String>,
     pub stolen_percent: f64,
@@ -74,6 +76,10 @@ impl Report {
                 && other.logging == series.logging
         })?;
         Some(series.cpu_micros.median()? / other.cpu_micros.median()?)
+    }
+
+    fn ratio_text(&self, series: &Series, to: Peer) -> String {
+        self.ratio(series, to).map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
     }
 
     pub fn markdown(&self) -> String {
@@ -99,9 +105,32 @@ impl Report {
             self.stolen_percent,
             versions.join("; "),
         );
+        for peer in peer::ALL {
+            let shares = self.logged.iter().filter(|(of, _)| *of == peer).map(|(_, share)| *share);
+            if let Some(least) = shares.min_by(f64::total_cmp) {
+                page.push_str(&format!(
+                    "- Access log on: {} wrote a line for {least:.1} % of requests\n",
+                    peer.name()
+                ));
+            }
+        }
         if let Some(busy) = &self.busy {
             page.push_str(&format!(
                 "\n**The machine was busy with something else ({busy}). These figures are for orientation only.**\n"
+            ));
+        }
+        page.push_str(
+            "\n## In short\n\nCPU per request of the edge, relative to the others. Below 1 it is less.\n\n\
+             | | threads | | x HAProxy | x nginx |\n|---|---|---|---|---|\n",
+        );
+        for series in self.series.iter().filter(|series| series.peer == Peer::Edge) {
+            page.push_str(&format!(
+                "| {} | {} | {} | {} | {} |\n",
+                series.case.title(),
+                series.threads,
+                series.logging,
+                self.ratio_text(series, Peer::HAProxy),
+                self.ratio_text(series, Peer::Nginx),
             ));
         }
         let mut group = None;
@@ -119,13 +148,12 @@ impl Report {
                     series.logging,
                 ));
             }
-            let ratio = |to| self.ratio(series, to).map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
             page.push_str(&format!(
                 "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
                 series.peer.name(),
                 series.cpu_micros.text(1),
-                ratio(Peer::HAProxy),
-                ratio(Peer::Nginx),
+                self.ratio_text(series, Peer::HAProxy),
+                self.ratio_text(series, Peer::Nginx),
                 series.rate.text(0),
                 series.p50_ms.text(2),
                 series.p99_ms.text(2),

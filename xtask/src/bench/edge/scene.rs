@@ -18,8 +18,13 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// Until every peer has seen its backends healthy.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// Until what is buffered for an access log is written.
+const LOG_SETTLE: Duration = Duration::from_secs(2);
+
 pub struct Scene {
     peers: Vec<(Peer, Program, Ports)>,
+    /// Requests made so far that leave a line in an access log each.
+    made: Vec<(Peer, u64)>,
     _backend: Program,
     _echo: websocket::Echo,
     dir: PathBuf,
@@ -80,7 +85,8 @@ impl Scene {
             })?;
         }
         std::thread::sleep(SETTLE);
-        Ok(Scene { peers, _backend: backend, _echo: echo, dir })
+        let made = peer::ALL.map(|peer| (peer, 0)).to_vec();
+        Ok(Scene { peers, made, _backend: backend, _echo: echo, dir })
     }
 
     /// # Errors
@@ -104,6 +110,10 @@ impl Scene {
                 self.dir.display()
             )));
         }
+        // A WebSocket is one request, however much it says.
+        if case != Case::WebSocket {
+            self.made.iter_mut().filter(|(of, _)| *of == peer).for_each(|(_, made)| *made += seen.requests);
+        }
         let per_request = |seconds: f64| seconds * 1e6 / seen.requests as f64;
         Ok(Run {
             cpu_micros: per_request(after.cpu_seconds - before.cpu_seconds),
@@ -111,6 +121,20 @@ impl Scene {
             memory_mb: after.memory_bytes as f64 / 1024.0 / 1024.0,
             seen,
         })
+    }
+}
+
+impl Scene {
+    /// The share of requests of which a line stands in the access log, in percent. One that writes less has less to
+    /// do, and that must be seen.
+    pub fn logged(&self) -> Vec<(Peer, f64)> {
+        std::thread::sleep(LOG_SETTLE);
+        let lines = |peer: Peer| {
+            let bytes = std::fs::read(peer.access_log(&self.dir)).unwrap_or_default();
+            bytes.iter().filter(|byte| **byte == b'\n').count()
+        };
+        let made = self.made.iter().filter(|(_, made)| *made > 0);
+        made.map(|(peer, made)| (*peer, lines(*peer) as f64 / *made as f64 * 100.0)).collect()
     }
 }
 

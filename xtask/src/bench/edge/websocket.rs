@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::clients::Seen;
+use super::clients::{Seen, percentile};
 use crate::failure::{Failure, Result};
 
 const CONNECTIONS: usize = 16;
@@ -120,11 +120,9 @@ pub fn run(port: u16, duration: Duration) -> Result<Seen> {
     }
     let seconds = began.elapsed().as_secs_f64();
     micros.sort_unstable();
-    let percentile =
-        |share: usize| micros.get(micros.len() * share / 100).map(|micros| f64::from(*micros) / 1e3);
     let requests = micros.len() as u64;
     let rate = requests as f64 / seconds;
-    Ok(Seen { requests, failed: 0, rate, p50_ms: percentile(50), p99_ms: percentile(99) })
+    Ok(Seen { requests, failed: 0, rate, p50_ms: percentile(&micros, 50), p99_ms: percentile(&micros, 99) })
 }
 
 /// The microseconds of each message.
