@@ -7,6 +7,9 @@ use crate::{Action, EdgeChange};
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Action::SetZones { from, to, stage_to, .. } if from == to => {
+                write!(f, "stand at stage {stage_to}")
+            }
             Action::SetZones { to, .. } => {
                 let names: Vec<_> = to.iter().map(|zone| zone.as_str()).collect();
                 write!(f, "use zones {}", names.join(", "))

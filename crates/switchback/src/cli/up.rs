@@ -39,9 +39,11 @@ pub fn up(place: &Place, options: &Options) -> Result<(), Problem> {
         say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
     }
     let graph = manifest.graph();
-    let attachment = if app.hello().is_some() { Attachment::Visitor } else { Attachment::Owner };
     let interrupts = Interrupts::listen()?;
     app.ensure_daemon(&graph.app, options.crash_at.as_deref())?;
+    // An app whose daemon had died was up all the same.
+    let was_up = app.ask::<Status>(&Request::Status, |_| {})?.machine.running;
+    let attachment = if was_up { Attachment::Visitor } else { Attachment::Owner };
     let outcome = match bring_up(&app, graph, options, &interrupts) {
         Ok(outcome) => outcome,
         Err(problem) => return Err(given_up(&app, attachment, problem)),
@@ -114,9 +116,8 @@ fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
             say::talk("interrupted: stopping what was started");
         }
         let mode = if interrupted { StopMode::Now } else { StopMode::Graceful };
-        if let Err(second) = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {}) {
-            second.report();
-        }
+        // A daemon that went away has said so already.
+        let _ = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {});
     } else if interrupted {
         say::talk("interrupted: the daemon goes on with it; `switchback status` shows how far it is");
     }

@@ -60,6 +60,10 @@ struct Daemon {
     machine: Machine,
     /// The one operation that may change things; `None` when there is none.
     operation: Arc<Mutex<Option<(String, Instant)>>>,
+    /// Cancelled when everything that ran is taken over and a plan in progress has ended.
+    taken_over: CancellationToken,
+    /// The daemon is to end, once whoever asked for it has its answer.
+    leaving: CancellationToken,
     /// Ends the daemon.
     end: CancellationToken,
 }
@@ -116,7 +120,13 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
             "see that the disk is not full; if state.redb is damaged, move it away and bring the app up anew";
         Failure::failed(chain(&error)).hint(hint)
     })?;
-    let daemon = Daemon { machine, operation: Arc::default(), end: CancellationToken::new() };
+    let daemon = Daemon {
+        machine,
+        operation: Arc::default(),
+        leaving: CancellationToken::new(),
+        taken_over: CancellationToken::new(),
+        end: CancellationToken::new(),
+    };
     let listener =
         bind(&socket).map_err(|error| Failure::failed(format!("{}: {error}", socket.display())))?;
     let tailer = Tailer::open(&logs, Budget::default(), Instant::now())
@@ -135,6 +145,7 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
         () = async {
             begun.await;
             drop(beginning);
+            daemon.taken_over.cancel();
             std::future::pending().await
         } => {}
         _ = term.recv() => tracing::info!("SIGTERM: the daemon ends, what it runs goes on"),

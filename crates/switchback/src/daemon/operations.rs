@@ -33,29 +33,29 @@ impl Daemon {
             Request::Metrics => value(&self.machine.metrics().await),
             Request::Plan { graph, destroy } => value(&self.planned(&graph, &destroy)?),
             Request::Up { graph, destroy } => {
-                let _claim = self.claim("up")?;
+                let _claim = self.claim_after_taking_over("up").await?;
                 value(&self.up(&graph, &destroy, report).await?)
             }
             Request::Apply { plan } => {
-                let _claim = self.claim("apply")?;
+                let _claim = self.claim_after_taking_over("apply").await?;
                 value(&self.apply(plan, Vec::new(), report).await?)
             }
             Request::Deploy { graph } => {
-                let _claim = self.claim("deploy")?;
+                let _claim = self.claim_after_taking_over("deploy").await?;
                 value(&self.deploy(&graph, report).await?)
             }
             Request::Rollback { graph, release } => {
-                let _claim = self.claim("rollback")?;
+                let _claim = self.claim_after_taking_over("rollback").await?;
                 value(&self.rollback(&graph, release, report).await?)
             }
             Request::ReplaceEdge => {
-                let _claim = self.claim("edge replacement")?;
+                let _claim = self.claim_after_taking_over("edge replacement").await?;
                 self.machine.replace_edges().await.map_err(step_failed)?;
                 value(&())
             }
             Request::Leave => {
                 if !self.machine.world().running {
-                    self.end.cancel();
+                    self.leaving.cancel();
                 }
                 value(&())
             }
@@ -70,6 +70,12 @@ impl Daemon {
             Failure::refused(format!("{doing} is in progress"))
                 .hint("wait for it to end; `switchback status` shows it")
         })
+    }
+
+    /// As [`Daemon::claim`], but a daemon that has just begun is waited for.
+    async fn claim_after_taking_over(&self, name: &str) -> Result<super::Claim, Failure> {
+        self.taken_over.cancelled().await;
+        self.claim(name)
     }
 
     async fn status(&self) -> Status {
@@ -212,7 +218,7 @@ impl Daemon {
         if destroy {
             self.machine.destroy().await.map_err(step_failed)?;
         }
-        self.end.cancel();
+        self.leaving.cancel();
         stopped.map_err(|error| Failure::failed(chain(&error)))?;
         value(&())
     }

@@ -50,6 +50,7 @@ async fn converse(stream: UnixStream, daemon: Daemon) {
         })
     };
     drop(events);
+    let (leaving, end) = (daemon.leaving.clone(), daemon.end.clone());
     let work = tokio::spawn(async move {
         let message = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => match daemon.answer(request, &report).await {
@@ -72,6 +73,9 @@ async fn converse(stream: UnixStream, daemon: Daemon) {
     let message = work.await.unwrap_or_else(|error| Message::Failed(Failure::failed(error.to_string())));
     // Nobody may be listening any more.
     let _ = write(&mut writing, &message).await;
+    if leaving.is_cancelled() {
+        end.cancel();
+    }
 }
 
 async fn write(writing: &mut tokio::net::unix::OwnedWriteHalf, message: &Message) -> io::Result<()> {

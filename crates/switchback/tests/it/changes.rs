@@ -1,0 +1,115 @@
+//! Plans and releases: what is refused, what is taken back, what is harmless.
+
+use std::time::Duration;
+
+use testkit::{App, Load, Mix, get};
+
+use crate::up;
+
+#[test]
+fn a_release_that_never_becomes_ready_is_taken_back_and_says_why() {
+    let mut switchback = up(App::python("shop").set("web", "start_timeout", "\"2s\""));
+    let load = Load::start(&switchback.url("/"), Mix::both().at_most(200));
+    switchback.app_mut().put("version", "2");
+    switchback.app_mut().turn("never_ready", true);
+    let output = switchback.cli(&["deploy"]);
+    assert_eq!(output.code, Some(1), "{output:#?}");
+    assert!(output.stderr.contains("not ready within 2"), "{output:#?}");
+    assert!(output.stderr.contains("Everything was taken back"), "{output:#?}");
+    assert!(output.stderr.contains("hint:"), "{output:#?}");
+    load.wait_for_more(50, Duration::from_secs(10));
+    load.stop().assert_nothing_failed(100);
+    assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("1"));
+    assert_eq!(switchback.status().web().len(), 1);
+}
+
+#[test]
+fn a_release_that_answers_worse_is_taken_back() {
+    let mut switchback = up(App::python("shop").set("web", "deploy", r#"{ window = "20s" }"#));
+    // Failures of the new release are what clients see until it is judged: this load may fail.
+    let load = Load::start(&switchback.url("/"), Mix::both().at_most(200));
+    switchback.app_mut().put("version", "2");
+    switchback.app_mut().turn("error_percent", 50);
+    let output = switchback.cli(&["deploy"]);
+    assert_eq!(output.code, Some(1), "{output:#?}");
+    assert!(output.stderr.contains("answers worse"), "{output:#?}");
+    let report = load.stop();
+    assert!(report.failed > 0 && report.failed < report.requests / 2, "{report:?}");
+    assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("1"));
+}
+
+#[test]
+fn a_rollback_brings_the_release_before_back_and_verifies_it() {
+    let mut switchback = up(App::python("shop"));
+    let first = switchback.status().web()[0].release.clone();
+    switchback.app_mut().put("version", "2");
+    switchback.must(&["deploy"]);
+    assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("2"));
+    switchback.must(&["rollback"]);
+    assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("1"));
+    assert_eq!(switchback.status().web()[0].release, first);
+    let unknown = switchback.cli(&["rollback", "0123456789ab"]);
+    assert_eq!(unknown.code, Some(3), "{unknown:#?}");
+    assert!(unknown.stderr.contains("there is no release 0123456789ab"), "{unknown:#?}");
+}
+
+#[test]
+fn a_stale_plan_is_refused() {
+    let mut switchback = up(App::python("shop"));
+    let file = switchback.app().dir().join("two.plan");
+    let file = file.to_str().unwrap();
+    switchback.app_mut().change("web", "instances", 2);
+    switchback.must(&["plan", "--out", file]);
+    switchback.must(&["apply", file, "--yes"]);
+    assert_eq!(switchback.status().web().len(), 2);
+    let again = switchback.cli(&["apply", file, "--yes"]);
+    assert_eq!(again.code, Some(3), "{again:#?}");
+    assert!(again.stderr.contains("generation"), "{again:#?}");
+    assert!(again.stderr.contains("plan again"), "{again:#?}");
+    assert_eq!(switchback.status().web().len(), 2);
+}
+
+#[test]
+fn planning_what_is_up_yields_nothing() {
+    let switchback = up(App::python("shop").stage(2));
+    let planned = switchback.must(&["plan", "--json"]).json();
+    assert_eq!(planned["plan"]["steps"], serde_json::json!([]));
+}
+
+#[test]
+fn a_second_up_in_the_same_folder_is_harmless() {
+    let switchback = up(App::python("shop").stage(2));
+    let before = switchback.status();
+    let again = switchback.must(&["up", "--detach"]);
+    assert!(again.stderr.contains("answers at"), "{again:#?}");
+    let after = switchback.status();
+    assert_eq!(after.daemon_pid, before.daemon_pid);
+    let pids =
+        |status: &testkit::Status| status.processes.iter().map(|process| process.pid).collect::<Vec<_>>();
+    assert_eq!(pids(&after), pids(&before));
+}
+
+#[test]
+fn a_stage_that_cannot_be_reached_leaves_the_manifest_as_it_was() {
+    let switchback = up(App::python("shop"));
+    let before = switchback.app().manifest();
+    let refused = switchback.cli(&["stage", "4", "--yes"]);
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert_eq!(switchback.app().manifest(), before);
+}
+
+#[test]
+fn only_port_and_what_the_manifest_says_reach_the_app() {
+    let switchback = up(App::python("shop").set("web", "env", r#"{ GREETING = "hello" }"#));
+    let env = get(&switchback.url("/env")).unwrap().body;
+    let env: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&env).unwrap();
+    // What a shell or the interpreter adds by itself is not ours.
+    let known = [
+        "PATH", "HOME", "LANG", "USER", "LOGNAME", "TZ", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE",
+    ];
+    let launcher = |name: &str| name.starts_with("PYENV_") || name.starts_with("_PYENV_");
+    let ours = |name: &&str| !known.contains(name) && !launcher(name);
+    let mut others: Vec<&str> = env.keys().map(String::as_str).filter(ours).collect();
+    others.sort_unstable();
+    assert_eq!(others, ["GREETING", "PORT"]);
+}

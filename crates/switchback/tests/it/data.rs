@@ -1,0 +1,72 @@
+//! The database: what is in it stays in it.
+
+use testkit::{App, Switchback, request};
+
+use crate::up;
+
+fn sql(switchback: &Switchback, statement: &str) -> String {
+    let answer = request("POST", &switchback.url("/sql"), &[], statement.as_bytes()).unwrap();
+    assert_eq!(answer.status, 200, "{statement}: {}", answer.body);
+    answer.body.trim().to_owned()
+}
+
+#[test]
+fn the_database_survives_down_and_up() {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    sql(&switchback, "INSERT INTO visits VALUES ('ada')");
+    switchback.down();
+    switchback.must(&["up", "--detach"]);
+    assert_eq!(sql(&switchback, "SELECT name FROM visits"), "ada");
+}
+
+#[test]
+fn removing_the_database_is_refused_without_destroy() {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    let manifest = switchback.app().manifest();
+    let without: String = manifest.replace("[db]\nengine = \"postgres\"\n", "");
+    assert_ne!(without, manifest);
+    switchback.app().put("switchback.toml", &without);
+
+    let refused = switchback.cli(&["up", "--detach"]);
+    assert_eq!(refused.code, Some(3), "{refused:#?}");
+    assert!(refused.stderr.contains("--destroy db"), "{refused:#?}");
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "0");
+
+    switchback.must(&["up", "--detach", "--destroy", "db"]);
+    assert_eq!(switchback.status().of_kind("postgres").len(), 0);
+    assert!(!switchback.app().state_dir().join("data/postgres/db.1").exists());
+}
+
+#[test]
+fn a_new_size_restarts_postgres_only_when_its_memory_changes() {
+    let mut switchback = up(App::guestbook("shop").set("db", "size", "{ cpu = 1, memory = \"512MB\" }"));
+    assert_eq!(sql(&switchback, "SHOW shared_buffers"), "128MB");
+    let before = switchback.status().process("db.1").pid;
+    switchback.app_mut().change("db", "size", "{ cpu = 2, memory = \"512MB\" }");
+    switchback.must(&["apply", "--yes"]);
+    assert_eq!(switchback.status().process("db.1").pid, before);
+
+    switchback.app_mut().change("db", "size", "{ cpu = 2, memory = \"1GB\" }");
+    let planned = switchback.must(&["plan"]);
+    assert!(planned.stdout.contains("expected interruption: about"), "{planned:#?}");
+    switchback.must(&["apply", "--yes"]);
+    assert_ne!(switchback.status().process("db.1").pid, before);
+    assert_eq!(sql(&switchback, "SHOW shared_buffers"), "256MB");
+}
+
+#[test]
+fn credentials_are_readable_by_their_owner_only_and_stand_in_no_argument() {
+    use std::os::unix::fs::PermissionsExt;
+    let switchback = up(App::guestbook("shop"));
+    let path = switchback.app().state_dir().join("credentials/db.json");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let credentials: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let password = credentials["app"]["password"].as_str().unwrap();
+    assert!(password.len() >= 32);
+    for line in switchback.running() {
+        assert!(!line.contains(password), "{line}");
+    }
+    assert!(!switchback.daemon_log().contains(password));
+}

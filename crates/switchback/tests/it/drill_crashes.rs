@@ -1,0 +1,85 @@
+//! The daemon may be killed at any instant.
+
+use std::time::{Duration, Instant};
+
+use testkit::{App, Load, Mix, Status};
+
+use crate::up;
+
+/// Steps of the plans between the stages, as `plan` says them: one more is tried, which must then simply succeed.
+const STEPS_UP: usize = 4;
+const STEPS_DOWN: usize = 3;
+const MOMENTS: [&str; 3] = ["before", "after", "committed"];
+
+#[test]
+fn a_killed_daemon_costs_no_request_and_its_successor_restarts_nothing() {
+    let switchback = up(App::python("shop").stage(2));
+    let load = Load::start(&switchback.url("/"), Mix::both());
+    for _ in 0..5 {
+        load.wait_for_more(200, Duration::from_secs(20));
+        let before = switchback.status();
+        switchback.kill_daemon();
+        load.wait_for_more(200, Duration::from_secs(20));
+        let started = Instant::now();
+        switchback.start_daemon_again();
+        println!("a new daemon had taken over after {:?}", started.elapsed());
+        let after = switchback.status();
+        assert_ne!(after.daemon_pid, before.daemon_pid);
+        assert_eq!(pids(&after), pids(&before));
+    }
+    load.stop().assert_nothing_failed(2_000);
+    switchback.down();
+}
+
+/// The app's processes, the edge included.
+fn pids(status: &Status) -> Vec<(String, Option<u32>)> {
+    status.processes.iter().map(|process| (process.name.clone(), process.pid)).collect()
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_the_stages_leaves_nothing_undone() {
+    let mut switchback = up(App::python("shop"));
+    let load = Load::start(&switchback.url("/"), Mix::both().at_most(300));
+    for step in 0..=STEPS_UP {
+        for moment in MOMENTS {
+            let point = format!("{step}:{moment}");
+            let crashed = go_to_stage(&mut switchback, 2, &point);
+            assert_eq!(crashed, step < STEPS_UP, "to stage 2, at {point}");
+            stands_at(&switchback, 2, &["a", "b"], &point);
+
+            let crashed = go_to_stage(&mut switchback, 1, &point);
+            assert_eq!(crashed, step < STEPS_DOWN, "to stage 1, at {point}");
+            stands_at(&switchback, 1, &["a"], &point);
+        }
+    }
+    load.stop().assert_nothing_failed(1_000);
+    switchback.down();
+}
+
+/// Goes there with a daemon that dies at `point`; `true` when it did. Whatever it left is then taken up by the next.
+fn go_to_stage(switchback: &mut testkit::Switchback, stage: u8, point: &str) -> bool {
+    switchback.kill_daemon();
+    switchback.app_mut().change("", "stage", stage);
+    let output = switchback.cli(&["up", "--detach", "--crash-at", point]);
+    if output.code == Some(0) {
+        return false;
+    }
+    assert!(output.stderr.contains("the daemon went away"), "{point}: {output:#?}");
+    switchback.start_daemon_again();
+    true
+}
+
+fn stands_at(switchback: &testkit::Switchback, stage: u8, zones: &[&str], point: &str) {
+    let what = format!("stage {stage} after a crash at {point}");
+    let status = switchback.wait_for(&what, Duration::from_secs(30), |status| {
+        status.stage == stage && status.all_ready() && status.raw["operation"].is_null()
+    });
+    let mut standing: Vec<&str> = status.web().iter().map(|instance| instance.zone.as_str()).collect();
+    standing.sort_unstable();
+    assert_eq!(standing, zones, "{what}");
+    assert_eq!(status.raw["plan_in_progress"], false, "{what}");
+    // The daemon, the edge, and an instance for each zone: nothing is left over, nothing runs twice.
+    switchback.wait_for(&format!("no strays, {what}"), Duration::from_secs(30), |_| {
+        switchback.running().len() == 2 + zones.len()
+    });
+}

@@ -1,0 +1,55 @@
+//! Every change of an app costs no request.
+
+use std::time::Duration;
+
+use testkit::{App, Load, Mix};
+
+use crate::up;
+
+/// Enough that a gap of a few milliseconds between two states would be hit many times.
+const REQUESTS: u64 = 100_000;
+
+#[test]
+fn scaling_stages_releases_and_crashes_cost_no_request() {
+    let mut switchback = up(App::python("shop"));
+    let load = Load::start(&switchback.url("/"), Mix::both().as_fast_as_possible());
+    let mut version = 1;
+    while load.requests() < REQUESTS {
+        // Instances: 2 to 6 to 2.
+        for instances in [2, 6, 2] {
+            switchback.app_mut().change("web", "instances", instances);
+            switchback.must(&["apply", "--yes"]);
+            assert_eq!(switchback.status().web().len(), instances);
+        }
+        // Stage: 1 to 2 to 1. From 2 on the zones follow.
+        switchback.must(&["stage", "2", "--yes"]);
+        assert_eq!(zones(&switchback.status()), ["a", "b"]);
+
+        version += 1;
+        switchback.app_mut().put("version", &version.to_string());
+        switchback.must(&["deploy"]);
+        switchback.must(&["rollback"]);
+
+        switchback.kill_daemon();
+        switchback.start_daemon_again();
+        switchback.must(&["drill", "edge-replace", "--seconds", "3"]);
+        let victim = switchback.status().web()[0].clone();
+        victim.crash();
+        switchback.wait_for("the crashed instance is back", Duration::from_secs(20), |status| {
+            status.all_ready() && status.process(&victim.name).pid != victim.pid
+        });
+        switchback.must(&["stage", "1", "--yes"]);
+        assert_eq!(zones(&switchback.status()), ["a"]);
+    }
+    let report = load.stop();
+    println!("{report:?}");
+    report.assert_nothing_failed(REQUESTS);
+    switchback.down();
+}
+
+fn zones(status: &testkit::Status) -> Vec<String> {
+    let mut zones: Vec<String> = status.web().iter().map(|instance| instance.zone.clone()).collect();
+    zones.sort();
+    zones.dedup();
+    zones
+}

@@ -1,0 +1,136 @@
+//! What goes wrong in a user's hands: each time a clear message that says what to do, an exit code, nothing left over.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use testkit::{App, Switchback};
+
+use crate::{prepare, up};
+
+/// Runs `up` that must fail, and sees that nothing is left running.
+fn fails_to_come_up(app: App) -> testkit::Output {
+    let switchback = prepare(app);
+    let output = switchback.cli(&["up", "--detach"]);
+    assert_eq!(output.code, Some(1), "{output:#?}");
+    assert!(output.stderr.contains("hint:"), "{output:#?}");
+    nothing_runs(&switchback);
+    output
+}
+
+fn nothing_runs(switchback: &Switchback) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !switchback.running().is_empty() {
+        assert!(Instant::now() < deadline, "left running: {:#?}", switchback.running());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_app_that_exits_at_once_is_said_to_with_its_last_lines() {
+    let run = "\"echo cannot find my config; exit 3\"";
+    let output = fails_to_come_up(App::python("shop").set("web", "run", run));
+    assert!(output.stderr.contains("exit code 3"), "{output:#?}");
+    assert!(output.stderr.contains("cannot find my config"), "{output:#?}");
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_named() {
+    let output = fails_to_come_up(App::python("shop").set("web", "run", "\"./no-such-server\""));
+    assert!(output.stderr.contains("no-such-server"), "{output:#?}");
+    assert!(output.stderr.contains("not found"), "{output:#?}");
+}
+
+#[test]
+fn an_app_that_listens_nowhere_is_told_where_it_should() {
+    let app = App::python("shop").knob("listen_nowhere", true).set("web", "start_timeout", "\"1s\"");
+    let output = fails_to_come_up(app);
+    assert!(output.stderr.contains("not ready within 1"), "{output:#?}");
+    assert!(output.stderr.contains("must listen on the port in PORT"), "{output:#?}");
+}
+
+#[test]
+fn a_build_that_fails_is_shown_and_nothing_is_deployed() {
+    let output =
+        fails_to_come_up(App::python("shop").set("web", "build", "\"echo missing semicolon; exit 2\""));
+    assert!(output.stderr.contains("missing semicolon"), "{output:#?}");
+}
+
+#[test]
+fn a_release_command_that_fails_is_shown_and_nothing_is_deployed() {
+    let output =
+        fails_to_come_up(App::python("shop").set("web", "release", "\"echo no such table; exit 4\""));
+    assert!(output.stderr.contains("exit code 4"), "{output:#?}");
+    assert!(output.stderr.contains("no such table"), "{output:#?}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_a_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = fails_to_come_up(App::python("shop").set("edge", "listen", format!("\"{address}\"")));
+    assert!(output.stderr.contains(&format!("cannot listen on {address}")), "{output:#?}");
+    assert!(output.stderr.contains("ss -ltnp"), "{output:#?}");
+}
+
+#[test]
+fn an_app_that_ignores_sigterm_is_killed_after_its_grace() {
+    let app = App::python("shop").knob("ignore_sigterm", true).set("web", "grace", "\"1s\"");
+    let switchback = up(app);
+    switchback.down();
+}
+
+#[test]
+fn children_that_an_app_leaves_behind_are_ended_with_it() {
+    let switchback = up(App::python("shop").knob("leak_children", 3));
+    switchback.down();
+}
+
+#[test]
+fn an_app_that_floods_its_output_keeps_the_logs_within_their_budget() {
+    let switchback = up(App::python("shop").knob("flood_lines", 200_000));
+    let output = switchback.must(&["logs", "web", "-n", "5"]);
+    assert_eq!(output.stdout.lines().count(), 5);
+}
+
+#[test]
+fn an_app_that_crashes_again_and_again_is_said_to_be_crash_looping_with_its_last_lines() {
+    let switchback = up(App::python("shop").knob("crash_after_ms", 300));
+    let status = switchback.wait_for("crash-looping", Duration::from_secs(40), |status| {
+        status.web().iter().any(|instance| instance.state == "crash-looping")
+    });
+    assert!(status.web()[0].reason.as_deref().unwrap_or_default().contains("ended"));
+    let why = switchback.must(&["why"]).stdout;
+    assert!(why.contains("crash-looping"), "{why}");
+}
+
+#[test]
+fn the_daemon_state_of_a_newer_version_is_refused() {
+    let switchback = prepare(App::python("shop"));
+    std::fs::create_dir_all(switchback.app().state_dir()).unwrap();
+    std::fs::write(switchback.app().state_dir().join("VERSION"), "99\n").unwrap();
+    let output = switchback.cli(&["up", "--detach"]);
+    assert_eq!(output.code, Some(3), "{output:#?}");
+    assert!(output.stderr.contains("format 99"), "{output:#?}");
+    assert!(output.stderr.contains("hint:"), "{output:#?}");
+}
+
+#[test]
+fn a_manifest_with_problems_starts_nothing() {
+    let switchback =
+        prepare(App::python("shop").set("web", "instances", "\"two\"").set("web", "helth", "\"/\""));
+    let output = switchback.cli(&["up", "--detach"]);
+    assert_eq!(output.code, Some(2), "{output:#?}");
+    assert!(output.stderr.contains("instances") && output.stderr.contains("health"), "{output:#?}");
+    nothing_runs(&switchback);
+}
+
+#[test]
+fn commands_without_an_app_say_how_to_begin() {
+    let switchback = prepare(App::python("shop"));
+    for command in ["status", "deploy", "why", "rollback"] {
+        let output = switchback.cli(&[command]);
+        assert_eq!(output.code, Some(1), "{command}: {output:#?}");
+        assert!(output.stderr.contains("`switchback up`"), "{command}: {output:#?}");
+    }
+    assert_eq!(switchback.cli(&["down"]).code, Some(0));
+}

@@ -1,0 +1,19 @@
+//! What Switchback promises, tried on the real binary with real processes.
+//!
+//! Modules named `drill_` put load on a whole app and break things; they run one at a time, apart from the quick ones.
+
+mod changes;
+mod data;
+mod drill_crashes;
+mod drill_scaling;
+mod faults;
+
+use testkit::{App, Switchback};
+
+fn up(app: App) -> Switchback {
+    Switchback::up(env!("CARGO_BIN_EXE_switchback"), app)
+}
+
+fn prepare(app: App) -> Switchback {
+    Switchback::prepare(env!("CARGO_BIN_EXE_switchback"), app)
+}
