@@ -105,7 +105,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
         });
         let mut ongoing = Ongoing::new(uploaded, if has_body { State::Going } else { State::Done });
         if let Err(verdict) =
-            final_head(terms, &mut answer, &mut client, response, watchdog, &mut ongoing).await
+            pin!(final_head(terms, &mut answer, &mut client, response, watchdog, &mut ongoing)).await
         {
             report.verdict = verdict;
             return report;
@@ -244,7 +244,7 @@ async fn deliver(
     let pace = Pace { read_idle: timeouts.response_body_idle, write_idle: timeouts.write_idle };
     client.head(response, response.length, persistence).await?;
     if !matches!(response.length, BodyLength::None | BodyLength::Known(0)) {
-        return pump(answer, client, pace, watchdog, bytes).await;
+        return pin!(pump(answer, client, pace, watchdog, bytes)).await;
     }
     match watchdog.within(pace.write_idle, pin!(client.end(None))).await {
         Ok(ended) => Ok(ended?),

@@ -90,9 +90,10 @@ pub(crate) async fn run<D: Downstream>(
                 upstream.recorder.request_started();
                 let ending = match upstream.protocol {
                     UpstreamProtocol::Http1 => {
-                        relay::<h1::ClientConnector, D>(
-                            thread, view, upstream, scratch, down, &identity, started,
-                        )
+                        // Pinned where it is made: `.await` alone would move it twice, and it is large.
+                        pin!(relay::<h1::ClientConnector, D>(
+                            thread, view, upstream, scratch, down, &identity, started
+                        ))
                         .await
                     }
                     UpstreamProtocol::H2c => {
@@ -150,7 +151,7 @@ async fn relay<'v, C: Connector, D: Downstream>(
         let repeats_left = ending.attempts < upstream.max_attempts;
         let repeatable = if idempotent && repeats_left { Repeatable::Yes } else { Repeatable::No };
         let began = Instant::now();
-        let tried_once = try_endpoint::<C, D>(thread, view, &lease, scratch, down, repeatable).await;
+        let tried_once = pin!(try_endpoint::<C, D>(thread, view, &lease, scratch, down, repeatable)).await;
         let now = Instant::now();
         let latency = now - began;
         ending.upstream_time = Some(latency);
@@ -242,7 +243,7 @@ async fn try_endpoint<C: Connector, D: Downstream>(
             }
         };
         let terms = Terms { thread, timeouts: &view.timeouts, lease, repeatable };
-        let report = attempt(&terms, scratch, down, &mut connection).await;
+        let report = pin!(attempt(&terms, scratch, down, &mut connection)).await;
         let stale = report.verdict == Verdict::Lost
             && connection.is_reused()
             && scratch.request.is_idempotent()

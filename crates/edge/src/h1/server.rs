@@ -48,7 +48,8 @@ pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<P
     let mut scratch = exchange::Scratch::default();
     let mut served: u64 = 0;
     loop {
-        match connection.next_head(thread, &mut scratch, served).await {
+        let waited = pin!(connection.next_head(thread, &mut scratch, served)).await;
+        match waited {
             HeadWait::Request => {}
             HeadWait::Preface => {
                 let ServerConnection { wire, inbox, .. } = connection;
@@ -68,7 +69,7 @@ pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<P
         if most != 0 && served >= most {
             scratch.request.persistence = Persistence::Close;
         }
-        exchange::run(thread, &snapshot, peer, &mut scratch, &mut connection).await;
+        pin!(exchange::run(thread, &snapshot, peer, &mut scratch, &mut connection)).await;
         connection.count(thread);
         if connection.sending.persistence == Persistence::Close || !connection.receiving.is_over() {
             break;
