@@ -17,6 +17,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use model::{NodeId, ResourceId};
 
@@ -27,6 +28,9 @@ pub const FORMAT: u32 = 1;
 const SOCKET_PATH_MAX: usize = 107;
 /// Room for the longest file name put into a socket folder.
 const SOCKET_NAME_MAX: usize = 48;
+
+/// How long the lock may outlive a daemon that was killed.
+const DYING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -131,14 +135,21 @@ impl StateDir {
             .mode(0o644)
             .open(&path)
             .map_err(StateError::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                return Err(StateError::Held { path, pid: pid.trim().to_owned() });
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // The threads of a killed daemon end one by one, and the last of them lets go.
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < DYING => {
+                    std::thread::sleep(DYING / 100)
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    let mut pid = String::new();
+                    let _ = file.read_to_string(&mut pid);
+                    return Err(StateError::Held { path, pid: pid.trim().to_owned() });
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(StateError::io(&path)(error)),
             }
-            Err(fs::TryLockError::Error(error)) => return Err(StateError::io(&path)(error)),
         }
         file.set_len(0)
             .and_then(|()| write!(file, "{}", std::process::id()))
