@@ -62,6 +62,7 @@ impl App {
 
     /// As [`App::set`], of an app that is already owned by a [`crate::Switchback`].
     pub fn change(&mut self, table: &'static str, key: &str, value: impl Display) {
+        self.keep_stage();
         self.manifest.entry(table).or_default().insert(key.to_owned(), value.to_string());
         self.folder.write("app/switchback.toml", &self.manifest_text());
     }
@@ -117,6 +118,14 @@ impl App {
     /// Everything of this app, and nothing else, is under it.
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// `switchback stage` rewrites one line of the manifest; what is written here later must not take that back.
+    fn keep_stage(&mut self) {
+        let text = std::fs::read_to_string(self.dir().join("switchback.toml")).unwrap_or_default();
+        if let Some(stage) = text.lines().find_map(|line| line.strip_prefix("stage = ")) {
+            self.manifest.entry("").or_default().insert("stage".to_owned(), stage.to_owned());
+        }
     }
 
     fn manifest_text(&self) -> String {
