@@ -60,6 +60,11 @@ impl Setup {
         Ok(Some(identity).filter(|identity| !identity.is_root()))
     }
 
+    /// Whether instances run as root: the daemon does, and nobody else was named or owns the folder.
+    pub fn app_runs_as_root(&self, named: Option<&str>) -> bool {
+        user::running_as_root() && matches!(self.app_user(named), Ok(None))
+    }
+
     /// `PORT`, `DATABASE_URL` and what the manifest adds: all that Switchback tells an app.
     ///
     /// # Errors

@@ -21,9 +21,12 @@ pub(crate) struct InstanceJob {
     env: BTreeMap<String, String>,
     /// Follows live changes, so that a restart does not fall back to an earlier size.
     size: Arc<Mutex<Size>>,
-    /// What the instance answered at when it became ready.
-    chosen: Mutex<Option<Chosen>>,
+    /// What the instance answered at when it became ready; the edge asks the same.
+    chosen: ChosenProbe,
 }
+
+/// Shared with whoever configures the edge.
+pub(crate) type ChosenProbe = Arc<Mutex<Option<Chosen>>>;
 
 impl InstanceJob {
     pub(crate) fn new(
@@ -31,8 +34,9 @@ impl InstanceJob {
         instance: Instance,
         env: BTreeMap<String, String>,
         size: Arc<Mutex<Size>>,
+        chosen: ChosenProbe,
     ) -> InstanceJob {
-        InstanceJob { setup, instance, env, size, chosen: Mutex::new(None) }
+        InstanceJob { setup, instance, env, size, chosen }
     }
 
     fn address(&self) -> SocketAddr {

@@ -10,11 +10,28 @@ use edge::config::{
 };
 use model::{DatabaseNode, EdgeProcess, FrontTls, Instance, ProxyProcess, ServiceProtocol, Topology};
 
-use super::{Machine, StepError};
+use super::{Machine, StepError, Units};
 use crate::keeper::Phase;
+use crate::probe::Chosen;
 
 /// The access log is begun anew at this size; with its predecessor it takes twice as much.
 const ACCESS_LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Where the edge asks for health: the path of the manifest, or the usual one that every instance answers at. Without
+/// such a path a connect is the check.
+fn health_path(instances: &[&Instance], units: &Units) -> Option<String> {
+    if let Some(path) = instances.first().and_then(|instance| instance.health.path.clone()) {
+        return Some(path);
+    }
+    let chosen =
+        |instance: &&Instance| match units.instances.get(&instance.id)?.chosen.lock().ok()?.clone()? {
+            Chosen::Path(path) => Some(path),
+            Chosen::Tcp => None,
+        };
+    let mut paths = instances.iter().map(chosen);
+    let first = paths.next()??;
+    paths.all(|path| path.as_ref() == Some(&first)).then_some(first)
+}
 
 impl Machine {
     /// The whole configuration of one edge, of generation 1; whoever sends it numbers it.
@@ -52,14 +69,13 @@ impl Machine {
         let endpoints = instances.iter().filter_map(|instance| {
             let unit = units.instances.get(&instance.id)?;
             let phase = unit.keeper.state().phase;
-            let draining = match phase {
-                // One that misses its checks may only be slow: it keeps what it has and gets nothing new.
-                Phase::Unresponsive => true,
-                Phase::Ready => !instance.in_rotation,
-                _ => return None,
-            };
+            // One that misses its checks may only be slow; the edge checks it too, and judges for itself.
+            if !matches!(phase, Phase::Ready | Phase::Unresponsive) {
+                return None;
+            }
+            let draining = !instance.in_rotation;
             // Ready but never added: it waits for its step.
-            if !instance.in_rotation && !unit.draining {
+            if draining && !unit.draining {
                 return None;
             }
             Some(Endpoint {
@@ -76,11 +92,11 @@ impl Machine {
             Some(ServiceProtocol::H2c) => UpstreamProtocol::H2c,
             Some(ServiceProtocol::Http1) | None => UpstreamProtocol::Http1,
         };
-        let path = instances.first().and_then(|instance| instance.health.path.clone());
+        let path = health_path(instances, &units);
         Upstream {
             protocol,
             endpoints,
-            health: HealthCheck { path, ..HealthCheck::default() },
+            health: HealthCheck { path, interval_ms: 1_000, timeout_ms: 1_000, ..HealthCheck::default() },
             ..Upstream::of(protocol)
         }
     }
@@ -97,8 +113,8 @@ impl Machine {
                 private_key: self.inner.setup.app_dir.join(&files.private_key),
             }),
             None => {
-                let mut names: Vec<String> =
-                    ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+                let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+                names.push(format!("{}.localhost", self.inner.setup.app));
                 names.extend(domain.map(str::to_owned));
                 if !address.ip().is_unspecified() && !address.ip().is_loopback() {
                     names.push(address.ip().to_string());

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::control::ControlError;
+use crate::jobs::instance::ChosenProbe;
 use crate::keeper::{Keeper, KeptState};
 use crate::setup::Setup;
 use crate::store::{Decision, Store, StoreError, World};
@@ -70,6 +71,8 @@ struct Units {
 struct InstanceUnit {
     keeper: Keeper,
     size: Arc<Mutex<Size>>,
+    /// Where it answers health checks.
+    chosen: ChosenProbe,
     /// Left the rotation and finishes what it has.
     draining: bool,
 }
@@ -181,7 +184,9 @@ impl Machine {
                 Phase::CrashLooping if restarted && new_phase => {
                     self.remember(name, "crash-looping: restart it at the longest backoff only", reason);
                 }
-                Phase::Unresponsive if new_phase => self.remember(name, "send it no new requests", reason),
+                Phase::Unresponsive if new_phase => {
+                    self.remember(name, "wait for its next answers, then restart it", reason)
+                }
                 Phase::Failed if new_phase => self.remember(name, "give up its first start", reason),
                 _ => {}
             }

@@ -14,7 +14,7 @@ use super::roles::{edge_unit, proxy_unit};
 use super::{InstanceUnit, Machine, StepError};
 use crate::cgroup::LimitError;
 use crate::control::{self, Request};
-use crate::jobs::instance::InstanceJob;
+use crate::jobs::instance::{ChosenProbe, InstanceJob};
 use crate::keeper::{Begin, Keeper, chain};
 use crate::process::{Command, Priority, Spec, StopSignal};
 use crate::setup::instance_process;
@@ -48,7 +48,7 @@ impl Machine {
                 Ok(())
             }
             Action::ConfigureEdge { to, change: EdgeChange::Replace, .. } => {
-                self.replace_edge(to, next).await
+                self.with_topology(next, self.replace_edge(to, next)).await
             }
             Action::ConfigureEdge { change: EdgeChange::Live, .. } => self.push_with(next).await,
             Action::RunReleaseCommand { release, like, .. } => {
@@ -115,14 +115,23 @@ impl Machine {
         }
     }
 
-    /// Makes `next` what the edges are told, before it is committed: a crash here takes the step again.
     async fn push_with(&self, next: &Topology) -> Result<(), StepError> {
+        self.with_topology(next, self.push_edges()).await
+    }
+
+    /// Makes `next` what edges are told from, before it is committed: a crash here takes the step again. What stood
+    /// comes back when `change` fails.
+    async fn with_topology(
+        &self,
+        next: &Topology,
+        change: impl Future<Output = Result<(), StepError>>,
+    ) -> Result<(), StepError> {
         let before = std::mem::replace(&mut self.world_now().topology, next.clone());
-        let pushed = self.push_edges().await;
-        if pushed.is_err() {
+        let changed = change.await;
+        if changed.is_err() {
             self.world_now().topology = before;
         }
-        pushed
+        changed
     }
 
     pub(super) async fn start_instance(
@@ -137,11 +146,15 @@ impl Machine {
         }
         let env = self.inner.setup.app_env(instance, topology)?;
         let size = Arc::new(Mutex::new(instance.size));
-        let job = InstanceJob::new(Arc::clone(&self.inner.setup), instance.clone(), env, Arc::clone(&size));
+        let chosen = ChosenProbe::default();
+        let setup = Arc::clone(&self.inner.setup);
+        let job = InstanceJob::new(setup, instance.clone(), env, Arc::clone(&size), Arc::clone(&chosen));
         let keeper =
             Keeper::begin(job, self.inner.setup.processes.clone(), begin, self.inner.changed.clone());
         let mut watched = keeper.watch();
-        self.units().instances.insert(instance.id.clone(), InstanceUnit { keeper, size, draining: false });
+        self.units()
+            .instances
+            .insert(instance.id.clone(), InstanceUnit { keeper, size, chosen, draining: false });
         watched
             .ready()
             .await

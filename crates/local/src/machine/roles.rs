@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::{Machine, StepError};
 use crate::control::{self, Request};
 use crate::jobs::role::{Role, RoleJob, Sockets, write_private};
-use crate::keeper::{Begin, Keeper, Phase};
+use crate::keeper::{Begin, Keeper};
 use crate::process::Process;
 
 /// Connections that may wait for `accept`, as high as the kernel's own `somaxconn` on current systems.
@@ -35,6 +35,8 @@ pub(super) struct RoleUnit {
     config: Arc<Mutex<Value>>,
     /// The generation of the last configuration.
     generation: u64,
+    /// Whether the process has said that it took that configuration, or began with it.
+    taken: bool,
 }
 
 pub(super) fn edge_unit(id: &ResourceId) -> String {
@@ -174,7 +176,7 @@ impl Machine {
         let keeper =
             Keeper::begin(job, self.inner.setup.processes.clone(), begin, self.inner.changed.clone());
         let mut watched = keeper.watch();
-        let made = RoleUnit { keeper, process: process.clone(), sockets, config, generation };
+        let made = RoleUnit { keeper, process: process.clone(), sockets, config, generation, taken: true };
         let replaced = self.units().roles.insert(unit.to_owned(), made);
         drop(replaced);
         watched.ready().await.map_err(|state| {
@@ -214,7 +216,7 @@ impl Machine {
         let begin = Begin::Adopt(process);
         let keeper =
             Keeper::begin(job, self.inner.setup.processes.clone(), begin, self.inner.changed.clone());
-        let adopted = RoleUnit { keeper, process: name, sockets, config, generation };
+        let adopted = RoleUnit { keeper, process: name, sockets, config, generation, taken: true };
         self.units().roles.insert(unit.to_owned(), adopted);
         Ok(())
     }
@@ -226,6 +228,8 @@ impl Machine {
     /// When the successor does not become ready; the old one then still serves.
     pub(super) async fn replace_edge(&self, to: &EdgeProcess, topology: &Topology) -> Result<(), StepError> {
         let unit = edge_unit(&to.id);
+        // Nobody configures the successor before it is ready: what it begins with is right.
+        let _in_order = self.inner.pushing.lock().await;
         let (kept, number) = {
             let units = self.units();
             let old = units.roles.get(&unit).ok_or_else(|| StepError::new(format!("{unit} does not run")))?;
@@ -283,43 +287,46 @@ impl Machine {
     }
 
     async fn push_role(&self, unit: &str, mut config: Value) -> Result<(), StepError> {
-        let (process, shared, generation) = {
+        let mut watched = {
             let units = self.units();
             let Some(role) = units.roles.get(unit) else { return Ok(()) };
-            if role.keeper.state().phase == Phase::Failed {
+            role.keeper.watch()
+        };
+        // One that is just being restarted begins with what it is told below, or is told when it is ready.
+        if timeout(CONFIGURE_TIMEOUT, watched.ready()).await.is_err() {
+            return Err(StepError::new(format!("{unit} is not ready to be configured")));
+        }
+        let (process, generation) = {
+            let mut units = self.units();
+            let Some(role) = units.roles.get_mut(unit) else { return Ok(()) };
+            let mut current = role.config.lock().unwrap_or_else(PoisonError::into_inner);
+            config["generation"] = role.generation.into();
+            if *current == config && role.taken {
                 return Ok(());
             }
-            (role.process.clone(), Arc::clone(&role.config), role.generation + 1)
+            role.generation += 1;
+            role.taken = false;
+            config["generation"] = role.generation.into();
+            // First what a restart begins with: a crash right after the answer must not bring the old one back.
+            *current = config.clone();
+            (role.process.clone(), role.generation)
         };
-        let same = {
-            let current = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            config["generation"] = current.get("generation").cloned().unwrap_or(Value::Null);
-            *current == config
-        };
-        if same {
-            return Ok(());
-        }
-        config["generation"] = generation.into();
-        // First what a restart begins with: a crash right after the answer must not bring the old one back.
-        *shared.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
-        if let Some(role) = self.units().roles.get_mut(unit) {
-            role.generation = generation;
-        }
         let path = self.inner.setup.state.role_config(&process);
         write_private(&path, &config)
             .map_err(|error| StepError::new(format!("{}: {error}", path.display())))?;
         let request = Request::Configure { config };
         let control = self.inner.setup.state.control_socket(&process);
-        let result = match timeout(CONFIGURE_TIMEOUT, control::ask(&control, &request)).await {
-            Ok(Ok(_)) => Ok(()),
+        match timeout(CONFIGURE_TIMEOUT, control::ask(&control, &request)).await {
+            Ok(Ok(_)) => {
+                let mut units = self.units();
+                if let Some(role) = units.roles.get_mut(unit).filter(|role| role.generation == generation) {
+                    role.taken = true;
+                }
+                Ok(())
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(StepError::new(format!("{process} does not take its configuration"))),
-        };
-        if result.is_err() {
-            // What it runs on is unknown now: make the next push say everything again.
-            shared.lock().unwrap_or_else(PoisonError::into_inner)["generation"] = Value::Null;
         }
-        result
     }
 
     /// The control socket of the running process of a unit.

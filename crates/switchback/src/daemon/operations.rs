@@ -94,6 +94,11 @@ impl Daemon {
         let mut notes = Vec::new();
         let mut releases = self.current_releases();
         for (id, service) in graph.services() {
+            if self.machine.setup().app_runs_as_root(service.user.as_deref()) {
+                notes.push(format!(
+                    "{id} runs as root, because its folder belongs to root; `user` under [{id}] names someone else"
+                ));
+            }
             match releases.get(id) {
                 None => {
                     let first = self.machine.make_release(id, service, report).await.map_err(step_failed)?;
