@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Everything an executor can be asked to do. Each is safe to carry out again after a crash in the middle of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "plans are short lists that live for one operation")]
 pub enum Action {
     /// Names the zones in use, before anything is placed in a new one and after everything left an old one.
     SetZones {
