@@ -81,12 +81,12 @@ fn tests(runner: Option<&[String]>) -> Command {
 fn drills(runner: Option<&[String]>) -> Command {
     match runner {
         Some(runner) => {
-            let arguments = ["run", "--profile", "drills", "--cargo-profile", "drill", "--locked"];
+            let arguments = ["run", "--profile", "drills", "--release", "--locked"];
             nextest(runner, &[&arguments[..], &["--package", "switchback", "--no-fail-fast"]].concat())
         }
         None => {
             let mut command = shell::cargo();
-            command.args(["test", "--profile", "drill", "--locked", "--package", "switchback", "--tests"]);
+            command.args(["test", "--release", "--locked", "--package", "switchback", "--tests"]);
             command.args(["--no-fail-fast", "--", "drill_", "--test-threads", "1"]);
             command
         }

@@ -98,7 +98,8 @@ impl StateDir {
             (state.root.join("data"), 0o711),
             (state.root.join("data/postgres"), 0o711),
             (state.releases(), 0o711),
-            (state.logs(), 0o711),
+            // Requests and what the app says are nobody else's business; children get their files opened.
+            (state.logs(), 0o700),
         ] {
             make(&path, mode)?;
         }

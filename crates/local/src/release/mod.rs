@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! releases/<id>/metadata.json   what it is
+//! releases/<id>/entries         the paths of all that was stored
 //! releases/<id>/tree/           the files, without their write bits
 //! releases/<id>.partial/        being stored, or left by a crash
 //! releases/<id>.removing/       being removed, or left by a crash
@@ -28,6 +29,7 @@ mod store;
 mod tests;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,9 @@ pub use disk::{DiskFloor, DiskLow};
 pub use error::ReleaseError;
 pub use prune::Pruned;
 pub use store::{Progress, Snapshot, Source};
+
+/// The file that lists what was stored.
+const ENTRIES: &str = "entries";
 
 /// A tree with more entries is a mistake, such as an ignored folder that is not ignored.
 pub const MAX_FILES: usize = 500_000;
@@ -108,6 +113,15 @@ impl Releases {
         metadata.map(Some).map_err(|error| ReleaseError::Io { path, source: error.into() })
     }
 
+    /// The paths that were stored, relative to the tree.
+    fn entries(&self, id: &ReleaseId) -> Result<BTreeSet<PathBuf>, ReleaseError> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = self.dir.join(id.as_str()).join(ENTRIES);
+        let list = fs::read(&path).map_err(ReleaseError::io(&path))?;
+        let paths = list.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+        Ok(paths.map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path))).collect())
+    }
+
     /// All stored releases, the newest first. One whose metadata does not read is left out.
     ///
     /// # Errors
@@ -130,7 +144,10 @@ impl Releases {
     /// [`ReleaseError::NotStored`], or [`ReleaseError::Damaged`] when it is not what was stored.
     pub fn verify(&self, id: &ReleaseId) -> Result<Metadata, ReleaseError> {
         let metadata = self.get(id)?.ok_or_else(|| ReleaseError::NotStored { id: id.clone() })?;
-        let entries = walk::everything(&self.tree(id))?;
+        let stored = self.entries(id)?;
+        let mut entries = walk::everything(&self.tree(id))?;
+        // What the app itself added, such as bytecode beside its modules, changes nothing of what was stored.
+        entries.retain(|path, _| stored.contains(path));
         let hashed = digest::hash_all(&self.tree(id), entries, &mut |_| {})?;
         let found = digest::of_release(&hashed, &metadata.run, metadata.release_command.as_deref());
         if found != metadata.digest || !found.starts_with(id.as_str()) {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use model::ReleaseId;
 
 use super::digest::{Content, Hashed, Stamp, hash_all, of_release};
-use super::{DiskFloor, Metadata, ReleaseError, Releases, walk};
+use super::{DiskFloor, ENTRIES, Metadata, ReleaseError, Releases, walk};
 use crate::user::running_as_root;
 
 const ID_HEX_DIGITS: usize = 12;
@@ -140,6 +140,7 @@ impl Releases {
                 progress(Progress::Copying { files, bytes, of_files, of_bytes });
             }
         }
+        write_entries(partial, hashed)?;
         write_metadata(partial, metadata)?;
         progress(Progress::Syncing);
         let sync = || {
@@ -250,4 +251,12 @@ fn outward_links(hashed: &[Hashed]) -> Vec<PathBuf> {
         _ => false,
     };
     hashed.iter().filter(leaves).map(|entry| entry.path.clone()).collect()
+}
+
+/// The paths of a release, each ended by NUL, which no path contains.
+fn write_entries(folder: &Path, hashed: &[Hashed]) -> Result<(), ReleaseError> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = folder.join(ENTRIES);
+    let paths = hashed.iter().flat_map(|entry| [entry.path.as_os_str().as_bytes(), b"\0"]);
+    fs::write(&path, paths.collect::<Vec<_>>().concat()).map_err(ReleaseError::io(&path))
 }

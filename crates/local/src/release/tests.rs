@@ -275,6 +275,19 @@ fn a_release_that_somebody_changed_is_recognised() {
     assert!(matches!(app.releases().verify(&absent), Err(ReleaseError::NotStored { .. })));
 }
 
+// Python writes bytecode beside its modules: that must not stand in the way of a rollback.
+#[test]
+fn what_an_app_adds_beside_its_files_is_no_change_of_them() {
+    let app = App::new(&[("run", "one"), ("sub/x", "")]);
+    let id = app.snapshot().metadata.id;
+    let added = app.releases().tree(&id).join("sub/__pycache__");
+    fs::create_dir(&added).unwrap();
+    fs::write(added.join("x.pyc"), "bytecode").unwrap();
+    assert_eq!(app.releases().verify(&id).unwrap().files, 2);
+    fs::remove_file(app.releases().tree(&id).join("sub/x")).unwrap();
+    assert!(matches!(app.releases().verify(&id), Err(ReleaseError::Damaged { .. })));
+}
+
 #[test]
 fn pruning_keeps_the_newest_and_whatever_is_in_use() {
     let app = App::new(&[]);

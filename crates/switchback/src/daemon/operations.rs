@@ -212,6 +212,9 @@ impl Daemon {
 
     async fn down(&self, mode: StopMode, destroy: bool, report: &Report) -> Result<Value, Failure> {
         // `now` interrupts whatever is in progress: its journal is taken up by the next `up`.
+        if mode == StopMode::Graceful {
+            self.taken_over.cancelled().await;
+        }
         let _claim = match (self.claim("down"), mode) {
             (Ok(claim), _) => Some(claim),
             (Err(_), StopMode::Now) => None,
