@@ -260,7 +260,12 @@ fn the_second_stage_adds_an_instance_in_the_second_zone_and_touches_nothing_else
     let plan = plan_to(&world, &STAGE_2).unwrap();
     assert_eq!(
         words(&plan),
-        ["use zones a, b", "start web.2 (000000000001) in zone b", "send traffic to web.2", "use zones a, b",]
+        [
+            "use zones a, b",
+            "start web.2 (000000000001) in zone b",
+            "send traffic to web.2",
+            "stand at stage 2",
+        ]
     );
     let world = applied(&world, &plan);
     let back = plan_to(&world, &STAGE_1).unwrap();
