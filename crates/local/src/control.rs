@@ -26,6 +26,11 @@ use tokio::time::timeout;
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Listening sockets in one answer.
 const MAX_SOCKETS: usize = 16;
+/// An answer that takes longer does not come: the role is hung. Only `EndpointIdle` may wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at once; the daemon makes a handful.
+const MAX_CONNECTIONS: usize = 64;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A role that does not take the connection within this is hung or gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -90,12 +95,13 @@ pub enum ControlError {
     Refused { message: String },
 }
 
-/// Asks a role. Waits for the answer as long as it takes: cancel safe, so callers put their own limit around it.
+/// Asks a role. [`Request::EndpointIdle`] is waited for as long as it takes, everything else for ten seconds. Cancel
+/// safe.
 ///
 /// # Errors
 /// When the role is gone, or refuses.
 pub async fn ask(socket: &Path, request: &Request) -> Result<Value, ControlError> {
-    match exchange(socket, request).await? {
+    match in_time(socket, request).await? {
         (Answer::Done { value }, _) => Ok(value),
         (Answer::Refused { message }, _) => Err(ControlError::Refused { message }),
         (Answer::Sockets { .. }, _) => Err(ControlError::Unexpected { socket: socket.to_owned() }),
@@ -107,13 +113,23 @@ pub async fn ask(socket: &Path, request: &Request) -> Result<Value, ControlError
 /// # Errors
 /// When the role is gone, or refuses.
 pub async fn listeners(socket: &Path) -> Result<BTreeMap<String, OwnedFd>, ControlError> {
-    match exchange(socket, &Request::Listeners).await? {
+    match in_time(socket, &Request::Listeners).await? {
         (Answer::Sockets { names }, sockets) if names.len() == sockets.len() => {
             Ok(names.into_iter().zip(sockets).collect())
         }
         (Answer::Refused { message }, _) => Err(ControlError::Refused { message }),
         _ => Err(ControlError::Unexpected { socket: socket.to_owned() }),
     }
+}
+
+async fn in_time(socket: &Path, request: &Request) -> Result<(Answer, Vec<OwnedFd>), ControlError> {
+    if matches!(request, Request::EndpointIdle { .. }) {
+        return exchange(socket, request).await;
+    }
+    let answered = timeout(ANSWER_TIMEOUT, exchange(socket, request)).await;
+    answered.unwrap_or_else(|_| {
+        Err(ControlError::Broken { socket: socket.to_owned(), source: io::ErrorKind::TimedOut.into() })
+    })
 }
 
 async fn exchange(socket: &Path, request: &Request) -> Result<(Answer, Vec<OwnedFd>), ControlError> {
@@ -139,9 +155,8 @@ pub enum Reply {
 
 /// Answers requests until cancelled; each on a task of its own, since `EndpointIdle` may wait for long.
 ///
-/// # Errors
-/// When the socket can no longer accept.
-pub async fn serve<H, F>(listener: UnixListener, handler: H) -> io::Result<()>
+/// Never ends by itself: a failed accept is tried again.
+pub async fn serve<H, F>(listener: UnixListener, handler: H) -> std::convert::Infallible
 where
     H: Fn(Request) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, String>> + Send + 'static,
@@ -149,9 +164,17 @@ where
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _) = accepted?;
-                connections.spawn(answer(stream, handler.clone()));
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
+                match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(answer(stream, handler.clone()));
+                    }
+                    // Out of descriptors, most likely: a flash crowd must not end the role.
+                    Err(error) => {
+                        tracing::warn!(%error, "a control connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
             }
             Some(_) = connections.join_next() => {}
         }

@@ -190,6 +190,14 @@ impl Watched {
     }
 }
 
+impl Keeper {
+    /// Ends the keeper and lets the process run. Afterwards it starts nothing any more.
+    pub(crate) async fn release(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.task.abort();
@@ -224,7 +232,6 @@ impl<J: Job> Run<J> {
             Begin::Fresh => (None, true),
         };
         loop {
-            let was_adopted = adopted.is_some();
             let started = Instant::now();
             let left = match adopted.take() {
                 Some(process) => self.look_after(process, Readiness::Proven).await,
@@ -234,7 +241,8 @@ impl<J: Job> Run<J> {
                 },
             };
             let (left, process) = left;
-            let was_ready = was_adopted || self.state.borrow().phase != Phase::Starting;
+            // What was ready once is restarted for good, whatever it was begun for.
+            fresh = fresh && self.state.borrow().times_ready == 0;
             match left {
                 Left::Stop(grace) => return self.stop(process, grace, Phase::Stopped, None).await,
                 Left::Restart => {
@@ -244,14 +252,10 @@ impl<J: Job> Run<J> {
                     }
                     continue;
                 }
-                Left::NeverReady(reason) if fresh && !was_ready => {
-                    return self.stop(process, UNRESPONSIVE_GRACE, Phase::Failed, Some(reason)).await;
-                }
-                Left::Ended(reason) if fresh && !was_ready => {
+                Left::NeverReady(reason) | Left::Ended(reason) if fresh => {
                     return self.stop(process, UNRESPONSIVE_GRACE, Phase::Failed, Some(reason)).await;
                 }
                 Left::Ended(reason) | Left::NeverReady(reason) | Left::Hung(reason) => {
-                    fresh = false;
                     self.crashes = if started.elapsed() >= STABLE_AFTER { 1 } else { self.crashes + 1 };
                     if let Some(stop) = self.clear_and_back_off(process, reason).await {
                         return self.stop(None, stop, Phase::Stopped, None).await;
@@ -289,6 +293,10 @@ impl<J: Job> Run<J> {
                 exit = process.exited() => return (Left::Ended(ended_early(exit)), Some(process)),
                 order = next(&mut self.orders) => return (left_by(order), Some(process)),
             }
+        }
+        if readiness == Readiness::Proven {
+            // It is taken to be ready whatever it says now; asked, the job learns how to ask.
+            let _ = self.job.alive().await;
         }
         self.set(|state| {
             state.phase = Phase::Ready;

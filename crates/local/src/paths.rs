@@ -38,6 +38,8 @@ pub enum StateError {
     Newer { path: PathBuf, found: u32 },
     #[error("{path}: not a format number; the state folder is damaged or belongs to something else")]
     Unreadable { path: PathBuf },
+    #[error("{path} belongs to another user")]
+    Foreign { path: PathBuf },
     #[error("another daemon (pid {pid}) holds {path}")]
     Held { path: PathBuf, pid: String },
     #[error("{path}")]
@@ -59,6 +61,7 @@ impl StateError {
         match self {
             StateError::Newer { .. } => "use the newer switchback that wrote it, or another --state-dir",
             StateError::Unreadable { .. } => "move the folder away, or name another with --state-dir",
+            StateError::Foreign { .. } => "run as its owner, or name another folder with --state-dir",
             StateError::Held { .. } => "`switchback status` shows it; `switchback down` stops it",
             StateError::Io { .. } => "see that the disk is not full and that the folder is yours to write",
         }
@@ -90,8 +93,14 @@ impl StateDir {
         // 0711: the app and PostgreSQL run as other users when the daemon is root and must reach their own folders.
         make(&state.root, 0o711)?;
         state.check_format()?;
+        if state.sockets != state.root {
+            make(&state.sockets, 0o711)?;
+            // Its name can be guessed: whoever made it first would own our sockets.
+            must_be_ours(&state.sockets)?;
+        }
         for (path, mode) in [
             (state.run(), 0o700),
+            (state.control_sockets(), 0o700),
             (state.credentials(), 0o700),
             (state.tls(), 0o700),
             (state.sockets(), 0o711),
@@ -166,8 +175,13 @@ impl StateDir {
         self.root.join("state.redb")
     }
 
-    /// Control sockets and pid files.
+    /// Pid files and the configurations of roles.
     pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// The same folder, but where its path is too long for sockets.
+    fn control_sockets(&self) -> PathBuf {
         self.sockets.join("run")
     }
 
@@ -177,11 +191,11 @@ impl StateDir {
     }
 
     pub fn daemon_socket(&self) -> PathBuf {
-        self.run().join("daemon.sock")
+        self.control_sockets().join("daemon.sock")
     }
 
     pub fn control_socket(&self, process: &str) -> PathBuf {
-        self.run().join(format!("{process}.sock"))
+        self.control_sockets().join(format!("{process}.sock"))
     }
 
     pub fn role_config(&self, process: &str) -> PathBuf {
@@ -238,7 +252,7 @@ fn write_format(path: &Path) -> Result<(), StateError> {
 fn make(path: &Path, mode: u32) -> Result<(), StateError> {
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(StateError::io(path))?;
-    // The umask may have taken bits that others need, and a folder in /tmp must be ours.
+    // The umask may have taken bits that others need.
     let metadata = fs::symlink_metadata(path).map_err(StateError::io(path))?;
     if !metadata.is_dir() {
         return Err(StateError::Unreadable { path: path.to_owned() });
@@ -249,6 +263,14 @@ fn make(path: &Path, mode: u32) -> Result<(), StateError> {
         fs::set_permissions(path, permissions).map_err(StateError::io(path))?;
     }
     Ok(())
+}
+
+fn must_be_ours(path: &Path) -> Result<(), StateError> {
+    let metadata = fs::symlink_metadata(path).map_err(StateError::io(path))?;
+    if metadata.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(StateError::Foreign { path: path.to_owned() })
 }
 
 fn short_folder(root: &Path) -> PathBuf {

@@ -87,6 +87,8 @@ impl Store {
     /// When the file is locked by another process, damaged beyond redb's own recovery, or cannot be written.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let database = Database::create(path)?;
+        // The manifest's environment stands in it. What cannot be closed is in a folder that others cannot list.
+        let _ = std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
         let transaction = database.begin_write()?;
         transaction.open_table(VALUES)?;
         transaction.open_table(DECISIONS)?;

@@ -1,5 +1,6 @@
 //! What one step does: its precondition, its effect on the topology, and its inverse.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use model::{
@@ -95,6 +96,9 @@ pub enum Action {
         service: ResourceId,
         from: Option<Release>,
         to: Option<Release>,
+        /// What a rollback would go to, before and after.
+        previous_from: Option<Release>,
+        previous_to: Option<Release>,
     },
 }
 
@@ -270,17 +274,10 @@ impl Action {
                 }
             }
             Action::Compare { .. } => {}
-            Action::SetRelease { service, from, to } => match to {
-                Some(release) => {
-                    topology.releases.insert(service.clone(), release.clone());
-                    if let Some(from) = from.as_ref().filter(|from| from.id != release.id) {
-                        topology.previous.insert(service.clone(), from.clone());
-                    }
-                }
-                None => {
-                    topology.releases.remove(service);
-                }
-            },
+            Action::SetRelease { service, to, previous_to, .. } => {
+                put(&mut topology.releases, service, to);
+                put(&mut topology.previous, service, previous_to);
+            }
         }
         Ok(())
     }
@@ -307,7 +304,13 @@ impl Action {
             Action::AddEndpoint { id } => Action::RemoveEndpoint { id },
             Action::RemoveEndpoint { id } => Action::AddEndpoint { id },
             Action::ResizeInstance { id, from, to } => Action::ResizeInstance { id, from: to, to: from },
-            Action::SetRelease { service, from, to } => Action::SetRelease { service, from: to, to: from },
+            Action::SetRelease { service, from, to, previous_from, previous_to } => Action::SetRelease {
+                service,
+                from: to,
+                to: from,
+                previous_from: previous_to,
+                previous_to: previous_from,
+            },
             Action::RetireNode { .. }
             | Action::DestroyNode { .. }
             | Action::RunReleaseCommand { .. }
@@ -320,6 +323,13 @@ impl Action {
 enum Rotation {
     In,
     Out,
+}
+
+fn put(releases: &mut BTreeMap<ResourceId, Release>, service: &ResourceId, release: &Option<Release>) {
+    match release {
+        Some(release) => releases.insert(service.clone(), release.clone()),
+        None => releases.remove(service),
+    };
 }
 
 fn set_rotation(topology: &mut Topology, id: &InstanceId, rotation: Rotation) {

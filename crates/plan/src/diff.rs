@@ -270,7 +270,9 @@ impl<'a> Draft<'a> {
                 instances::remove_all(self, &id);
                 let from = self.world.releases.get(&id).cloned();
                 if from.is_some() {
-                    self.push(Action::SetRelease { service: id, from, to: None });
+                    let previous_from = self.world.previous.get(&id).cloned();
+                    let (to, previous_to) = (None, None);
+                    self.push(Action::SetRelease { service: id, from, to, previous_from, previous_to });
                 }
             }
         }

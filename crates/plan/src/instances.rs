@@ -45,7 +45,11 @@ pub(crate) fn roll(draft: &mut Draft<'_>, id: &ResourceId, service: &Service, re
         stop(draft, &old);
     }
     if was_served.as_ref() != Some(release) {
-        draft.push(Action::SetRelease { service: id.clone(), from: was_served, to: Some(release.clone()) });
+        let previous_from = before.previous.get(id).cloned();
+        let replaced = was_served.clone().filter(|served| served.id != release.id);
+        let previous_to = replaced.or_else(|| previous_from.clone());
+        let (service, to) = (id.clone(), Some(release.clone()));
+        draft.push(Action::SetRelease { service, from: was_served, to, previous_from, previous_to });
     }
 }
 

@@ -128,11 +128,9 @@ fn serving(world: &Topology) -> usize {
     world.instances.values().filter(|instance| instance.in_rotation).count()
 }
 
-/// What a rollback restores. Numbers once given stay given, a release command once run has run, and what was served
-/// before was served.
+/// What a rollback restores. Numbers once given stay given, and a release command once run has run.
 fn shape(world: &Topology) -> Topology {
-    let (next_instance, prepared, previous) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-    Topology { next_instance, prepared, previous, ..world.clone() }
+    Topology { next_instance: BTreeMap::new(), prepared: BTreeSet::new(), ..world.clone() }
 }
 
 fn wishes() -> impl Strategy<Value = Wish> {

@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 /// After SIGTERM: what is in flight gets this long.
 const TERM_DRAIN: Duration = Duration::from_secs(5);
+/// After a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A scraper that sends no request, or takes no answer, is not waited for.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -109,7 +111,7 @@ async fn run_role(args: RoleArgs, mut sockets: BTreeMap<String, TcpListener>) ->
     // Whoever presses Ctrl-C in the terminal means the command in front, not its daemon's roles.
     let _ignored = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     tokio::select! {
-        served = serve(control, handler) => return served.map_err(|error| error.to_string()),
+        never = serve(control, handler) => match never {},
         scraped = scrape(metrics_socket, &service) => return scraped.map_err(|error| error.to_string()),
         _ = term.recv() => service.drain(TERM_DRAIN).await,
         deadline = drain.given() => service.drain(deadline).await,
@@ -234,7 +236,11 @@ async fn scrape(socket: Option<TcpListener>, service: &Service) -> io::Result<()
     socket.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(socket)?;
     loop {
-        let (mut stream, _) = listener.accept().await?;
+        let Ok((mut stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: that passes, and must not end the role.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         let text = service.metrics();
         let answered = async {
             let mut head = [0; 4096];

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::error::SendError;
 use tokio_util::sync::CancellationToken;
 
 use super::connection;
@@ -106,8 +107,11 @@ fn admit(thread: &Rc<Thread>, name: &str, stream: TcpStream, peer: SocketAddr) {
         return;
     };
     if let Ok(stream) = stream.into_std() {
-        // A thread that has ended drops it, which closes the connection.
-        let _ = other.commands.send(Command::Adopt(Accepted { stream, peer, tls, place }));
+        let accepted = Command::Adopt(Accepted { stream, peer, tls, place });
+        // A thread that has drained takes nothing more; a connection that was accepted must be served all the same.
+        if let Err(SendError(Command::Adopt(accepted))) = other.commands.send(accepted) {
+            adopt(thread, accepted);
+        }
     }
 }
 

@@ -150,7 +150,22 @@ async fn run(shared: Arc<Shared>, index: usize, mut inbox: mpsc::UnboundedReceiv
                 // From here on the tracker can become empty for good.
                 thread.tasks.close();
             }
-            () = &mut served_out, if accepting.ended => break,
+            () = &mut served_out, if accepting.ended => {
+                // Other threads may accept for a moment longer. From here on they keep what they accept; what they
+                // have handed over already is served first.
+                inbox.close();
+                let mut late = 0;
+                while let Ok(command) = inbox.try_recv() {
+                    if let Command::Adopt(accepted) = command {
+                        adopt_connection(&thread, accepted);
+                        late += 1;
+                    }
+                }
+                if late == 0 {
+                    break;
+                }
+                served_out.set(thread.tasks.wait());
+            }
             Some(command) = inbox.recv() => match command {
                 Command::Adopt(accepted) => adopt_connection(&thread, accepted),
                 Command::Cut(id) => thread.pool.cut(&id),

@@ -1,7 +1,7 @@
 //! An instance of the app: one process group from a release, listening on `PORT`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,13 @@ impl Job for InstanceJob {
     }
 
     async fn spec(&self) -> Result<Spec, String> {
+        // Whoever has the port would answer the checks in the app's place.
+        if let Err(error) = TcpListener::bind(self.address()) {
+            return Err(format!(
+                "port {} of {} cannot be had: {error}",
+                self.instance.port, self.instance.id
+            ));
+        }
         let user = self.setup.app_user(self.instance.user.as_deref()).map_err(|error| error.to_string())?;
         Ok(Spec {
             name: self.name(),
@@ -93,8 +100,11 @@ impl Job for InstanceJob {
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let usual = || Probe::of(self.instance.health.path.as_deref(), self.instance.protocol);
         match probe::probe(self.address(), &chosen.map_or_else(usual, Probe::from), PROBE_TIMEOUT).await {
-            ProbeResult::Ready(_)
-            | ProbeResult::NotReady(NotReady::Status { .. } | NotReady::NotHttp { .. }) => Ok(()),
+            ProbeResult::Ready(chosen) => {
+                *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(chosen);
+                Ok(())
+            }
+            ProbeResult::NotReady(NotReady::Status { .. } | NotReady::NotHttp { .. }) => Ok(()),
             ProbeResult::NotReady(reason) => Err(reason.to_string()),
         }
     }

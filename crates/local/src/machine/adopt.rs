@@ -1,6 +1,7 @@
 //! The first things a daemon does: take over what runs, bring back what should run.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use model::Topology;
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -13,6 +14,9 @@ use crate::keeper::Begin;
 use crate::process::Process;
 use crate::setup::{Setup, instance_process};
 use crate::store::{Store, StoreError};
+
+/// For each thing that is brought back. A recovering PostgreSQL may need longer, and is given it.
+const RESTORE_WAIT: Duration = Duration::from_secs(60);
 
 impl Machine {
     /// Reads what stands. Nothing is started or taken over yet.
@@ -73,7 +77,12 @@ impl Machine {
                 // Left by a step that was not committed: the step is taken again and clears it.
                 Ok(Taken::Unknown) => {}
                 Err(error) => {
-                    report(Event::Note { text: format!("{name} cannot be taken over: {}", error.reason) })
+                    // Started and not yet listening when its daemon died, or hung: nobody could steer it.
+                    report(Event::Note { text: format!("{name} cannot be taken over: {}", error.reason) });
+                    if let Some(process) = self.inner.setup.processes.find(&name) {
+                        crate::keeper::end(&process, Duration::from_secs(5)).await;
+                    }
+                    self.inner.setup.processes.forget(&name);
                 }
             }
         }
@@ -118,17 +127,21 @@ impl Machine {
             *self.world_now() = world.clone();
         }
         let topology = &world.topology;
+        let mut first_error = None;
         for node in topology.nodes.values() {
             if !self.units().nodes.contains_key(&node.id) {
                 report(Event::Note { text: format!("starting {}", node.id) });
-                self.start_node(node, Begin::Restore, report).await?;
+                let started = within(RESTORE_WAIT, self.start_node(node, Begin::Restore, report));
+                first_error = first_error.or(started.await.err());
             }
         }
         for proxy in topology.proxies.values() {
-            self.start_proxy(proxy, topology, Begin::Restore).await?;
+            let started = within(RESTORE_WAIT, self.start_proxy(proxy, topology, Begin::Restore));
+            first_error = first_error.or(started.await.err());
         }
         for edge in topology.edges.values() {
-            self.start_edge(edge, topology, Begin::Restore).await?;
+            let started = within(RESTORE_WAIT, self.start_edge(edge, topology, Begin::Restore));
+            first_error = first_error.or(started.await.err());
         }
         let mut starting = tokio::task::JoinSet::new();
         for instance in topology.instances.values().cloned() {
@@ -138,7 +151,7 @@ impl Machine {
             report(Event::Note { text: format!("starting {}", instance.id) });
             let (machine, topology) = (self.clone(), topology.clone());
             starting.spawn(async move {
-                let limit = std::time::Duration::from_millis(instance.health.start_timeout_ms);
+                let limit = Duration::from_millis(instance.health.start_timeout_ms);
                 let started = machine.start_instance(&instance, &topology, Begin::Restore);
                 match tokio::time::timeout(limit, started).await {
                     Ok(result) => result,
@@ -146,7 +159,6 @@ impl Machine {
                 }
             });
         }
-        let mut first_error = None;
         while let Some(started) = starting.join_next().await {
             let result = started.unwrap_or_else(|error| Err(StepError::new(error.to_string())));
             first_error = first_error.or(result.err());
@@ -177,9 +189,24 @@ impl Machine {
                 || topology.proxies.keys().any(|id| proxy_unit(id) == unit);
             if !known {
                 report(Event::Note { text: format!("stopping {name}, which nothing accounts for") });
-                crate::keeper::end(&process, std::time::Duration::from_secs(5)).await;
+                crate::keeper::end(&process, Duration::from_secs(5)).await;
                 self.inner.setup.processes.forget(&name);
             }
+        }
+    }
+}
+
+/// For what does not become ready its keeper goes on; the rest must not wait for it.
+async fn within(
+    limit: Duration,
+    started: impl Future<Output = Result<(), StepError>>,
+) -> Result<(), StepError> {
+    match tokio::time::timeout(limit, started).await {
+        Ok(result) => result,
+        Err(_) => {
+            let reason =
+                format!("not everything was ready within {} s; it is still being started", limit.as_secs());
+            Err(StepError::new(reason).hint("`switchback status` shows what is missing and why"))
         }
     }
 }

@@ -86,6 +86,8 @@ pub enum ApplyError {
     Busy,
     #[error("{what}: {}", .error.reason)]
     RolledBack { what: String, error: StepError },
+    #[error("the app was brought down meanwhile")]
+    Interrupted,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -95,6 +97,7 @@ impl ApplyError {
         match self {
             ApplyError::Stale { .. } => Some("plan again: `switchback plan`".into()),
             ApplyError::OtherApp(_) => Some("name that app's folder with -C".into()),
+            ApplyError::Interrupted => Some("`switchback up` goes on with it".into()),
             ApplyError::Busy => Some("wait for it to end; `switchback status` shows it".into()),
             ApplyError::RolledBack { error, .. } => error.hint.clone(),
             ApplyError::Store(_) => {
@@ -148,8 +151,14 @@ impl Machine {
     async fn carry_on(&self, mut journal: Journal, report: &Report) -> Result<Applied, ApplyError> {
         let of = journal.plan.steps.len();
         while journal.direction == Direction::Forward && journal.cursor < of {
+            if !self.world_now().running {
+                return Err(ApplyError::Interrupted);
+            }
             let action = journal.plan.steps[journal.cursor].action.clone();
             if let Err(error) = self.take(&action, &mut journal, report).await {
+                if !self.world_now().running {
+                    return Err(ApplyError::Interrupted);
+                }
                 let what = action.to_string();
                 let (step, reason) = (journal.cursor + 1, error.reason.clone());
                 let (hint, last_lines) = (error.hint.clone(), error.last_lines.clone());
@@ -168,7 +177,7 @@ impl Machine {
                 );
                 // What the failed step left half done is taken back like a step that was done.
                 journal.direction = Direction::Back { because: format!("{what}: {reason}") };
-                self.abandon(&action).await;
+                self.abandon(&action, report).await;
                 self.inner.store.commit(&self.world(), Some(&journal))?;
                 self.go_back(journal, report).await?;
                 return Err(ApplyError::RolledBack { what, error });
@@ -180,6 +189,7 @@ impl Machine {
             return Err(ApplyError::RolledBack { what, error: StepError::new(because) });
         }
         self.inner.store.commit(&self.world(), None)?;
+        self.keep_new_nodes();
         Ok(Applied { steps: of, generation: self.world().generation })
     }
 
@@ -187,16 +197,21 @@ impl Machine {
         let (step, of) = (journal.cursor, journal.plan.steps.len());
         report(Event::Started { step: step + 1, of, what: action.to_string() });
         let started = std::time::Instant::now();
-        let mut next = self.world();
+        let before = self.world();
+        let mut next = before.clone();
         action.apply(&mut next.topology).map_err(|unmet| StepError::new(unmet.to_string()))?;
         next.generation += 1;
 
         self.crash_at(step, Moment::BeforeEffect);
         self.perform(action, &next.topology, report).await?;
         self.crash_at(step, Moment::AfterEffect);
+        // `down` may have come meanwhile.
+        next.running = self.world_now().running;
         journal.cursor += 1;
         if let Err(error) = self.inner.store.commit(&next, Some(journal)) {
             journal.cursor -= 1;
+            // What was not written down does not stand, whatever the edges were told meanwhile.
+            *self.world_now() = before;
             let hint = "see that the disk is not full";
             return Err(StepError::new(crate::keeper::chain(&error)).hint(hint));
         }

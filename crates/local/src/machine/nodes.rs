@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{DatabaseNode, NodeId, ResourceId, Size};
+use tokio::time::timeout;
 
 use super::apply::{Event, Report};
 use super::{Machine, StepError};
@@ -17,6 +18,9 @@ use crate::setup::{Setup, passable_by_others};
 
 /// A fast shutdown that takes longer than this becomes an immediate one; the next start then recovers.
 const STOP_GRACE: Duration = Duration::from_secs(60);
+
+/// A node that does not come back with another size within this gets its old size again.
+const RESTART_WAIT: Duration = Duration::from_secs(120);
 
 pub(super) struct NodeUnit {
     pub(super) keeper: Keeper,
@@ -45,6 +49,11 @@ fn failed(error: &postgres::PostgresError) -> StepError {
 impl Machine {
     pub(super) async fn create_node(&self, node: &DatabaseNode, report: &Report) -> Result<(), StepError> {
         let job = self.node_job(node, report).await?;
+        // Only what this plan makes may be set aside when it is taken back; data that was there is nobody's draft.
+        if !job.paths.has_cluster() {
+            let mark = self.new_node_mark(&node.id);
+            fs::write(&mark, "").map_err(|error| at(&mark, &error))?;
+        }
         let making = |progress: InitProgress| {
             if progress == InitProgress::RemovingPartial {
                 report(Event::Note { text: "removing a half-made cluster; it never held data".into() });
@@ -52,7 +61,13 @@ impl Machine {
         };
         let made = postgres::init(&job.engine, &job.paths, &job.credentials, &job.owner, &making).await;
         made.map_err(|error| failed(&error))?;
-        self.keep_node(job, node).await?;
+        self.keep_node(job.clone(), node).await?;
+        // One that was adopted counts as ready at once, and may not be.
+        use crate::keeper::Job;
+        timeout(RESTART_WAIT, job.ready())
+            .await
+            .map_err(|_| StepError::new(format!("{} is not ready", node.id)))?
+            .map_err(StepError::new)?;
         self.provision(&node.id).await
     }
 
@@ -96,12 +111,8 @@ impl Machine {
         let processes = self.inner.setup.processes.clone();
         let keeper = Keeper::begin(job.clone(), processes, begin, self.inner.changed.clone());
         let mut watched = keeper.watch();
-        let ready_job = job.clone();
         self.units().nodes.insert(node.id.clone(), NodeUnit { keeper, job });
-        watched.ready().await.map_err(|state| StepError::of(&node.id.to_string(), state))?;
-        // An adopted one counts as ready at once; it may still be recovering from the crash that took its daemon.
-        use crate::keeper::Job;
-        ready_job.ready().await.map_err(StepError::new)
+        watched.ready().await.map_err(|state| StepError::of(&node.id.to_string(), state))
     }
 
     async fn node_job(&self, node: &DatabaseNode, report: &Report) -> Result<NodeJob, StepError> {
@@ -168,8 +179,10 @@ impl Machine {
         job.write_config()?;
         if restart && before.change_to(&after) == Change::Restart {
             // Stopped in order: the checkpoint is written before, so that the restart itself is short.
-            watched.restart().await.map_err(|state| StepError::of(&id.to_string(), state))?;
-            return Ok(());
+            return match timeout(RESTART_WAIT, watched.restart()).await {
+                Ok(restarted) => restarted.map_err(|state| StepError::of(&id.to_string(), state)),
+                Err(_) => Err(StepError::of(&id.to_string(), watched.state())),
+            };
         }
         self.limit(&id.to_string(), to, report)?;
         if let Some(process) = self.inner.setup.processes.find(&id.to_string()) {
@@ -192,6 +205,10 @@ impl Machine {
     /// Stops the node and keeps its folder under another name.
     pub(super) async fn retire_node(&self, node: &DatabaseNode) -> Result<(), StepError> {
         self.stop_node(&node.id).await;
+        if !self.new_node_mark(&node.id).exists() {
+            tracing::warn!(node = %node.id, "its data was there before this plan and stays where it is");
+            return Ok(());
+        }
         let from = self.inner.setup.state.node(&node.id);
         let retired = self.inner.setup.state.retired();
         fs::create_dir_all(&retired).map_err(|error| at(&retired, &error))?;
@@ -204,11 +221,33 @@ impl Machine {
 
     pub(super) async fn destroy_node(&self, node: &DatabaseNode) -> Result<(), StepError> {
         self.stop_node(&node.id).await;
-        Machine::remove_tree(self.inner.setup.state.node(&node.id)).await?;
+        // Renamed first: half a data directory must never stand in the place of a whole one.
+        let retired = self.inner.setup.state.retired();
+        fs::create_dir_all(&retired).map_err(|error| at(&retired, &error))?;
+        let doomed =
+            retired.join(format!("{}-destroyed-{}", node.id, jiff::Timestamp::now().as_millisecond()));
+        move_if_there(&self.inner.setup.state.node(&node.id), &doomed)?;
+        Machine::remove_tree(doomed).await?;
         let credentials = self.inner.setup.state.database_credentials(node.id.resource());
         match fs::remove_file(&credentials) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&credentials, &error)),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Machine {
+    /// Beside a node's folder from before it is made until the plan that makes it has ended.
+    fn new_node_mark(&self, id: &NodeId) -> PathBuf {
+        self.inner.setup.state.node(id).with_file_name(format!("{id}.new"))
+    }
+
+    /// Nodes that a plan has made are the app's now.
+    pub(super) fn keep_new_nodes(&self) {
+        let nodes: Vec<NodeId> = self.topology().nodes.keys().cloned().collect();
+        for id in nodes {
+            // Mostly there is none.
+            let _ = fs::remove_file(self.new_node_mark(&id));
         }
     }
 }

@@ -89,7 +89,7 @@ impl Machine {
     }
 
     /// Removes what a failed step may have left behind.
-    pub(super) async fn abandon(&self, action: &Action) {
+    pub(super) async fn abandon(&self, action: &Action, report: &Report) {
         match action {
             Action::StartInstance { instance } => {
                 let grace = Duration::from_millis(instance.grace_ms);
@@ -98,6 +98,16 @@ impl Machine {
             Action::CreateNode { node } => {
                 if let Err(error) = self.retire_node(node).await {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be set aside");
+                }
+            }
+            Action::ResizeNode { id, from, restart, .. } => {
+                if let Err(error) = self.resize_node(id, *from, *restart, report).await {
+                    tracing::warn!(node = %id, error = error.reason, "could not get its old size back");
+                }
+            }
+            Action::ResizeInstance { id, from, .. } => {
+                if let Err(error) = self.resize_instance(id, *from, report) {
+                    tracing::warn!(instance = %id, error = error.reason, "could not get its old size back");
                 }
             }
             Action::StartEdge { edge } => self.stop_role(&edge_unit(&edge.id), Duration::ZERO).await,
@@ -140,11 +150,11 @@ impl Machine {
         topology: &Topology,
         begin: Begin,
     ) -> Result<(), StepError> {
+        let env = self.inner.setup.app_env(instance, topology)?;
         if !matches!(begin, Begin::Adopt(_)) {
             // A copy that an earlier daemon started within this same step has no traffic: it is simply replaced.
             self.inner.setup.processes.clear(&instance_process(&instance.id)).await.map_err(|e| chain(&e))?;
         }
-        let env = self.inner.setup.app_env(instance, topology)?;
         let size = Arc::new(Mutex::new(instance.size));
         let chosen = ChosenProbe::default();
         let setup = Arc::clone(&self.inner.setup);

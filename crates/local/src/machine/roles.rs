@@ -128,6 +128,7 @@ impl Machine {
         if self.units().roles.contains_key(&unit) {
             return Ok(());
         }
+        self.clear_role(&unit).await;
         let sockets = bind_all(&edge_addresses(edge), &BTreeMap::new())?;
         let config = self.edge_config(edge, topology)?;
         self.start_role(&unit, Role::Edge, 1, sockets, encode(&config)?, edge.settings.threads, begin).await
@@ -143,9 +144,27 @@ impl Machine {
         if self.units().roles.contains_key(&unit) {
             return Ok(());
         }
+        self.clear_role(&unit).await;
         let sockets = bind_all(&proxy_addresses(proxy), &BTreeMap::new())?;
         let config = encode(&self.proxy_config(proxy, topology)?)?;
         self.start_role(&unit, Role::Pgproxy, 1, sockets, config, Some(1), begin).await
+    }
+
+    /// The highest number that a running process of the unit has; 0 when none runs.
+    fn newest_incarnation(&self, unit: &str) -> u32 {
+        let running = self.inner.setup.processes.find_all();
+        let numbers = running.iter().filter_map(|process| incarnation(process.name()));
+        numbers.filter(|(of, _)| *of == unit).map(|(_, number)| number).max().unwrap_or(0)
+    }
+
+    /// Ends what an earlier daemon started within the same step: it holds the sockets that are to be bound.
+    async fn clear_role(&self, unit: &str) {
+        for process in self.inner.setup.processes.find_all() {
+            if incarnation(process.name()).is_some_and(|(of, _)| of == unit) {
+                crate::keeper::end(&process, Duration::from_secs(1)).await;
+                self.inner.setup.processes.forget(process.name());
+            }
+        }
     }
 
     #[expect(
@@ -233,8 +252,7 @@ impl Machine {
         let (kept, number) = {
             let units = self.units();
             let old = units.roles.get(&unit).ok_or_else(|| StepError::new(format!("{unit} does not run")))?;
-            let number = incarnation(&old.process).map_or(1, |(_, number)| number);
-            (Arc::clone(&old.sockets), number)
+            (Arc::clone(&old.sockets), self.newest_incarnation(&unit))
         };
         let sockets = bind_all(&edge_addresses(to), &kept)?;
         let config = self.edge_config(to, topology)?;
@@ -245,7 +263,9 @@ impl Machine {
             .await;
         match (started, old) {
             (Ok(()), Some(old)) => {
-                self.retire_role(old.process.clone());
+                let process = old.process.clone();
+                old.keeper.release().await;
+                self.retire_role(process);
                 Ok(())
             }
             (Err(error), Some(old)) => {
@@ -338,7 +358,7 @@ impl Machine {
     pub(super) async fn stop_role(&self, unit: &str, drain: Duration) {
         let Some(role) = self.units().roles.remove(unit) else { return };
         // Its end is wanted now: nobody must start it again.
-        drop(role.keeper);
+        role.keeper.release().await;
         let setup = &self.inner.setup;
         let control = setup.state.control_socket(&role.process);
         if let Some(running) = setup.processes.find(&role.process) {

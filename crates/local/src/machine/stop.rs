@@ -13,6 +13,9 @@ const EDGE_DRAIN: Duration = Duration::from_secs(10);
 /// Sessions of instances have ended by then; others get this much.
 const PROXY_DRAIN: Duration = Duration::from_secs(2);
 
+/// For what is left over: PostgreSQL, if it was never taken over, writes a checkpoint.
+const SWEEP_GRACE: Duration = Duration::from_secs(60);
+
 /// How much patience there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,9 +34,9 @@ impl Machine {
     pub async fn stop(&self, mode: StopMode, report: &Report) -> Result<(), StoreError> {
         let mut world = self.world();
         world.running = false;
-        let journal = self.inner.store.journal()?;
-        let written = self.inner.store.commit(&world, journal.as_ref());
         *self.world_now() = world.clone();
+        let journal = self.inner.store.journal();
+        let written = journal.and_then(|journal| self.inner.store.commit(&world, journal.as_ref()));
 
         for edge in world.topology.edges.keys() {
             report(Event::Note { text: format!("closing {edge}") });
@@ -61,6 +64,12 @@ impl Machine {
             report(Event::Note { text: format!("stopping {node}") });
             self.stop_node(&node).await;
         }
+        // Builds, release commands, roles that were draining, and whatever was never taken over.
+        for process in self.inner.setup.processes.find_all() {
+            let name = process.name().to_owned();
+            crate::keeper::end(&process, SWEEP_GRACE).await;
+            self.inner.setup.processes.forget(&name);
+        }
         self.inner.setup.processes.cgroups().remove_empty();
         written
     }
@@ -72,14 +81,15 @@ impl Machine {
     /// # Errors
     /// When something cannot be deleted.
     pub async fn destroy(&self) -> Result<(), StepError> {
-        self.inner.store.commit(&World::default(), None).map_err(|error| crate::keeper::chain(&error))?;
-        *self.world_now() = World::default();
         let state = &self.inner.setup.state;
         for folder in
             [state.root().join("data"), state.releases(), state.credentials(), state.tls(), state.logs()]
         {
             Machine::remove_tree(folder).await?;
         }
+        // Last: what was not deleted yet must not be forgotten.
+        self.inner.store.commit(&World::default(), None).map_err(|error| crate::keeper::chain(&error))?;
+        *self.world_now() = World::default();
         Ok(())
     }
 }

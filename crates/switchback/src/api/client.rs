@@ -31,6 +31,10 @@ pub fn call<T: DeserializeOwned>(
 ) -> Result<T, CallError> {
     let mut stream = UnixStream::connect(socket).map_err(|_| CallError::NoDaemon)?;
     stream.set_write_timeout(Some(Duration::from_secs(10))).map_err(CallError::Lost)?;
+    if *request == Request::Hello {
+        // A daemon that does not even say hello is hung.
+        stream.set_read_timeout(Some(Duration::from_secs(3))).map_err(CallError::Lost)?;
+    }
     let mut line = serde_json::to_vec(request).map_err(io::Error::from).map_err(CallError::Lost)?;
     line.push(b'\n');
     stream.write_all(&line).map_err(CallError::Lost)?;

@@ -90,9 +90,15 @@ pub fn stage(place: &Place, number: u8, yes: bool) -> Result<(), Problem> {
         carry_out(&app, planned.plan, yes)
     });
     if changed.is_err() {
-        // The manifest says what stands: a stage that was not reached must not be claimed.
-        write_manifest(&path, &before)?;
-        say::talk(&format!("{} is as it was", path.display()));
+        let untouched = manifest::read_text(&app.dir).is_ok_and(|(_, text)| text == after);
+        if app.hello().is_none() && app.state.database().exists() {
+            // The next daemon finishes the plan or takes it back: only it can tell which stage stands.
+            say::talk(&format!("{} keeps the new stage; `switchback up` goes on with it", path.display()));
+        } else if untouched {
+            // The manifest says what stands: a stage that was not reached must not be claimed.
+            write_manifest(&path, &before)?;
+            say::talk(&format!("{} is as it was", path.display()));
+        }
     }
     changed
 }
@@ -176,6 +182,8 @@ fn write(path: &Path, plan: &Plan) -> Result<(), Problem> {
         .mode(0o600)
         .open(path)
         .map_err(failed)?;
+    // The mode above is for a new file only.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
     let text = serde_json::to_string_pretty(plan).map_err(|error| Problem::failed(error.to_string()))?;
     file.write_all(text.as_bytes()).map_err(failed)
 }

@@ -135,12 +135,13 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
     let tailing = tokio::spawn(tailer.run(end_tailing.clone()));
     let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
     let _ignored = signal(SignalKind::interrupt()).map_err(|error| Failure::failed(error.to_string()))?;
+    let daemon_left = daemon.leaving.clone();
     let beginning = daemon.begin("take over what runs");
     let begun = daemon.take_over();
     let serving = serve::serve(listener, daemon.clone());
     let supervising = daemon.machine.supervise();
     tokio::select! {
-        served = serving => served.map_err(|error| Failure::failed(error.to_string()))?,
+        never = serving => match never {},
         () = supervising => {}
         () = async {
             begun.await;
@@ -154,7 +155,10 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
     end_tailing.cancel();
     // A panic in it has been printed; the daemon is ending anyway.
     let _ = tailing.await;
-    let _ = fs::remove_file(socket);
+    // Its absence says that the app was brought down; a daemon that merely ends leaves it for the next.
+    if daemon_left.is_cancelled() {
+        let _ = fs::remove_file(socket);
+    }
     Ok(())
 }
 
@@ -178,7 +182,7 @@ impl Daemon {
         if running && let Err(error) = self.machine.restore(&report).await {
             tracing::warn!(reason = error.reason, "not everything is ready");
         }
-        if let Some(Err(error)) = self.machine.resume(&report).await {
+        if running && let Some(Err(error)) = self.machine.resume(&report).await {
             tracing::warn!(error = chain(&error), "the plan in progress was taken back");
         }
         self.machine.clear_strays(&report).await;

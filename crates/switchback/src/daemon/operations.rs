@@ -38,14 +38,20 @@ impl Daemon {
             }
             Request::Apply { plan } => {
                 let _claim = self.claim_after_taking_over("apply").await?;
+                self.must_run()?;
+                self.finish_what_was_begun(report).await?;
                 value(&self.apply(plan, Vec::new(), report).await?)
             }
             Request::Deploy { graph } => {
                 let _claim = self.claim_after_taking_over("deploy").await?;
+                self.must_run()?;
+                self.finish_what_was_begun(report).await?;
                 value(&self.deploy(&graph, report).await?)
             }
             Request::Rollback { graph, release } => {
                 let _claim = self.claim_after_taking_over("rollback").await?;
+                self.must_run()?;
+                self.finish_what_was_begun(report).await?;
                 value(&self.rollback(&graph, release, report).await?)
             }
             Request::ReplaceEdge => {
@@ -54,7 +60,7 @@ impl Daemon {
                 value(&())
             }
             Request::Leave => {
-                if !self.machine.world().running {
+                if !self.machine.world().running && self.current_operation().is_none() {
                     self.leaving.cancel();
                 }
                 value(&())
@@ -88,9 +94,9 @@ impl Daemon {
         destroy: &BTreeSet<ResourceId>,
         report: &Report,
     ) -> Result<Outcome, Failure> {
-        if !self.machine.world().running {
-            self.machine.restore(report).await.map_err(step_failed)?;
-        }
+        // What runs already is left alone; what a reboot or a failure left down is started, and says why it cannot.
+        self.machine.restore(report).await.map_err(step_failed)?;
+        self.finish_what_was_begun(report).await?;
         let mut notes = Vec::new();
         let mut releases = self.current_releases();
         for (id, service) in graph.services() {
@@ -115,7 +121,6 @@ impl Daemon {
     }
 
     async fn deploy(&self, graph: &ResourceGraph, report: &Report) -> Result<Outcome, Failure> {
-        self.must_run()?;
         let mut releases = self.current_releases();
         let mut notes = Vec::new();
         for (id, service) in graph.services() {
@@ -137,7 +142,6 @@ impl Daemon {
         wanted: Option<ReleaseId>,
         report: &Report,
     ) -> Result<Outcome, Failure> {
-        self.must_run()?;
         let mut releases = self.current_releases();
         for (id, _) in graph.services() {
             let target = match &wanted {
@@ -204,10 +208,24 @@ impl Daemon {
     }
 
     async fn apply(&self, plan: Plan, notes: Vec<String>, report: &Report) -> Result<Outcome, Failure> {
-        self.must_run()?;
         let applied = self.machine.apply(plan, report).await.map_err(|error| apply_failed(&error))?;
         let front = self.machine.status().await.front;
         Ok(Outcome { steps: applied.steps, front, releases: serving(&self.machine), notes })
+    }
+
+    /// Takes up a plan that a full disk or a `down --now` interrupted. That it had to be taken back is said, and is no
+    /// reason not to go on: what stood before it stands.
+    async fn finish_what_was_begun(&self, report: &Report) -> Result<(), Failure> {
+        match self.machine.resume(report).await {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(error @ ApplyError::RolledBack { .. })) => {
+                report(Event::Note {
+                    text: format!("the plan that was interrupted was taken back: {error}"),
+                });
+                Ok(())
+            }
+            Some(Err(error)) => Err(apply_failed(&error)),
+        }
     }
 
     async fn down(&self, mode: StopMode, destroy: bool, report: &Report) -> Result<Value, Failure> {
@@ -223,7 +241,7 @@ impl Daemon {
             }
         };
         let stopped = self.machine.stop(mode, report).await;
-        if destroy {
+        if destroy && stopped.is_ok() {
             self.machine.destroy().await.map_err(step_failed)?;
         }
         self.leaving.cancel();
@@ -328,7 +346,7 @@ fn apply_failed(error: &ApplyError) -> Failure {
             last_lines: step.last_lines.clone(),
             ..Failure::failed(format!("{error}. Everything was taken back"))
         },
-        ApplyError::Store(_) => Failure::failed(chain(error)),
+        ApplyError::Store(_) | ApplyError::Interrupted => Failure::failed(chain(error)),
     };
     Failure { hint: error.hint(), ..failure }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use local::machine::{Event, Report};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -14,18 +15,26 @@ use crate::api::{Failure, MAX_REQUEST_BYTES, Message, Request};
 
 /// Connections at once; people and scripts, not traffic.
 const MAX_CONNECTIONS: usize = 64;
+/// After a failed accept: out of descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Events that wait for a client to read them. Beyond it they are left out: a chatty build must not fill memory.
+const EVENTS_WAITING: usize = 4_096;
 
 /// Accepts until cancelled.
-///
-/// # Errors
-/// When the socket can no longer accept.
-pub(super) async fn serve(listener: UnixListener, daemon: Daemon) -> io::Result<()> {
+pub(super) async fn serve(listener: UnixListener, daemon: Daemon) -> std::convert::Infallible {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
-                let (stream, _) = accepted?;
-                connections.spawn(converse(stream, daemon.clone()));
+                match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(converse(stream, daemon.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
             }
             Some(_) = connections.join_next() => {}
         }
@@ -39,14 +48,13 @@ async fn converse(stream: UnixStream, daemon: Daemon) {
     if reader.read_until(b'\n', &mut line).await.is_err() {
         return;
     }
-    // Events of one operation number in the hundreds; a client that does not read them holds nothing up.
-    let (events, mut heard) = mpsc::unbounded_channel();
+    let (events, mut heard) = mpsc::channel(EVENTS_WAITING);
     let report: Report = {
         let events = events.clone();
         Arc::new(move |event: Event| {
             log_event(event.clone());
-            // A client that hung up is not told; the work goes on.
-            let _ = events.send(Message::Event { event });
+            // A client that hung up, or does not read, is not told; the work goes on.
+            let _ = events.try_send(Message::Event { event });
         })
     };
     drop(events);
@@ -70,6 +78,7 @@ async fn converse(stream: UnixStream, daemon: Daemon) {
             break;
         }
     }
+    drop(heard);
     let message = work.await.unwrap_or_else(|error| Message::Failed(Failure::failed(error.to_string())));
     // Nobody may be listening any more.
     let _ = write(&mut writing, &message).await;

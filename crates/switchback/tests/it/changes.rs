@@ -96,6 +96,16 @@ fn a_stage_that_cannot_be_reached_leaves_the_manifest_as_it_was() {
     let refused = switchback.cli(&["stage", "4", "--yes"]);
     assert_eq!(refused.code, Some(2), "{refused:#?}");
     assert_eq!(switchback.app().manifest(), before);
+
+    // The second instance cannot start: somebody deleted what it would run.
+    let release = switchback.status().web()[0].release.clone().unwrap();
+    std::fs::remove_file(switchback.app().state_dir().join(format!("releases/{release}/tree/app.py")))
+        .unwrap();
+    let failed = switchback.cli(&["stage", "2", "--yes"]);
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    assert_eq!(switchback.app().manifest(), before);
+    assert_eq!(switchback.status().stage, 1);
+    assert_eq!(switchback.status().web().len(), 1);
 }
 
 #[test]

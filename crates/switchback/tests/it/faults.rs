@@ -90,6 +90,15 @@ fn an_app_that_floods_its_output_keeps_the_logs_within_their_budget() {
     let switchback = up(App::python("shop").knob("flood_lines", 200_000));
     let output = switchback.must(&["logs", "web", "-n", "5"]);
     assert_eq!(output.stdout.lines().count(), 5);
+    let logs = switchback.app().state_dir().join("logs");
+    let blocks = |dir: &str| -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let files = std::fs::read_dir(logs.join(dir)).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum()
+    };
+    // The store's budget, a segment that is being written, and what was not read yet.
+    let used = blocks("store") + blocks("current");
+    assert!(used < 300 << 20, "{used} bytes");
 }
 
 #[test]
