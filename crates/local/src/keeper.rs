@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout, timeout_at};
 
+use crate::chain;
 use crate::process::{Ended, Exit, Process, Processes, Spec};
 
 /// Restarts wait this long at first, then twice as long each time.
@@ -447,18 +448,6 @@ pub(crate) async fn end(process: &Process, grace: Duration) {
         Ok(_) => {}
         Err(alive) => tracing::error!(process = name, error = %alive, "survived SIGKILL"),
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Polls `check` until it passes. For readiness: the pause is short at first, as most things start fast.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use local::chain;
 use local::control::{Reply, Request, serve};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -267,11 +268,4 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
 
 fn decode<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

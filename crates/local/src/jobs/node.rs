@@ -6,8 +6,9 @@ use std::time::Duration;
 use model::{NodeId, Size};
 use tokio::time::Instant;
 
+use crate::chain;
 use crate::engines::PostgresEngine;
-use crate::keeper::{Job, chain};
+use crate::keeper::Job;
 use crate::postgres::{self, Credentials, NodePaths, Owner, Readiness};
 use crate::process::{Command, Priority, Spec, StopSignal};
 use crate::setup::Setup;

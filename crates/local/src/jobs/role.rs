@@ -13,8 +13,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::chain;
 use crate::control::{self, Request};
-use crate::keeper::{Job, chain, until_ready};
+use crate::keeper::{Job, until_ready};
 use crate::process::{Command, Priority, Spec, StopSignal};
 use crate::setup::Setup;
 

@@ -121,9 +121,9 @@ impl Machine {
         let mut world = self.world();
         if !world.running {
             world.running = true;
-            let journal = self.inner.store.journal().map_err(|error| crate::keeper::chain(&error))?;
+            let journal = self.inner.store.journal().map_err(|error| crate::chain(&error))?;
             let written = self.inner.store.commit(&world, journal.as_ref());
-            written.map_err(|error| crate::keeper::chain(&error))?;
+            written.map_err(|error| crate::chain(&error))?;
             *self.world_now() = world.clone();
         }
         let topology = &world.topology;

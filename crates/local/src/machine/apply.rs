@@ -213,7 +213,7 @@ impl Machine {
             // What was not written down does not stand, whatever the edges were told meanwhile.
             *self.world_now() = before;
             let hint = "see that the disk is not full";
-            return Err(StepError::new(crate::keeper::chain(&error)).hint(hint));
+            return Err(StepError::new(crate::chain(&error)).hint(hint));
         }
         *self.world_now() = next;
         self.crash_at(step, Moment::AfterCommit);

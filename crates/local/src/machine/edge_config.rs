@@ -120,7 +120,7 @@ impl Machine {
                     names.push(address.ip().to_string());
                 }
                 let issued = edge::local_ca::ensure(&self.inner.setup.state.tls(), &names)
-                    .map_err(|error| StepError::new(crate::keeper::chain(&error)))?;
+                    .map_err(|error| StepError::new(crate::chain(&error)))?;
                 Ok(Tls { certificate_chain: issued.certificate_chain, private_key: issued.private_key })
             }
         }

@@ -105,7 +105,7 @@ impl StepError {
 
 impl From<ControlError> for StepError {
     fn from(error: ControlError) -> StepError {
-        StepError::new(crate::keeper::chain(&error))
+        StepError::new(crate::chain(&error))
     }
 }
 
@@ -143,7 +143,7 @@ impl Machine {
         };
         tracing::info!(subject, decision = decision.decision, evidence = decision.evidence, "decided");
         if let Err(error) = self.inner.store.remember(&decision) {
-            tracing::warn!(error = crate::keeper::chain(&error), "a decision could not be written down");
+            tracing::warn!(error = crate::chain(&error), "a decision could not be written down");
         }
     }
 

@@ -10,9 +10,10 @@ use tokio::time::timeout;
 
 use super::apply::{Event, Report};
 use super::{Machine, StepError};
+use crate::chain;
 use crate::engines::{self, Progress};
 use crate::jobs::node::NodeJob;
-use crate::keeper::{Begin, Keeper, chain};
+use crate::keeper::{Begin, Keeper};
 use crate::postgres::{self, Change, Credentials, InitProgress, NodePaths, choose_owner, database_url};
 use crate::setup::{Setup, passable_by_others};
 

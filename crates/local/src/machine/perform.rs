@@ -13,9 +13,10 @@ use super::apply::{Event, Report};
 use super::roles::{edge_unit, proxy_unit};
 use super::{InstanceUnit, Machine, StepError};
 use crate::cgroup::LimitError;
+use crate::chain;
 use crate::control::{self, Request};
 use crate::jobs::instance::{ChosenProbe, InstanceJob};
-use crate::keeper::{Begin, Keeper, chain};
+use crate::keeper::{Begin, Keeper};
 use crate::process::{Command, Priority, Spec, StopSignal};
 use crate::setup::instance_process;
 

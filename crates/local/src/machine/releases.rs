@@ -9,7 +9,7 @@ use model::{Cpu, Release, ResourceId, Service, Size};
 
 use super::apply::{Event, Report};
 use super::{Machine, StepError};
-use crate::keeper::chain;
+use crate::chain;
 use crate::process::{Command, OutputFiles, Priority, Spec, StopSignal};
 use crate::release::{self, Build, DiskFloor, Progress, Releases, Source};
 

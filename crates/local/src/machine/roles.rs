@@ -284,7 +284,7 @@ impl Machine {
             let deadline_ms = u64::try_from(HANDOVER_DRAIN.as_millis()).unwrap_or(u64::MAX);
             let control = setup.state.control_socket(&process);
             if let Err(error) = control::ask(&control, &Request::Drain { deadline_ms }).await {
-                tracing::warn!(process, error = crate::keeper::chain(&error), "cannot be told to drain");
+                tracing::warn!(process, error = crate::chain(&error), "cannot be told to drain");
             }
             if timeout(HANDOVER_DRAIN + Duration::from_secs(5), running.exited()).await.is_err() {
                 crate::keeper::end(&running, Duration::from_secs(5)).await;

@@ -88,7 +88,7 @@ impl Machine {
             Machine::remove_tree(folder).await?;
         }
         // Last: what was not deleted yet must not be forgotten.
-        self.inner.store.commit(&World::default(), None).map_err(|error| crate::keeper::chain(&error))?;
+        self.inner.store.commit(&World::default(), None).map_err(|error| crate::chain(&error))?;
         *self.world_now() = World::default();
         Ok(())
     }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use local::cgroup::Cgroups;
+use local::chain;
 use local::machine::{self, CrashPoint, Event, Machine, Moment, Report};
 use local::output::{Budget, Logs, Tailer};
 use local::paths::{StateDir, StateError};
@@ -227,14 +228,6 @@ fn log_event(event: Event) {
         Event::BuildLine { line } => tracing::debug!(line, "build"),
         Event::Note { text } => tracing::info!("{text}"),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 /// Names of the services and the releases they serve.

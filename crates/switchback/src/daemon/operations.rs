@@ -10,7 +10,9 @@ use plan::{Plan, PlanError};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Daemon, chain, serving};
+use local::chain;
+
+use super::{Daemon, serving};
 use crate::api::{Failure, Hello, Outcome, Planned, Request, Status};
 
 /// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
