@@ -28,21 +28,24 @@ pub(super) fn guess(folder: &FolderListing) -> Option<Guess> {
             .iter()
             .any(|kind| package.get(kind).is_some_and(|all| all.get(name).is_some()))
     };
-    guess.build = Some(match has_script("build") {
-        true => format!("{install} && {manager} run build"),
-        false => install.to_owned(),
-    });
+    let kinds = ["dependencies", "devDependencies"].map(|kind| package.get(kind).and_then(Value::as_object));
+    let installs = kinds.into_iter().flatten().any(|all| !all.is_empty());
+    let steps =
+        [installs.then(|| install.to_owned()), has_script("build").then(|| format!("{manager} run build"))];
+    let steps: Vec<String> = steps.into_iter().flatten().collect();
+    guess.build = (!steps.is_empty()).then(|| steps.join(" && "));
     guess.run = match has_script("start") {
         true => Some(format!("{manager} start")),
         false => main_file(folder, &package).map(|file| format!("node {file}")),
     };
-    guess.include.push("node_modules".to_owned());
+    // Without dependencies npm makes no such folder, and a release that asks for it would be refused.
+    guess.include.extend(installs.then(|| "node_modules".to_owned()));
     let made = OUTPUTS.iter().filter(|(framework, _)| depends_on(framework)).map(|(_, folder)| *folder);
     let ignored = ["dist", "build"]
         .into_iter()
         .filter(|name| has_script("build") && folder.git_ignored.contains(*name));
     guess.include.extend(made.chain(ignored).map(str::to_owned));
-    if has_script("build") && guess.include.len() == 1 {
+    if has_script("build") && guess.include.len() == usize::from(installs) {
         guess.to_fill_in.push("add to `include` what the build makes, if git ignores it".to_owned());
     }
     guess.postgres_driver =

@@ -43,6 +43,10 @@ becomes! {
         ("package.json", r#"{"scripts": {"build": "tsc", "start": "node dist/main.js"}, "dependencies": {"pg": "8"}}"#),
         ("package-lock.json", ""),
     ]);
+    a_node_app_without_dependencies_installs_nothing: folder("shop", &[
+        ("package.json", r#"{"scripts": {"start": "node server.js"}}"#),
+        ("server.js", ""),
+    ]);
     a_flask_app_gets_a_server: folder("guestbook", &[
         ("requirements.txt", "Flask==3.0\npsycopg[binary]>=3\n"),
         ("app.py", ""),
