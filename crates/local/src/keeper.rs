@@ -48,8 +48,28 @@ pub(crate) trait Job: Send + Sync + 'static {
     /// From the stop signal to SIGKILL.
     fn grace(&self) -> Duration;
 
+    /// From the end of the process to SIGKILL for children that outlive it.
+    fn orphan_grace(&self) -> Duration {
+        UNRESPONSIVE_GRACE
+    }
+
+    /// Called when nothing of the process is left and before it is started again: what must be decided while it is down
+    /// is decided here.
+    fn down(&self, _why: Down) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// The last lines the process said, the oldest first.
     fn last_lines(&self) -> Vec<String>;
+}
+
+/// Why a process is down that is to be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Down {
+    /// By itself, or because it was hung.
+    Ended,
+    /// It was to be restarted.
+    Asked,
 }
 
 /// What a kept process is doing.
@@ -172,12 +192,23 @@ impl Watched {
     /// # Errors
     /// When it was stopped meanwhile.
     pub(crate) async fn restart(&mut self) -> Result<(), KeptState> {
-        let before = self.state.borrow().times_ready;
-        let _ = self.orders.send(Order::Restart).await;
+        let before = self.ask_to_restart().await;
         self.ready_after(before).await
     }
 
-    async fn ready_after(&mut self, times: u64) -> Result<(), KeptState> {
+    /// As [`Watched::restart`], for a caller who has something to do while it is down. Gives how often it was ready
+    /// before, for [`Watched::ready_after`].
+    pub(crate) async fn ask_to_restart(&mut self) -> u64 {
+        let before = self.state.borrow().times_ready;
+        let _ = self.orders.send(Order::Restart).await;
+        before
+    }
+
+    /// Resolves when it is ready for more than this number of times. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Watched::ready`].
+    pub(crate) async fn ready_after(&mut self, times: u64) -> Result<(), KeptState> {
         let waited = self.state.wait_for(|state| match state.phase {
             Phase::Ready => state.times_ready > times,
             Phase::Failed | Phase::Stopped => true,
@@ -238,7 +269,7 @@ impl<J: Job> Run<J> {
                 Some(process) => self.look_after(process, Readiness::Proven).await,
                 None => match self.start().await {
                     Ok(process) => self.look_after(process, Readiness::Awaited).await,
-                    Err(reason) => (Left::NeverReady(reason), None),
+                    Err(left) => (left, None),
                 },
             };
             let (left, process) = left;
@@ -251,6 +282,7 @@ impl<J: Job> Run<J> {
                     if let Some(process) = process {
                         end(&process, self.job.grace()).await;
                     }
+                    self.job.down(Down::Asked).await;
                     continue;
                 }
                 Left::NeverReady(reason) | Left::Ended(reason) if fresh => {
@@ -266,13 +298,17 @@ impl<J: Job> Run<J> {
         }
     }
 
-    async fn start(&mut self) -> Result<Process, String> {
+    async fn start(&mut self) -> Result<Process, Left> {
         self.set(|state| {
             state.phase = Phase::Starting;
             state.pid = None;
         });
-        let spec = self.job.spec().await?;
-        let process = self.processes.spawn(spec).map_err(|error| chain(&error))?;
+        // What has to be prepared may take long: a database is copied first.
+        let spec = tokio::select! {
+            spec = self.job.spec() => spec.map_err(Left::NeverReady)?,
+            order = next(&mut self.orders) => return Err(left_by(order)),
+        };
+        let process = self.processes.spawn(spec).map_err(|error| Left::NeverReady(chain(&error)))?;
         let pid = process.pid();
         self.set(|state| state.pid = Some(pid));
         Ok(process)
@@ -352,7 +388,8 @@ impl<J: Job> Run<J> {
         match process {
             // Asked first: a hung process may still be able to end in order. What is dead only leaves children behind.
             Some(process) => {
-                end(&process, UNRESPONSIVE_GRACE).await;
+                let dead = process.try_exited().is_some();
+                end(&process, if dead { self.job.orphan_grace() } else { UNRESPONSIVE_GRACE }).await;
             }
             None => {
                 if let Err(left) = self.processes.clear(&name).await {
@@ -361,6 +398,7 @@ impl<J: Job> Run<J> {
             }
         }
         self.set(|state| state.pid = None);
+        self.job.down(Down::Ended).await;
         let backoff =
             FIRST_BACKOFF.saturating_mul(1 << self.crashes.saturating_sub(1).min(16)).min(MAX_BACKOFF);
         let until = Instant::now() + backoff;

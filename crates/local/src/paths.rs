@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use model::{NodeId, ResourceId};
 
 /// The format this version reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// `sun_path` holds 108 bytes with its final NUL (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -36,6 +36,10 @@ const DYING: Duration = Duration::from_secs(1);
 pub enum StateError {
     #[error("{path}: the state folder has format {found}, and this version knows up to {FORMAT}")]
     Newer { path: PathBuf, found: u32 },
+    #[error(
+        "{path}: the state folder has format {found}, from before the first release, and this version knows {FORMAT}"
+    )]
+    Older { path: PathBuf, found: u32 },
     #[error("{path}: not a format number; the state folder is damaged or belongs to something else")]
     Unreadable { path: PathBuf },
     #[error("{path} belongs to another user")]
@@ -60,6 +64,10 @@ impl StateError {
     pub fn hint(&self) -> &'static str {
         match self {
             StateError::Newer { .. } => "use the newer switchback that wrote it, or another --state-dir",
+            StateError::Older { .. } => {
+                "bring the app down with the switchback that wrote it, move the folder away and bring it up anew; \
+                 pg_dump carries the data over"
+            }
             StateError::Unreadable { .. } => "move the folder away, or name another with --state-dir",
             StateError::Foreign { .. } => "run as its owner, or name another folder with --state-dir",
             StateError::Held { .. } => "`switchback status` shows it; `switchback down` stops it",
@@ -120,6 +128,7 @@ impl StateDir {
         match fs::read_to_string(&path) {
             Ok(text) => match text.trim().parse::<u32>() {
                 Ok(found) if found > FORMAT => Err(StateError::Newer { path, found }),
+                Ok(found) if found < FORMAT => Err(StateError::Older { path, found }),
                 Ok(_) => Ok(()),
                 // Half written: a crash between create and write leaves it empty. Nothing else was made before it.
                 Err(_) if text.trim().is_empty() && !self.database().exists() => write_format(&path),
@@ -302,7 +311,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("VERSION"), "").unwrap();
         StateDir::open(dir.path()).unwrap();
-        assert_eq!(fs::read_to_string(dir.path().join("VERSION")).unwrap(), "1\n");
+        assert_eq!(fs::read_to_string(dir.path().join("VERSION")).unwrap(), format!("{FORMAT}\n"));
     }
 
     #[test]

@@ -135,6 +135,17 @@ impl Store {
         Ok(())
     }
 
+    /// Makes the world durable, and leaves the journal as it is.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_world(&self, world: &World) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(VALUES)?.insert("world", serde_json::to_vec(world)?.as_slice())?;
+        transaction.commit()?;
+        Ok(())
+    }
+
     /// # Errors
     /// When the disk is full or fails.
     pub fn remember(&self, decision: &Decision) -> Result<(), StoreError> {

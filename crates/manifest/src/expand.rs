@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     AppName, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe, LoadBalancer,
-    Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, Zone,
+    Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, WithoutStandby, Zone,
 };
 
 use crate::rules::database_name;
@@ -29,7 +29,7 @@ pub(crate) fn expand(settings: &Settings) -> Result<ResourceGraph, Absent> {
     let mut resources = BTreeMap::new();
     let database = settings.has("db").then(|| db.clone());
     if settings.has("db") {
-        resources.insert(db, Resource::DatabaseCluster(cluster(settings, &app)));
+        resources.insert(db, Resource::DatabaseCluster(cluster(settings, &app)?));
     }
     resources.insert(edge, Resource::LoadBalancer(load_balancer(settings, web.clone())?));
     resources.insert(web, Resource::Service(service(settings, database)?));
@@ -40,12 +40,19 @@ fn id(name: &'static str) -> Result<ResourceId, Absent> {
     ResourceId::new(name).map_err(|_| Absent(name))
 }
 
-fn cluster(settings: &Settings, app: &AppName) -> DatabaseCluster {
-    DatabaseCluster {
+fn cluster(settings: &Settings, app: &AppName) -> Result<DatabaseCluster, Absent> {
+    let without_standby = match settings.text("db.without_standby").as_deref() {
+        Some("degrade") => WithoutStandby::Degrade,
+        _ => WithoutStandby::Block,
+    };
+    Ok(DatabaseCluster {
         engine: Engine::Postgres,
         size: size(settings, "db.size"),
         database: settings.text("db.name").unwrap_or_else(|| database_name(app.as_str())),
-    }
+        standbys: settings.number("db.standbys").ok_or(Absent("db.standbys"))?,
+        read_replicas: 0,
+        without_standby,
+    })
 }
 
 fn service(settings: &Settings, database: Option<ResourceId>) -> Result<Service, Absent> {

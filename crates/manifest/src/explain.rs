@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use model::{DatabaseCluster, Engine, LoadBalancer, ResourceGraph, Service, ServiceProtocol};
+use model::{DatabaseCluster, Engine, LoadBalancer, ResourceGraph, Service, ServiceProtocol, WithoutStandby};
 use serde_json::{Value, json};
 
 use crate::settings::Source;
@@ -155,5 +155,15 @@ fn database(cluster: &DatabaseCluster) -> Vec<Row> {
     let engine = match cluster.engine {
         Engine::Postgres => "postgres",
     };
-    vec![row("db.engine", engine), row("db.size", cluster.size), row("db.name", &cluster.database)]
+    let without_standby = match cluster.without_standby {
+        WithoutStandby::Block => "block",
+        WithoutStandby::Degrade => "degrade",
+    };
+    vec![
+        row("db.engine", engine),
+        row("db.size", cluster.size),
+        row("db.standbys", cluster.standbys),
+        row("db.without_standby", without_standby),
+        row("db.name", &cluster.database),
+    ]
 }

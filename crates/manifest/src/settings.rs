@@ -66,10 +66,13 @@ impl Settings {
         self.by_path.entry(path).or_insert(setting);
     }
 
-    /// Takes from a weaker layer what is not said yet.
+    /// Takes from a weaker layer what is not said yet. A table that only the weaker layer has does not come to be by
+    /// that: what a preset says of the database is for apps that have one.
     pub(crate) fn fill_from(&mut self, weaker: Settings) {
         for (path, setting) in weaker.by_path {
-            self.offer(path, Setting { span: None, ..setting });
+            if setting.value != Some(Value::Table) {
+                self.offer(path, Setting { span: None, ..setting });
+            }
         }
     }
 

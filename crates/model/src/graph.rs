@@ -124,6 +124,21 @@ pub struct DatabaseCluster {
     pub size: Size,
     /// The database that `DATABASE_URL` names, and the role that owns it.
     pub database: String,
+    /// Nodes that confirm each commit and take over when the primary is lost.
+    pub standbys: u32,
+    /// Nodes that follow without confirming, and answer reads.
+    pub read_replicas: u32,
+    pub without_standby: WithoutStandby,
+}
+
+/// What a commit does while there should be a standby and none confirms it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutStandby {
+    /// It waits: what was acknowledged is always on two nodes.
+    Block,
+    /// It is acknowledged by the primary alone, once that has been written down and said.
+    Degrade,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,10 +10,11 @@ mod topology;
 
 pub use graph::{
     CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe, LoadBalancer, Resource,
-    ResourceGraph, Service, ServiceProtocol,
+    ResourceGraph, Service, ServiceProtocol, WithoutStandby,
 };
 pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId, Zone};
 pub use size::{ByteSize, Cpu, InvalidSize, Size};
 pub use topology::{
-    DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, ProxyProcess, Release, Topology,
+    ClusterState, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, Lsn, ProxyProcess,
+    Release, Topology,
 };

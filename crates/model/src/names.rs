@@ -145,6 +145,13 @@ macro_rules! numbered {
             }
         }
 
+        impl FromStr for $type {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                $type::try_from(text.to_owned())
+            }
+        }
+
         impl From<$type> for String {
             fn from(id: $type) -> String {
                 id.to_string()

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DatabaseCluster, HealthProbe, InstanceId, LoadBalancer, NodeId, ReleaseId, ResourceId, ServiceProtocol,
-    Size, Zone,
+    HealthProbe, InstanceId, LoadBalancer, NodeId, ReleaseId, ResourceId, ServiceProtocol, Size,
+    WithoutStandby, Zone,
 };
 
 /// Empty for an app that was never brought up.
@@ -22,6 +22,8 @@ pub struct Topology {
     pub stage: u8,
     pub edges: BTreeMap<ResourceId, EdgeProcess>,
     pub proxies: BTreeMap<ResourceId, ProxyProcess>,
+    /// By database cluster: which of its nodes takes writes, and who confirms them.
+    pub clusters: BTreeMap<ResourceId, ClusterState>,
     pub nodes: BTreeMap<NodeId, DatabaseNode>,
     pub instances: BTreeMap<InstanceId, Instance>,
     /// The release each service serves, and what a new instance starts from.
@@ -32,6 +34,8 @@ pub struct Topology {
     pub prepared: BTreeSet<ReleaseId>,
     /// By service: the number the next instance gets. Never goes back.
     pub next_instance: BTreeMap<ResourceId, u32>,
+    /// By database cluster: the number the next node gets. Never goes back.
+    pub next_node: BTreeMap<ResourceId, u32>,
 }
 
 /// A load balancer with its addresses settled: port 0 of the wish has become a port that is kept.
@@ -59,20 +63,59 @@ pub struct ProxyProcess {
     pub port: u16,
 }
 
+/// One PostgreSQL. What it is at the moment (primary or not) stands in [`ClusterState`]: a failover changes that and
+/// nothing here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseNode {
     pub id: NodeId,
     pub zone: Zone,
     /// Names the Unix socket in the run folder; nothing listens on TCP.
     pub port: u16,
-    pub role: DatabaseRole,
-    pub cluster: DatabaseCluster,
+    pub size: Size,
+    /// The app's database, and the role that owns it.
+    pub database: String,
 }
 
+/// A position in a write-ahead log, in bytes from its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lsn(pub u64);
+
+/// What all nodes of a database cluster must agree on. Written down before it takes effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// The one node that takes writes.
+    pub primary: NodeId,
+    /// Grows with every change of primary; what was begun in an earlier epoch is never finished in a later one.
+    pub epoch: u64,
+    /// The standbys of which one must confirm each commit (`synchronous_standby_names`). A node stands here from the
+    /// moment it holds every acknowledged commit until it is written down that it no longer has to: so after a loss of
+    /// the primary, the most advanced of them has them all.
+    pub synchronous: BTreeSet<NodeId>,
+    /// The nodes that follow without ever confirming. A failover to one of them makes the old primary one instead.
+    pub read_replicas: BTreeSet<NodeId>,
+    pub without_standby: WithoutStandby,
+}
+
+impl ClusterState {
+    /// Makes `to` the primary of the next epoch. Nobody confirms its commits until a follower has proved that it can:
+    /// see [`ClusterState::synchronous`]. Where `to` was a read replica, the old primary becomes one in its place.
+    pub fn promote(&mut self, to: &NodeId) {
+        let from = std::mem::replace(&mut self.primary, to.clone());
+        if self.read_replicas.remove(to) {
+            self.read_replicas.insert(from);
+        }
+        self.synchronous.clear();
+        self.epoch += 1;
+    }
+}
+
+/// What a node is in its cluster at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatabaseRole {
     Primary,
+    Standby,
+    ReadReplica,
 }
 
 /// One copy of a service. Never changes but for `size` and `in_rotation`: anything else is a new instance.
@@ -113,13 +156,22 @@ impl Topology {
         self.nodes.values().filter(move |node| node.id.resource() == cluster)
     }
 
-    /// The node that takes writes. `None` while a cluster has no primary, which only a failover in progress may show.
+    /// The node that takes writes. `None` where there is no such cluster.
     pub fn primary_of<'a>(&'a self, cluster: &'a ResourceId) -> Option<&'a DatabaseNode> {
-        let mut primaries =
-            self.nodes_of(cluster).filter(|node| node.role == DatabaseRole::Primary).peekable();
-        let first = primaries.next();
-        debug_assert!(primaries.peek().is_none(), "two primaries in {cluster}");
-        first
+        self.nodes.get(&self.clusters.get(cluster)?.primary)
+    }
+
+    /// The nodes that follow the primary, in the order of their numbers.
+    pub fn followers_of<'a>(&'a self, cluster: &'a ResourceId) -> impl Iterator<Item = &'a DatabaseNode> {
+        self.nodes_of(cluster).filter(|node| self.role_of(&node.id) != DatabaseRole::Primary)
+    }
+
+    pub fn role_of(&self, node: &NodeId) -> DatabaseRole {
+        match self.clusters.get(node.resource()) {
+            Some(cluster) if cluster.primary == *node => DatabaseRole::Primary,
+            Some(cluster) if cluster.read_replicas.contains(node) => DatabaseRole::ReadReplica,
+            _ => DatabaseRole::Standby,
+        }
     }
 
     /// Every port that is taken for the life of what holds it.

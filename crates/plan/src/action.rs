@@ -1,11 +1,11 @@
 //! What one step does: its precondition, its effect on the topology, and its inverse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::{
-    CompareGate, DatabaseNode, EdgeProcess, Instance, InstanceId, NodeId, ProxyProcess, Release, ResourceId,
-    Size, Topology, Zone,
+    ClusterState, CompareGate, DatabaseNode, DatabaseRole, EdgeProcess, Instance, InstanceId, NodeId,
+    ProxyProcess, Release, ResourceId, Size, Topology, WithoutStandby, Zone,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +21,36 @@ pub enum Action {
         stage_from: u8,
         stage_to: u8,
     },
-    /// Makes an empty cluster, starts it, creates its role and database.
+    /// Makes an empty cluster, starts its first node as the primary, creates the app's role and database.
     CreateNode {
         node: DatabaseNode,
+        without_standby: WithoutStandby,
     },
     /// Stops the node and sets its data directory aside. Only ever the inverse of `CreateNode`.
     RetireNode {
         node: DatabaseNode,
+    },
+    /// Copies the primary, starts the copy and waits until it has caught up. Clients of the primary notice nothing.
+    AddFollower {
+        node: DatabaseNode,
+        role: DatabaseRole,
+    },
+    /// Stops a node that follows, and deletes its copy: the primary has everything that it had.
+    RemoveFollower {
+        node: DatabaseNode,
+        /// What it is when this is planned: a failover may change it meanwhile.
+        role: DatabaseRole,
+    },
+    /// Lets `to` take over from `from`, which follows it from then on. No commit is lost.
+    SwitchOver {
+        id: ResourceId,
+        from: NodeId,
+        to: NodeId,
+    },
+    ConfigureCluster {
+        id: ResourceId,
+        from: WithoutStandby,
+        to: WithoutStandby,
     },
     /// Stops the node and deletes its data. Has no inverse.
     DestroyNode {
@@ -140,7 +163,7 @@ impl Action {
                     "the zones have changed".into()
                 })
             }
-            Action::CreateNode { node } => {
+            Action::CreateNode { node, .. } => {
                 require(!topology.nodes.contains_key(&node.id), || format!("{} exists already", node.id))?;
                 let second = topology.primary_of(node.id.resource()).is_some();
                 require(!second, || format!("{} would get a second primary", node.id.resource()))
@@ -149,11 +172,34 @@ impl Action {
                 require(topology.nodes.get(&node.id) == Some(node), || {
                     format!("{} is not as planned", node.id)
                 })?;
+                let alone = topology.nodes_of(node.id.resource()).count() == 1;
+                require(alone, || format!("{} is still followed", node.id))?;
                 let proxied = topology.proxies.contains_key(node.id.resource());
                 require(!proxied, || format!("{} is still reachable through its proxy", node.id))
             }
+            Action::AddFollower { node, role } => {
+                require(!topology.nodes.contains_key(&node.id), || format!("{} exists already", node.id))?;
+                let id = node.id.resource();
+                require(topology.primary_of(id).is_some(), || format!("{id} has no primary to follow"))?;
+                require(*role != DatabaseRole::Primary, || format!("{id} would get a second primary"))
+            }
+            Action::RemoveFollower { node, .. } => {
+                require(topology.nodes.contains_key(&node.id), || format!("{} is gone already", node.id))?;
+                let primary = topology.role_of(&node.id) == DatabaseRole::Primary;
+                require(!primary, || format!("{} has become the primary", node.id))
+            }
+            Action::SwitchOver { id, from, to } => {
+                let primary = topology.primary_of(id).map(|node| &node.id);
+                require(primary == Some(from), || format!("{from} is not the primary of {id}"))?;
+                let follows = topology.nodes.contains_key(to) && to.resource() == id && to != from;
+                require(follows, || format!("{to} does not follow {from}"))
+            }
+            Action::ConfigureCluster { id, from, .. } => {
+                let standing = topology.clusters.get(id).map(|cluster| cluster.without_standby);
+                require(standing == Some(*from), || format!("{id} is not configured as planned"))
+            }
             Action::ResizeNode { id, from, .. } => {
-                let size = topology.nodes.get(id).map(|node| node.cluster.size);
+                let size = topology.nodes.get(id).map(|node| node.size);
                 require(size == Some(*from), || format!("{id} is not of size {from}"))
             }
             Action::StartProxy { proxy } => {
@@ -230,17 +276,51 @@ impl Action {
                 topology.zones.clone_from(to);
                 topology.stage = *stage_to;
             }
-            Action::CreateNode { node } => {
-                topology.nodes.insert(node.id.clone(), node.clone());
+            Action::CreateNode { node, without_standby } => {
+                let state = ClusterState {
+                    primary: node.id.clone(),
+                    epoch: 1,
+                    synchronous: BTreeSet::new(),
+                    read_replicas: BTreeSet::new(),
+                    without_standby: *without_standby,
+                };
+                topology.clusters.insert(node.id.resource().clone(), state);
+                add_node(topology, node);
                 // An empty database must see the release command, whatever an earlier one has seen.
                 topology.prepared.clear();
             }
             Action::RetireNode { node } | Action::DestroyNode { node } => {
                 topology.nodes.remove(&node.id);
+                topology.clusters.remove(node.id.resource());
+            }
+            Action::AddFollower { node, role } => {
+                add_node(topology, node);
+                if let Some(cluster) = topology.clusters.get_mut(node.id.resource())
+                    && *role == DatabaseRole::ReadReplica
+                {
+                    cluster.read_replicas.insert(node.id.clone());
+                }
+            }
+            Action::RemoveFollower { node, .. } => {
+                topology.nodes.remove(&node.id);
+                if let Some(cluster) = topology.clusters.get_mut(node.id.resource()) {
+                    cluster.read_replicas.remove(&node.id);
+                    cluster.synchronous.remove(&node.id);
+                }
+            }
+            Action::SwitchOver { id, to, .. } => {
+                if let Some(cluster) = topology.clusters.get_mut(id) {
+                    cluster.promote(to);
+                }
+            }
+            Action::ConfigureCluster { id, to, .. } => {
+                if let Some(cluster) = topology.clusters.get_mut(id) {
+                    cluster.without_standby = *to;
+                }
             }
             Action::ResizeNode { id, to, .. } => {
                 if let Some(node) = topology.nodes.get_mut(id) {
-                    node.cluster.size = *to;
+                    node.size = *to;
                 }
             }
             Action::StartProxy { proxy } => {
@@ -288,7 +368,11 @@ impl Action {
             Action::SetZones { from, to, stage_from, stage_to } => {
                 Action::SetZones { from: to, to: from, stage_from: stage_to, stage_to: stage_from }
             }
-            Action::CreateNode { node } => Action::RetireNode { node },
+            Action::CreateNode { node, .. } => Action::RetireNode { node },
+            Action::AddFollower { node, role } => Action::RemoveFollower { node, role },
+            Action::RemoveFollower { node, role } => Action::AddFollower { node, role },
+            Action::SwitchOver { id, from, to } => Action::SwitchOver { id, from: to, to: from },
+            Action::ConfigureCluster { id, from, to } => Action::ConfigureCluster { id, from: to, to: from },
             Action::ResizeNode { id, from, to, restart } => {
                 Action::ResizeNode { id, from: to, to: from, restart }
             }
@@ -317,6 +401,12 @@ impl Action {
             | Action::Compare { .. } => return None,
         })
     }
+}
+
+fn add_node(topology: &mut Topology, node: &DatabaseNode) {
+    let next = topology.next_node.entry(node.id.resource().clone()).or_insert(1);
+    *next = (*next).max(node.id.number() + 1);
+    topology.nodes.insert(node.id.clone(), node.clone());
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,15 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::{
-    DatabaseCluster, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, LoadBalancer, NodeId,
-    ProxyProcess, Release, Resource, ResourceGraph, ResourceId, Topology, Zone,
+    EdgeProcess, FrontListener, LoadBalancer, NodeId, Release, Resource, ResourceGraph, ResourceId, Topology,
+    Zone,
 };
 
-use crate::{Action, Change, ChangeKind, EdgeChange, Interruption, Plan, Step, instances};
-
-/// A restart of a small PostgreSQL, from the last checkpoint to the first query. New connections wait in the proxy;
-/// open ones are closed by the server.
-const NODE_RESTART_MS: u64 = 1_000;
+use crate::{Action, Change, ChangeKind, EdgeChange, Interruption, Plan, Step, databases, instances};
 
 /// What the planner is given. All of it is values: the caller has looked for free ports and stored the releases.
 pub struct Request<'a> {
@@ -59,7 +55,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     refuse_lost_data(request)?;
     let mut draft = Draft::new(request);
     draft.zones_in_use(ZonesPhase::Growing);
-    draft.databases_created_and_resized()?;
+    let databases = databases::grow(&mut draft)?;
     draft.edges_opened_and_changed();
     for (id, service) in request.desired.services() {
         let release = request.releases.get(id).ok_or_else(|| PlanError::NoRelease(id.clone()))?;
@@ -67,7 +63,8 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     }
     draft.services_removed();
     draft.edges_closed();
-    draft.databases_destroyed();
+    databases::shrink(&mut draft, databases);
+    databases::destroy(&mut draft);
     draft.zones_in_use(ZonesPhase::Final);
     draft.finish()
 }
@@ -116,7 +113,7 @@ impl<'a> Draft<'a> {
         self.push_with(action, Interruption::None);
     }
 
-    fn push_with(&mut self, action: Action, interruption: Interruption) {
+    pub(crate) fn push_with(&mut self, action: Action, interruption: Interruption) {
         let applied = action.apply(&mut self.world);
         debug_assert_eq!(applied, Ok(()), "the planner wrote a step that cannot be taken: {action}");
         self.steps.push(Step { action, interruption });
@@ -126,7 +123,7 @@ impl<'a> Draft<'a> {
         self.note_with(resource, kind, why, Interruption::None);
     }
 
-    fn note_with(
+    pub(crate) fn note_with(
         &mut self,
         id: &ResourceId,
         kind: ChangeKind,
@@ -141,7 +138,7 @@ impl<'a> Draft<'a> {
         self.ports.next()
     }
 
-    fn first_zone(&self) -> Zone {
+    pub(crate) fn first_zone(&self) -> Zone {
         // A graph has at least one zone; the manifest sees to that.
         self.request.desired.zones[0].clone()
     }
@@ -161,58 +158,6 @@ impl<'a> Draft<'a> {
         if from != to || stage_from != stage_to {
             self.push(Action::SetZones { from, to, stage_from, stage_to });
         }
-    }
-
-    fn databases_created_and_resized(&mut self) -> Result<(), PlanError> {
-        for (id, cluster) in self.request.desired.databases() {
-            match self.world.primary_of(id).cloned() {
-                None => self.create_database(id, cluster),
-                Some(node) => self.change_database(&node, cluster)?,
-            }
-            if !self.world.proxies.contains_key(id) {
-                let proxy = ProxyProcess { id: id.clone(), zone: self.first_zone(), port: self.port() };
-                self.push(Action::StartProxy { proxy });
-            }
-        }
-        Ok(())
-    }
-
-    fn create_database(&mut self, id: &ResourceId, cluster: &DatabaseCluster) {
-        let number = 1;
-        let node = DatabaseNode {
-            id: NodeId::new(id.clone(), number),
-            zone: self.first_zone(),
-            // Only names the socket in the run folder; PostgreSQL's own default for the first node.
-            port: 5431 + number as u16,
-            role: DatabaseRole::Primary,
-            cluster: cluster.clone(),
-        };
-        self.note(id, ChangeKind::Create, "a PostgreSQL, empty");
-        self.push(Action::CreateNode { node });
-    }
-
-    fn change_database(&mut self, node: &DatabaseNode, wished: &DatabaseCluster) -> Result<(), PlanError> {
-        let id = node.id.resource();
-        if node.cluster.database != wished.database {
-            return Err(PlanError::DatabaseRenamed(id.clone()));
-        }
-        let (from, to) = (node.cluster.size, wished.size);
-        if from == to {
-            return Ok(());
-        }
-        let restart = from.memory != to.memory;
-        let (why, interruption) = if restart {
-            let why = format!(
-                "size {from} to {to}; shared memory is fixed at start, so PostgreSQL restarts: open connections are \
-                 closed, new ones wait"
-            );
-            (why, Interruption::EstimatedMs(NODE_RESTART_MS))
-        } else {
-            (format!("size {from} to {to}, live"), Interruption::None)
-        };
-        self.note_with(id, ChangeKind::Update, why, interruption);
-        self.push_with(Action::ResizeNode { id: node.id.clone(), from, to, restart }, interruption);
-        Ok(())
     }
 
     fn edges_opened_and_changed(&mut self) {
@@ -289,19 +234,6 @@ impl<'a> Draft<'a> {
         for edge in closed {
             self.note(&edge.id, ChangeKind::Delete, "no longer in the manifest");
             self.push(Action::StopEdge { edge });
-        }
-    }
-
-    fn databases_destroyed(&mut self) {
-        for id in self.request.destroy {
-            self.note(id, ChangeKind::Delete, "no longer in the manifest; its data is deleted");
-            if let Some(proxy) = self.world.proxies.get(id).cloned() {
-                self.push(Action::StopProxy { proxy });
-            }
-            let nodes: Vec<DatabaseNode> = self.world.nodes_of(id).cloned().collect();
-            for node in nodes {
-                self.push(Action::DestroyNode { node });
-            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use model::{DatabaseRole, WithoutStandby};
+
 use crate::{Action, EdgeChange};
 
 impl fmt::Display for Action {
@@ -14,9 +16,20 @@ impl fmt::Display for Action {
                 let names: Vec<_> = to.iter().map(|zone| zone.as_str()).collect();
                 write!(f, "use zones {}", names.join(", "))
             }
-            Action::CreateNode { node } => write!(f, "create {} in zone {}", node.id, node.zone),
+            Action::CreateNode { node, .. } => write!(f, "create {} in zone {}", node.id, node.zone),
             Action::RetireNode { node } => write!(f, "retire {}, keeping its data aside", node.id),
             Action::DestroyNode { node } => write!(f, "destroy {} and its data", node.id),
+            Action::AddFollower { node, role } => {
+                write!(f, "add {} as {} in zone {}", node.id, a(*role), node.zone)
+            }
+            Action::RemoveFollower { node, .. } => write!(f, "remove {} and its copy", node.id),
+            Action::SwitchOver { from, to, .. } => write!(f, "switch over from {from} to {to}"),
+            Action::ConfigureCluster { id, to: WithoutStandby::Block, .. } => {
+                write!(f, "let commits to {id} wait while no standby confirms them")
+            }
+            Action::ConfigureCluster { id, to: WithoutStandby::Degrade, .. } => {
+                write!(f, "let {id} acknowledge commits alone while it has no standby")
+            }
             Action::ResizeNode { id, from, to, restart: true } => {
                 write!(f, "restart {id} to resize it: {from} to {to}")
             }
@@ -51,5 +64,13 @@ impl fmt::Display for Action {
             }
             Action::SetRelease { service, to: None, .. } => write!(f, "{service} serves nothing"),
         }
+    }
+}
+
+fn a(role: DatabaseRole) -> &'static str {
+    match role {
+        DatabaseRole::Primary => "the primary",
+        DatabaseRole::Standby => "a standby",
+        DatabaseRole::ReadReplica => "a read replica",
     }
 }

@@ -7,8 +7,10 @@
 //! Nothing here reads a clock, a file or a socket.
 
 mod action;
+mod databases;
 mod diff;
 mod explain;
+pub mod failover;
 mod instances;
 
 pub use action::{Action, EdgeChange, Unmet};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    AppName, ByteSize, CompareGate, DatabaseCluster, DatabaseRole, Engine, HealthProbe, LoadBalancer,
-    Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, Topology, Zone,
+    AppName, ByteSize, CompareGate, DatabaseCluster, DatabaseRole, Engine, HealthProbe, LoadBalancer, NodeId,
+    Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, Topology,
+    WithoutStandby, Zone,
 };
 use plan::{Action, Interruption, Plan, PlanError, Request, plan};
 use proptest::prelude::*;
@@ -28,6 +29,8 @@ struct Wish {
     instances: u32,
     database: bool,
     memory_mb: Option<u64>,
+    standbys: u32,
+    read_replicas: u32,
     release: u8,
     env: u8,
     threads: Option<u16>,
@@ -39,11 +42,13 @@ const STAGE_1: Wish = Wish {
     instances: 1,
     database: true,
     memory_mb: None,
+    standbys: 0,
+    read_replicas: 0,
     release: 1,
     env: 0,
     threads: None,
 };
-const STAGE_2: Wish = Wish { stage: 2, zones: 2, instances: 2, ..STAGE_1 };
+const STAGE_2: Wish = Wish { stage: 2, zones: 2, instances: 2, standbys: 1, ..STAGE_1 };
 
 impl Wish {
     fn graph(&self) -> ResourceGraph {
@@ -68,7 +73,14 @@ impl Wish {
         };
         resources.insert(id("web"), Resource::Service(service));
         if self.database {
-            let cluster = DatabaseCluster { engine: Engine::Postgres, size, database: "app".into() };
+            let cluster = DatabaseCluster {
+                engine: Engine::Postgres,
+                size,
+                database: "app".into(),
+                standbys: self.standbys,
+                read_replicas: self.read_replicas,
+                without_standby: WithoutStandby::Block,
+            };
             resources.insert(id("db"), Resource::DatabaseCluster(cluster));
         }
         let edge = LoadBalancer {
@@ -128,9 +140,23 @@ fn serving(world: &Topology) -> usize {
     world.instances.values().filter(|instance| instance.in_rotation).count()
 }
 
-/// What a rollback restores. Numbers once given stay given, and a release command once run has run.
+/// What a rollback restores. Numbers once given stay given, epochs never return, and a release command once run has run.
 fn shape(world: &Topology) -> Topology {
-    Topology { next_instance: BTreeMap::new(), prepared: BTreeSet::new(), ..world.clone() }
+    let mut shape = Topology { prepared: BTreeSet::new(), ..world.clone() };
+    shape.next_instance.clear();
+    shape.next_node.clear();
+    shape.clusters.values_mut().for_each(|cluster| cluster.epoch = 0);
+    shape
+}
+
+/// The primary is lost, and the follower of this number of those there are takes over.
+fn failed_over(world: &Topology, follower: usize) -> Topology {
+    let followers: Vec<NodeId> = world.followers_of(&id("db")).map(|node| node.id.clone()).collect();
+    let mut world = world.clone();
+    if let Some(to) = followers.get(follower % followers.len().max(1)) {
+        world.clusters.get_mut(&id("db")).unwrap().promote(to);
+    }
+    world
 }
 
 fn wishes() -> impl Strategy<Value = Wish> {
@@ -143,13 +169,16 @@ fn wishes() -> impl Strategy<Value = Wish> {
         0..2_u8,
     )
         .prop_flat_map(|(zones, instances, database, memory_mb, release, env)| {
-            (1..=2_u8, prop_oneof![Just(None), (1..4_u16).prop_map(Some)]).prop_map(
-                move |(stage, threads)| Wish {
+            let threads = prop_oneof![Just(None), (1..4_u16).prop_map(Some)];
+            (1..=2_u8, threads, 0..3_u32, 0..3_u32).prop_map(
+                move |(stage, threads, standbys, read_replicas)| Wish {
                     stage,
                     zones,
                     instances,
                     database,
                     memory_mb,
+                    standbys,
+                    read_replicas,
                     release,
                     env,
                     threads,
@@ -166,6 +195,63 @@ proptest! {
             world = applied(&world, &plan_to(&world, wish).unwrap());
             let again = plan_to(&world, wish).unwrap();
             prop_assert!(again.is_empty(), "{wish:?} planned again: {:?}", again.steps);
+        }
+    }
+
+    #[test]
+    fn after_a_failover_the_next_plan_leads_to_what_is_wished_for(
+        from in wishes(),
+        to in wishes(),
+        follower in 0..4_usize,
+    ) {
+        let world = applied(&Topology::default(), &plan_to(&Topology::default(), &from).unwrap());
+        let world = failed_over(&world, follower);
+        let world = applied(&world, &plan_to(&world, &to).unwrap());
+        let again = plan_to(&world, &to).unwrap();
+        prop_assert!(again.is_empty(), "planned again: {:?}", words(&again));
+    }
+
+    #[test]
+    fn standbys_are_spread_over_the_zones_and_there_are_as_many_as_wished_for(
+        from in wishes(),
+        to in wishes(),
+        follower in 0..4_usize,
+    ) {
+        let to = Wish { database: true, ..to };
+        let world = applied(&Topology::default(), &plan_to(&Topology::default(), &from).unwrap());
+        let world = failed_over(&world, follower);
+        let world = applied(&world, &plan_to(&world, &to).unwrap());
+        for (role, wished) in
+            [(DatabaseRole::Primary, 1), (DatabaseRole::Standby, to.standbys), (DatabaseRole::ReadReplica, to.read_replicas)]
+        {
+            let found = world.nodes.keys().filter(|node| world.role_of(node) == role).count();
+            prop_assert_eq!(found as u32, wished, "{:?}", role);
+        }
+        let replica = |node: &NodeId| world.role_of(node) == DatabaseRole::ReadReplica;
+        for replicas in [true, false] {
+            let mut by_zone: BTreeMap<&Zone, u32> = world.zones.iter().map(|zone| (zone, 0)).collect();
+            for node in world.nodes.values().filter(|node| replica(&node.id) == replicas) {
+                *by_zone.get_mut(&node.zone).expect("a node outside the zones in use") += 1;
+            }
+            let (least, most) = (by_zone.values().min().unwrap(), by_zone.values().max().unwrap());
+            prop_assert!(most - least <= 1, "{by_zone:?}");
+        }
+    }
+
+    /// The database is never without a primary for longer than a step, and whoever leaves is followed no more.
+    #[test]
+    fn a_primary_hands_over_before_it_is_stopped_or_restarted(from in wishes(), to in wishes()) {
+        let to = Wish { database: true, standbys: to.standbys.max(1), ..to };
+        let mut world = applied(&Topology::default(), &plan_to(&Topology::default(), &from).unwrap());
+        let had_database = !world.nodes.is_empty();
+        for step in plan_to(&world, &to).unwrap().steps {
+            if let Action::ResizeNode { id, restart: true, .. } = &step.action {
+                prop_assert_ne!(world.role_of(id), DatabaseRole::Primary);
+            }
+            step.action.apply(&mut world).unwrap();
+            if had_database {
+                prop_assert!(world.primary_of(&id("db")).is_some());
+            }
         }
     }
 
@@ -223,8 +309,9 @@ proptest! {
         for wish in &path {
             for step in plan_to(&world, wish).unwrap().steps {
                 step.action.apply(&mut world).unwrap();
-                let primaries = world.nodes.values().filter(|node| node.role == DatabaseRole::Primary).count();
-                prop_assert!(primaries <= 1);
+                let role = |node: &NodeId| world.role_of(node);
+                let primaries = world.nodes.keys().filter(|node| role(node) == DatabaseRole::Primary).count();
+                prop_assert_eq!(primaries, world.clusters.len());
             }
         }
     }
@@ -253,13 +340,14 @@ fn the_first_plan_brings_up_what_others_need_first() {
 }
 
 #[test]
-fn the_second_stage_adds_an_instance_in_the_second_zone_and_touches_nothing_else() {
+fn the_second_stage_adds_a_standby_and_an_instance_in_the_second_zone_and_touches_nothing_else() {
     let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_1).unwrap());
     let plan = plan_to(&world, &STAGE_2).unwrap();
     assert_eq!(
         words(&plan),
         [
             "use zones a, b",
+            "add db.2 as a standby in zone b",
             "start web.2 (000000000001) in zone b",
             "send traffic to web.2",
             "stand at stage 2",
@@ -267,7 +355,10 @@ fn the_second_stage_adds_an_instance_in_the_second_zone_and_touches_nothing_else
     );
     let world = applied(&world, &plan);
     let back = plan_to(&world, &STAGE_1).unwrap();
-    assert_eq!(words(&back), ["drain web.2", "stop web.2 (000000000001)", "use zones a"]);
+    assert_eq!(
+        words(&back),
+        ["drain web.2", "stop web.2 (000000000001)", "remove db.2 and its copy", "use zones a"]
+    );
 }
 
 #[test]
@@ -310,6 +401,39 @@ fn more_cpu_is_live_and_more_database_memory_says_what_it_costs() {
     );
     assert!(matches!(plan.steps[0].interruption, Interruption::EstimatedMs(ms) if ms > 0));
     assert_eq!(plan.steps[1].interruption, Interruption::None);
+}
+
+#[test]
+fn with_a_standby_the_primary_hands_over_before_it_restarts() {
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_2).unwrap());
+    let plan = plan_to(&world, &Wish { memory_mb: Some(1024), ..STAGE_2 }).unwrap();
+    assert_eq!(
+        words(&plan)[..3],
+        [
+            "restart db.2 to resize it: unlimited to 1GB",
+            "switch over from db.1 to db.2",
+            "restart db.1 to resize it: unlimited to 1GB",
+        ]
+    );
+    assert!(matches!(plan.steps[1].interruption, Interruption::EstimatedMs(ms) if ms < 1_000));
+    assert_eq!(plan.steps[2].interruption, Interruption::None);
+}
+
+#[test]
+fn a_primary_in_a_zone_that_leaves_hands_over_first() {
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_2).unwrap());
+    let world = failed_over(&world, 0);
+    let back = plan_to(&world, &STAGE_1).unwrap();
+    assert_eq!(
+        words(&back),
+        [
+            "drain web.2",
+            "stop web.2 (000000000001)",
+            "switch over from db.2 to db.1",
+            "remove db.2 and its copy",
+            "use zones a",
+        ]
+    );
 }
 
 #[test]

@@ -29,6 +29,15 @@ pub struct Process {
     /// `ready`, `starting`, `crash_looping`, ...
     pub state: String,
     pub release: Option<String>,
+    /// Of PostgreSQL: `primary`, `standby`, `read_replica`.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Of a node that follows.
+    #[serde(default)]
+    pub streaming: Option<bool>,
+    /// Of a standby: whether commits count on it.
+    #[serde(default)]
+    pub confirms_commits: Option<bool>,
     #[serde(default)]
     pub restarts: u32,
     #[serde(default)]
@@ -71,6 +80,25 @@ impl Status {
     pub fn process(&self, name: &str) -> &Process {
         let found = self.processes.iter().find(|process| process.name == name);
         found.unwrap_or_else(|| panic!("no process {name} in {:#}", self.raw))
+    }
+
+    /// The database's primary.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn primary(&self) -> &Process {
+        let found = self.processes.iter().find(|process| process.role.as_deref() == Some("primary"));
+        found.unwrap_or_else(|| panic!("no primary in {:#}", self.raw))
+    }
+
+    pub fn standbys(&self) -> Vec<&Process> {
+        self.processes.iter().filter(|process| process.role.as_deref() == Some("standby")).collect()
+    }
+
+    /// Everything is ready, and every standby follows and confirms commits.
+    pub fn is_whole(&self) -> bool {
+        let confirms = |node: &&Process| node.streaming == Some(true) && node.confirms_commits == Some(true);
+        self.all_ready() && self.standbys().iter().all(confirms)
     }
 
     pub fn all_ready(&self) -> bool {

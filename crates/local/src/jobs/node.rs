@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{NodeId, Size};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::chain;
 use crate::engines::PostgresEngine;
-use crate::keeper::Job;
-use crate::postgres::{self, Credentials, NodePaths, Owner, Readiness};
+use crate::keeper::{Down, Job};
+use crate::postgres::{self, Credentials, Followed, Membership, Need, NodePaths, Owner, Place, Readiness};
 use crate::process::{Command, Priority, Spec, StopSignal};
 use crate::setup::Setup;
 
@@ -28,9 +29,26 @@ pub(crate) struct NodeJob {
     pub(crate) owner: Owner,
     /// Follows live changes, so that a restart does not fall back to an earlier size.
     pub(crate) size: Arc<Mutex<Size>>,
+    /// Follows failovers, so that what was the primary comes back as a follower.
+    pub(crate) membership: Arc<Mutex<Membership>>,
+    pub(crate) downs: mpsc::Sender<NodeDown>,
+    /// What the next start of a follower has to do first. Taken by it.
+    pub(crate) need: Arc<Mutex<Need>>,
+}
+
+/// A node is down and will be started again.
+pub(crate) struct NodeDown {
+    pub(crate) id: NodeId,
+    pub(crate) why: Down,
+    /// Dropped by whoever has decided: then it is started, as what its membership says by then.
+    pub(crate) decided: oneshot::Sender<()>,
 }
 
 impl NodeJob {
+    pub(crate) fn membership(&self) -> Membership {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn size(&self) -> Size {
         *self.size.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -39,7 +57,29 @@ impl NodeJob {
     pub(crate) fn write_config(&self) -> Result<(), String> {
         let (memory, cores) = (self.setup.memory, u32::from(self.setup.cores));
         let settings = postgres::memory_settings(&self.size(), memory, cores);
-        postgres::write_config(&self.paths, &self.engine.version, &settings).map_err(|error| said(&error))
+        let membership = self.membership();
+        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership)
+            .map_err(|error| said(&error))
+    }
+
+    /// Makes the data directory of a follower one that can follow.
+    async fn prepare_to_follow(&self, primary_port: u16) -> Result<(), String> {
+        let (engine, paths, credentials) = (&self.engine, &self.paths, &self.credentials);
+        let need = *self.need.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed =
+            postgres::follow(engine, &self.id, paths, credentials, &self.owner, primary_port, need);
+        match followed.await.map_err(|error| said(&error))? {
+            Followed::AsItWas => {}
+            Followed::Copied => tracing::info!(node = %self.id, "copied from its primary"),
+            Followed::Rewound => {
+                tracing::info!(node = %self.id, "rewound to where it and its primary parted")
+            }
+            Followed::CopiedInsteadOfRewinding(why) => {
+                tracing::warn!(node = %self.id, why, "could not be rewound and was copied anew");
+            }
+        }
+        *self.need.lock().unwrap_or_else(PoisonError::into_inner) = Need::Nothing;
+        Ok(())
     }
 }
 
@@ -49,6 +89,9 @@ impl Job for NodeJob {
     }
 
     async fn spec(&self) -> Result<Spec, String> {
+        if let Place::Follower { primary_port } = self.membership().place {
+            self.prepare_to_follow(primary_port).await?;
+        }
         self.write_config()?;
         postgres::clear_stale_lock(&self.paths).await.map_err(|error| said(&error))?;
         let launch = postgres::command_line(&self.engine, &self.paths, &self.owner);
@@ -92,6 +135,20 @@ impl Job for NodeJob {
 
     fn grace(&self) -> Duration {
         GRACE
+    }
+
+    /// Whoever takes over waits until none of them can write any more.
+    fn orphan_grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn down(&self, why: Down) {
+        let (decided, decision) = oneshot::channel();
+        let down = NodeDown { id: self.id.clone(), why, decided };
+        if self.downs.send(down).await.is_ok() {
+            // Only ever dropped.
+            let _ = decision.await;
+        }
     }
 
     fn last_lines(&self) -> Vec<String> {

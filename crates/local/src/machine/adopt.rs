@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::Topology;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use model::{DatabaseNode, DatabaseRole, Topology};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::clusters::Clusters;
 use super::roles::{edge_addresses, edge_unit, incarnation, proxy_addresses, proxy_unit};
+use super::world::Running;
 use super::{CrashPoint, Event, Inner, Machine, Report, StepError, Units, status};
 use crate::jobs::role::Role;
 use crate::keeper::Begin;
@@ -18,6 +20,9 @@ use crate::store::{Store, StoreError};
 /// For each thing that is brought back. A recovering PostgreSQL may need longer, and is given it.
 const RESTORE_WAIT: Duration = Duration::from_secs(60);
 
+/// Nodes that wait to be told what to come back as.
+const NODES_DOWN: usize = 16;
+
 impl Machine {
     /// Reads what stands. Nothing is started or taken over yet.
     ///
@@ -26,13 +31,17 @@ impl Machine {
     pub fn open(setup: Setup, crash_point: Option<CrashPoint>) -> Result<Machine, StoreError> {
         let store = Store::open(&setup.state.database())?;
         let world = store.world()?;
+        let (downs, ended) = mpsc::channel(NODES_DOWN);
         let inner = Inner {
             setup: Arc::new(setup),
             store,
             world: Mutex::new(world),
+            ahead: Mutex::new(None),
+            clusters: Clusters::new(downs, ended),
             units: Mutex::new(Units::default()),
             changed: watch::channel(0).0,
             pushing: AsyncMutex::new(()),
+            pushing_proxies: AsyncMutex::new(()),
             samples: Mutex::new(status::Samples::default()),
             background: TaskTracker::new(),
             crash_point,
@@ -118,17 +127,15 @@ impl Machine {
     /// # Errors
     /// When something cannot be begun at all, or is not ready in its time.
     pub async fn restore(&self, report: &Report) -> Result<(), StepError> {
-        let mut world = self.world();
-        if !world.running {
-            world.running = true;
-            let journal = self.inner.store.journal().map_err(|error| crate::chain(&error))?;
-            let written = self.inner.store.commit(&world, journal.as_ref());
-            written.map_err(|error| crate::chain(&error))?;
-            *self.world_now() = world.clone();
+        if !self.is_running() {
+            self.set_running(Running::Yes).map_err(|error| crate::chain(&error))?;
         }
-        let topology = &world.topology;
+        let topology = &self.world().topology;
         let mut first_error = None;
-        for node in topology.nodes.values() {
+        let mut nodes: Vec<&DatabaseNode> = topology.nodes.values().collect();
+        // Whoever has to be rewound needs its primary for that.
+        nodes.sort_by_key(|node| topology.role_of(&node.id) != DatabaseRole::Primary);
+        for node in nodes {
             if !self.units().nodes.contains_key(&node.id) {
                 report(Event::Note { text: format!("starting {}", node.id) });
                 let started = within(RESTORE_WAIT, self.start_node(node, Begin::Restore, report));
@@ -163,7 +170,7 @@ impl Machine {
             let result = started.unwrap_or_else(|error| Err(StepError::new(error.to_string())));
             first_error = first_error.or(result.err());
         }
-        if let Err(error) = self.push_edges().await {
+        if let Err(error) = self.push_roles().await {
             first_error = first_error.or(Some(error));
         }
         first_error.map_or(Ok(()), Err)

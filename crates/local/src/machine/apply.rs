@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use plan::{Action, Plan};
 
+use super::world::{Journaling, NotChanged};
 use super::{Machine, StepError};
 use crate::store::{Direction, Journal, StoreError};
 
@@ -128,7 +129,7 @@ impl Machine {
             self.remember(change.resource.as_str(), change.kind.to_string(), change.why.clone());
         }
         let journal = Journal { plan, direction: Direction::Forward, cursor: 0 };
-        self.inner.store.commit(&standing, Some(&journal))?;
+        self.write_journal(Journaling::Write(&journal))?;
         self.carry_on(journal, report).await
     }
 
@@ -151,12 +152,12 @@ impl Machine {
     async fn carry_on(&self, mut journal: Journal, report: &Report) -> Result<Applied, ApplyError> {
         let of = journal.plan.steps.len();
         while journal.direction == Direction::Forward && journal.cursor < of {
-            if !self.world_now().running {
+            if !self.is_running() {
                 return Err(ApplyError::Interrupted);
             }
             let action = journal.plan.steps[journal.cursor].action.clone();
             if let Err(error) = self.take(&action, &mut journal, report).await {
-                if !self.world_now().running {
+                if !self.is_running() {
                     return Err(ApplyError::Interrupted);
                 }
                 let what = action.to_string();
@@ -178,7 +179,7 @@ impl Machine {
                 // What the failed step left half done is taken back like a step that was done.
                 journal.direction = Direction::Back { because: format!("{what}: {reason}") };
                 self.abandon(&action, report).await;
-                self.inner.store.commit(&self.world(), Some(&journal))?;
+                self.write_journal(Journaling::Write(&journal))?;
                 self.go_back(journal, report).await?;
                 return Err(ApplyError::RolledBack { what, error });
             }
@@ -188,7 +189,7 @@ impl Machine {
             self.go_back(journal, report).await?;
             return Err(ApplyError::RolledBack { what, error: StepError::new(because) });
         }
-        self.inner.store.commit(&self.world(), None)?;
+        self.write_journal(Journaling::Clear)?;
         self.keep_new_nodes();
         Ok(Applied { steps: of, generation: self.world().generation })
     }
@@ -197,25 +198,24 @@ impl Machine {
         let (step, of) = (journal.cursor, journal.plan.steps.len());
         report(Event::Started { step: step + 1, of, what: action.to_string() });
         let started = std::time::Instant::now();
-        let before = self.world();
-        let mut next = before.clone();
-        action.apply(&mut next.topology).map_err(|unmet| StepError::new(unmet.to_string()))?;
-        next.generation += 1;
+        let mut next = self.world().topology;
+        action.apply(&mut next).map_err(|unmet| StepError::new(unmet.to_string()))?;
 
         self.crash_at(step, Moment::BeforeEffect);
-        self.perform(action, &next.topology, report).await?;
+        self.perform(action, &next, report).await?;
         self.crash_at(step, Moment::AfterEffect);
-        // `down` may have come meanwhile.
-        next.running = self.world_now().running;
         journal.cursor += 1;
-        if let Err(error) = self.inner.store.commit(&next, Some(journal)) {
+        // Applied to what stands by now: a failover may have changed it meanwhile.
+        let committed = self.change_world(Journaling::Write(journal), |world| {
+            action.apply(&mut world.topology)?;
+            world.generation += 1;
+            Ok(())
+        });
+        if let Err(error) = committed {
             journal.cursor -= 1;
-            // What was not written down does not stand, whatever the edges were told meanwhile.
-            *self.world_now() = before;
-            let hint = "see that the disk is not full";
-            return Err(StepError::new(crate::chain(&error)).hint(hint));
+            self.forget_what_is_ahead();
+            return Err(error.into());
         }
-        *self.world_now() = next;
         self.crash_at(step, Moment::AfterCommit);
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         report(Event::Done { step: step + 1, of, what: action.to_string(), took_ms });
@@ -227,27 +227,48 @@ impl Machine {
     async fn go_back(&self, mut journal: Journal, report: &Report) -> Result<(), ApplyError> {
         while journal.cursor > 0 {
             let action = journal.plan.steps[journal.cursor - 1].action.clone();
+            let mut taken = None;
             if let Some(inverse) = action.inverse() {
                 report(Event::Undone { what: inverse.to_string() });
-                let mut next = self.world();
-                match inverse.apply(&mut next.topology) {
+                let mut next = self.world().topology;
+                match inverse.apply(&mut next) {
                     Ok(()) => {
-                        if let Err(error) = self.perform_inverse(&inverse, &next.topology, report).await {
+                        if let Err(error) = self.perform_inverse(&inverse, &next, report).await {
                             let text = format!("{inverse}: {}", error.reason);
                             self.remember("plan", "go on taking back without it", text.clone());
                             report(Event::Note { text });
                         }
-                        next.generation += 1;
-                        *self.world_now() = next;
+                        taken = Some(inverse);
                     }
                     Err(unmet) => report(Event::Note { text: format!("{inverse}: {unmet}") }),
                 }
             }
             journal.cursor -= 1;
-            self.inner.store.commit(&self.world(), Some(&journal))?;
+            let committed = self.change_world(Journaling::Write(&journal), |world| {
+                if let Some(inverse) = &taken {
+                    inverse.apply(&mut world.topology)?;
+                    world.generation += 1;
+                }
+                Ok(())
+            });
+            match committed {
+                Ok(_) => {}
+                Err(NotChanged::Store(error)) => return Err(error.into()),
+                Err(NotChanged::Refused(unmet)) => {
+                    report(Event::Note { text: unmet.to_string() });
+                    self.write_journal(Journaling::Write(&journal))?;
+                }
+            }
         }
-        self.inner.store.commit(&self.world(), None)?;
+        self.write_journal(Journaling::Clear)?;
         Ok(())
+    }
+
+    fn write_journal(&self, journaling: Journaling<'_>) -> Result<(), StoreError> {
+        match self.change_world(journaling, |_| Ok(())) {
+            Err(NotChanged::Store(error)) => Err(error),
+            Ok(_) | Err(NotChanged::Refused(_)) => Ok(()),
+        }
     }
 
     fn crash_at(&self, step: usize, moment: Moment) {

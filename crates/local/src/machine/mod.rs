@@ -6,6 +6,7 @@
 
 mod adopt;
 mod apply;
+mod clusters;
 mod compare;
 mod edge_config;
 mod nodes;
@@ -14,12 +15,14 @@ mod releases;
 mod roles;
 mod status;
 mod stop;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{InstanceId, NodeId, Size, Topology};
+use model::{InstanceId, NodeId, Size};
+use plan::Action;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +38,7 @@ pub use releases::{build_environment, memory};
 pub use status::{MachineStatus, ProcessKind, ProcessStatus};
 pub use stop::StopMode;
 
+use clusters::Clusters;
 use nodes::NodeUnit;
 use roles::RoleUnit;
 
@@ -48,11 +52,16 @@ struct Inner {
     setup: Arc<Setup>,
     store: Store,
     world: Mutex<World>,
+    /// The step that is being taken, once roles are told of it.
+    ahead: Mutex<Option<Action>>,
+    clusters: Clusters,
     units: Mutex<Units>,
     /// Grows with every change of any kept process.
     changed: watch::Sender<u64>,
     /// One configuration at a time goes to the edges, in order.
     pushing: AsyncMutex<()>,
+    /// And to the proxies.
+    pushing_proxies: AsyncMutex<()>,
     samples: Mutex<status::Samples>,
     /// Replaced roles finishing what they have.
     background: TaskTracker,
@@ -120,11 +129,6 @@ impl Machine {
         &self.inner.setup
     }
 
-    /// What stands, as of the last step taken.
-    pub fn world(&self) -> World {
-        self.world_now().clone()
-    }
-
     /// The newest decisions, oldest first.
     ///
     /// # Errors
@@ -161,9 +165,9 @@ impl Machine {
                     continue;
                 }
             }
-            if let Err(error) = self.push_edges().await {
-                tracing::warn!(error = error.reason, "an edge did not take its configuration; trying again");
-                // The edge may be restarting: its next change of state brings us back here, and so does this.
+            if let Err(error) = self.push_roles().await {
+                tracing::warn!(error = error.reason, "a role did not take its configuration; trying again");
+                // The role may be restarting: its next change of state brings us back here, and so does this.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 self.inner.changed.send_modify(|count| *count += 1);
             }
@@ -200,14 +204,6 @@ impl Machine {
         let nodes = units.nodes.iter().map(|(id, unit)| (id.to_string(), unit.keeper.state()));
         let roles = units.roles.iter().map(|(name, unit)| (name.clone(), unit.keeper.state()));
         instances.chain(nodes).chain(roles).collect()
-    }
-
-    fn world_now(&self) -> MutexGuard<'_, World> {
-        self.inner.world.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn topology(&self) -> Topology {
-        self.world_now().topology.clone()
     }
 
     fn units(&self) -> MutexGuard<'_, Units> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{DatabaseNode, NodeId, ResourceId, Size};
+use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Size, Topology};
 use tokio::time::timeout;
 
 use super::apply::{Event, Report};
@@ -14,7 +14,7 @@ use crate::chain;
 use crate::engines::{self, Progress};
 use crate::jobs::node::NodeJob;
 use crate::keeper::{Begin, Keeper};
-use crate::postgres::{self, Change, Credentials, InitProgress, NodePaths, choose_owner, database_url};
+use crate::postgres::{self, Change, Credentials, InitProgress, Need, NodePaths, choose_owner, database_url};
 use crate::setup::{Setup, passable_by_others};
 
 /// A fast shutdown that takes longer than this becomes an immediate one; the next start then recovers.
@@ -42,14 +42,19 @@ impl Setup {
     }
 }
 
-fn failed(error: &postgres::PostgresError) -> StepError {
+pub(super) fn failed(error: &postgres::PostgresError) -> StepError {
     let lines = error.log().unwrap_or_default().lines().map(str::to_owned).collect();
     StepError { last_lines: lines, ..StepError::new(chain(error)).hint(error.hint()) }
 }
 
 impl Machine {
-    pub(super) async fn create_node(&self, node: &DatabaseNode, report: &Report) -> Result<(), StepError> {
-        let job = self.node_job(node, report).await?;
+    pub(super) async fn create_node(
+        &self,
+        node: &DatabaseNode,
+        next: &Topology,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        let job = self.node_job(node, next, report).await?;
         // Only what this plan makes may be set aside when it is taken back; data that was there is nobody's draft.
         if !job.paths.has_cluster() {
             let mark = self.new_node_mark(&node.id);
@@ -89,8 +94,11 @@ impl Machine {
         if self.units().nodes.contains_key(&node.id) {
             return Ok(());
         }
-        let job = self.node_job(node, report).await?;
-        if !job.paths.has_cluster() {
+        let topology = self.topology();
+        let job = self.node_job(node, &topology, report).await?;
+        let follows = topology.role_of(&node.id) != DatabaseRole::Primary;
+        // One that follows is copied anew.
+        if !follows && !job.paths.has_cluster() {
             let reason = format!("the data of {} is not in {}", node.id, job.paths.pgdata().display());
             return Err(
                 StepError::new(reason).hint("bring the folder back; nothing was created in its place")
@@ -99,7 +107,7 @@ impl Machine {
         self.begin_node(job, node, begin).await
     }
 
-    async fn keep_node(&self, job: NodeJob, node: &DatabaseNode) -> Result<(), StepError> {
+    pub(super) async fn keep_node(&self, job: NodeJob, node: &DatabaseNode) -> Result<(), StepError> {
         // One that an earlier daemon started within this same step.
         let begin = match self.inner.setup.processes.find(&node.id.to_string()) {
             Some(process) => Begin::Adopt(process),
@@ -116,7 +124,12 @@ impl Machine {
         watched.ready().await.map_err(|state| StepError::of(&node.id.to_string(), state))
     }
 
-    async fn node_job(&self, node: &DatabaseNode, report: &Report) -> Result<NodeJob, StepError> {
+    pub(super) async fn node_job(
+        &self,
+        node: &DatabaseNode,
+        topology: &Topology,
+        report: &Report,
+    ) -> Result<NodeJob, StepError> {
         let setup = Arc::clone(&self.inner.setup);
         let (folder, cache, heard) = (setup.app_dir.clone(), setup.cache_dir.clone(), Arc::clone(report));
         let found = tokio::task::spawn_blocking(move || {
@@ -156,10 +169,20 @@ impl Machine {
             )));
         }
         let credentials_path = setup.state.database_credentials(node.id.resource());
-        let credentials = Credentials::load_or_create(&credentials_path, &node.cluster.database)
+        let credentials = Credentials::load_or_create(&credentials_path, &node.database)
             .map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
-        let size = Arc::new(Mutex::new(node.cluster.size));
-        Ok(NodeJob { setup, id: node.id.clone(), engine: Arc::new(engine), paths, credentials, owner, size })
+        Ok(NodeJob {
+            setup,
+            id: node.id.clone(),
+            engine: Arc::new(engine),
+            paths,
+            credentials,
+            owner,
+            size: Arc::new(Mutex::new(node.size)),
+            membership: Arc::new(Mutex::new(self.membership(&node.id, topology))),
+            downs: self.inner.clusters.downs.clone(),
+            need: Arc::new(Mutex::new(Need::Nothing)),
+        })
     }
 
     pub(super) async fn resize_node(
@@ -221,14 +244,7 @@ impl Machine {
     }
 
     pub(super) async fn destroy_node(&self, node: &DatabaseNode) -> Result<(), StepError> {
-        self.stop_node(&node.id).await;
-        // Renamed first: half a data directory must never stand in the place of a whole one.
-        let retired = self.inner.setup.state.retired();
-        fs::create_dir_all(&retired).map_err(|error| at(&retired, &error))?;
-        let doomed =
-            retired.join(format!("{}-destroyed-{}", node.id, jiff::Timestamp::now().as_millisecond()));
-        move_if_there(&self.inner.setup.state.node(&node.id), &doomed)?;
-        Machine::remove_tree(doomed).await?;
+        self.delete_node(&node.id).await?;
         let credentials = self.inner.setup.state.database_credentials(node.id.resource());
         match fs::remove_file(&credentials) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&credentials, &error)),
@@ -238,6 +254,17 @@ impl Machine {
 }
 
 impl Machine {
+    /// Stops a node and deletes its folder.
+    pub(super) async fn delete_node(&self, id: &NodeId) -> Result<(), StepError> {
+        self.stop_node(id).await;
+        // Renamed first: half a data directory must never stand in the place of a whole one.
+        let retired = self.inner.setup.state.retired();
+        fs::create_dir_all(&retired).map_err(|error| at(&retired, &error))?;
+        let doomed = retired.join(format!("{id}-destroyed-{}", jiff::Timestamp::now().as_millisecond()));
+        move_if_there(&self.inner.setup.state.node(id), &doomed)?;
+        Machine::remove_tree(doomed).await
+    }
+
     /// Beside a node's folder from before it is made until the plan that makes it has ended.
     fn new_node_mark(&self, id: &NodeId) -> PathBuf {
         self.inner.setup.state.node(id).with_file_name(format!("{id}.new"))

@@ -34,7 +34,12 @@ impl Machine {
     ) -> Result<(), StepError> {
         match action {
             Action::SetZones { .. } | Action::SetRelease { .. } => Ok(()),
-            Action::CreateNode { node } => self.create_node(node, report).await,
+            Action::CreateNode { node, .. } => self.create_node(node, next, report).await,
+            Action::AddFollower { node, .. } => self.add_follower(node, next, report).await,
+            Action::RemoveFollower { node, .. } => self.remove_follower(node).await,
+            Action::SwitchOver { id, to, .. } => self.switch_over(id, to).await,
+            // The guard of the clusters sees it when it is written down.
+            Action::ConfigureCluster { .. } => Ok(()),
             Action::RetireNode { node } => self.retire_node(node).await,
             Action::DestroyNode { node } => self.destroy_node(node).await,
             Action::ResizeNode { id, to, restart, .. } => self.resize_node(id, *to, *restart, report).await,
@@ -49,9 +54,9 @@ impl Machine {
                 Ok(())
             }
             Action::ConfigureEdge { to, change: EdgeChange::Replace, .. } => {
-                self.with_topology(next, self.replace_edge(to, next)).await
+                self.ahead_of(action, self.replace_edge(to, next)).await
             }
-            Action::ConfigureEdge { change: EdgeChange::Live, .. } => self.push_with(next).await,
+            Action::ConfigureEdge { change: EdgeChange::Live, .. } => self.push_ahead_of(action).await,
             Action::RunReleaseCommand { release, like, .. } => {
                 self.run_release_command(release, like, next).await
             }
@@ -62,9 +67,9 @@ impl Machine {
             }
             Action::AddEndpoint { id } => {
                 self.set_draining(id, Draining::No);
-                self.push_with(next).await
+                self.push_ahead_of(action).await
             }
-            Action::RemoveEndpoint { id } => self.drain_endpoint(id, next).await,
+            Action::RemoveEndpoint { id } => self.drain_endpoint(id, action, next).await,
             Action::ResizeInstance { id, to, .. } => self.resize_instance(id, *to, report),
             Action::Compare { new, old, gate } => self.compare(new, old, gate).await,
         }
@@ -96,7 +101,12 @@ impl Machine {
                 let grace = Duration::from_millis(instance.grace_ms);
                 self.stop_instance(&instance.id, grace).await;
             }
-            Action::CreateNode { node } => {
+            Action::AddFollower { node, .. } => {
+                if let Err(error) = self.remove_follower(node).await {
+                    tracing::warn!(node = %node.id, error = error.reason, "could not be removed");
+                }
+            }
+            Action::CreateNode { node, .. } => {
                 if let Err(error) = self.retire_node(node).await {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be set aside");
                 }
@@ -118,7 +128,7 @@ impl Machine {
                 if let Action::RemoveEndpoint { id } = action {
                     self.set_draining(id, Draining::No);
                 }
-                if let Err(error) = self.push_edges().await {
+                if let Err(error) = self.push_roles().await {
                     tracing::warn!(error = error.reason, "the edge could not be told to go back");
                 }
             }
@@ -126,23 +136,8 @@ impl Machine {
         }
     }
 
-    async fn push_with(&self, next: &Topology) -> Result<(), StepError> {
-        self.with_topology(next, self.push_edges()).await
-    }
-
-    /// Makes `next` what edges are told from, before it is committed: a crash here takes the step again. What stood
-    /// comes back when `change` fails.
-    async fn with_topology(
-        &self,
-        next: &Topology,
-        change: impl Future<Output = Result<(), StepError>>,
-    ) -> Result<(), StepError> {
-        let before = std::mem::replace(&mut self.world_now().topology, next.clone());
-        let changed = change.await;
-        if changed.is_err() {
-            self.world_now().topology = before;
-        }
-        changed
+    async fn push_ahead_of(&self, action: &Action) -> Result<(), StepError> {
+        self.ahead_of(action, self.push_roles()).await
     }
 
     pub(super) async fn start_instance(
@@ -187,9 +182,14 @@ impl Machine {
         }
     }
 
-    async fn drain_endpoint(&self, id: &InstanceId, next: &Topology) -> Result<(), StepError> {
+    async fn drain_endpoint(
+        &self,
+        id: &InstanceId,
+        action: &Action,
+        next: &Topology,
+    ) -> Result<(), StepError> {
         self.set_draining(id, Draining::Yes);
-        self.push_with(next).await?;
+        self.push_ahead_of(action).await?;
         let grace =
             next.instances.get(id).map_or(MIN_DRAIN, |instance| Duration::from_millis(instance.grace_ms));
         for edge in next.edges.keys() {

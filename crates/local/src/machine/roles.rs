@@ -295,13 +295,30 @@ impl Machine {
         });
     }
 
-    /// Tells every edge what is ready now. Does nothing where nothing changed.
-    pub(super) async fn push_edges(&self) -> Result<(), StepError> {
+    /// Tells every role what stands and is ready now. Does nothing where nothing changed.
+    pub(super) async fn push_roles(&self) -> Result<(), StepError> {
+        let proxies = self.push_proxies().await;
+        let edges = self.push_edges().await;
+        proxies.and(edges)
+    }
+
+    async fn push_edges(&self) -> Result<(), StepError> {
         let _in_order = self.inner.pushing.lock().await;
         let topology = self.topology();
         for edge in topology.edges.values() {
             let config = encode(&self.edge_config(edge, &topology)?)?;
             self.push_role(&edge_unit(&edge.id), config).await?;
+        }
+        Ok(())
+    }
+
+    /// Apart from the edges, because a failover waits for it.
+    pub(super) async fn push_proxies(&self) -> Result<(), StepError> {
+        let _in_order = self.inner.pushing_proxies.lock().await;
+        let topology = self.topology();
+        for proxy in topology.proxies.values() {
+            let config = encode(&self.proxy_config(proxy, &topology)?)?;
+            self.push_role(&proxy_unit(&proxy.id), config).await?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use edge::status::EndpointStatus;
+use model::DatabaseRole;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -62,7 +63,19 @@ pub struct ProcessStatus {
     pub last_lines: Vec<String>,
     /// Of PostgreSQL: `primary`, `standby`, `read_replica`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
+    pub role: Option<DatabaseRole>,
+    /// Of a node that follows: whether its primary streams to it. These three are absent where the primary does not see
+    /// it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streaming: Option<bool>,
+    /// Written by the primary and not yet to be seen on this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_lag_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_lag_ms: Option<u64>,
+    /// Of a standby: whether commits count on it, so that it can take over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirms_commits: Option<bool>,
     /// As the edge sees an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<edge::status::Health>,
@@ -133,6 +146,10 @@ impl Machine {
                 reason: state.and_then(|state| state.reason.clone()),
                 last_lines: state.map(|state: &KeptState| state.last_lines.clone()).unwrap_or_default(),
                 role: None,
+                streaming: None,
+                replay_lag_bytes: None,
+                replay_lag_ms: None,
+                confirms_commits: None,
                 health: None,
                 in_rotation: None,
                 in_flight: None,
@@ -172,9 +189,17 @@ impl Machine {
                 .push((add(instance.id.to_string(), ProcessKind::Web, &instance.zone, address), instance));
         }
         for (index, node) in nodes {
-            processes[index].role = Some(match node.role {
-                model::DatabaseRole::Primary => "primary".to_owned(),
-            });
+            let shown = &mut processes[index];
+            let role = topology.role_of(&node.id);
+            shown.role = Some(role);
+            let cluster = topology.clusters.get(node.id.resource());
+            shown.confirms_commits = cluster
+                .filter(|_| role == DatabaseRole::Standby)
+                .map(|cluster| cluster.synchronous.contains(&node.id));
+            let lag = self.lag(&node.id);
+            shown.streaming = lag.map(|lag| lag.streaming);
+            shown.replay_lag_bytes = lag.map(|lag| lag.bytes);
+            shown.replay_lag_ms = lag.map(|lag| lag.ms);
         }
         for (index, instance) in instances {
             let shown = &mut processes[index];

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use model::DatabaseRole;
 use tokio::task::JoinSet;
 
 use super::roles::{edge_unit, proxy_unit};
+use super::world::{Journaling, Running};
 use super::{Event, Machine, Report, StepError};
 use crate::store::{StoreError, World};
 
@@ -32,11 +34,8 @@ impl Machine {
     /// # Errors
     /// When it cannot be written down that the app is not meant to run; everything is stopped all the same.
     pub async fn stop(&self, mode: StopMode, report: &Report) -> Result<(), StoreError> {
-        let mut world = self.world();
-        world.running = false;
-        *self.world_now() = world.clone();
-        let journal = self.inner.store.journal();
-        let written = journal.and_then(|journal| self.inner.store.commit(&world, journal.as_ref()));
+        let written = self.set_running(Running::No);
+        let world = self.world();
 
         for edge in world.topology.edges.keys() {
             report(Event::Note { text: format!("closing {edge}") });
@@ -59,7 +58,9 @@ impl Machine {
             let drain = if mode == StopMode::Graceful { PROXY_DRAIN } else { Duration::ZERO };
             self.stop_role(&proxy_unit(proxy), drain).await;
         }
-        let nodes: Vec<_> = self.units().nodes.keys().cloned().collect();
+        let mut nodes: Vec<_> = self.units().nodes.keys().cloned().collect();
+        // The primary first: it waits until its followers have all it wrote, and then nobody has to be rewound.
+        nodes.sort_by_key(|node| world.topology.role_of(node) != DatabaseRole::Primary);
         for node in nodes {
             report(Event::Note { text: format!("stopping {node}") });
             self.stop_node(&node).await;
@@ -88,8 +89,10 @@ impl Machine {
             Machine::remove_tree(folder).await?;
         }
         // Last: what was not deleted yet must not be forgotten.
-        self.inner.store.commit(&World::default(), None).map_err(|error| crate::chain(&error))?;
-        *self.world_now() = World::default();
+        self.change_world(Journaling::Clear, |world| {
+            *world = World::default();
+            Ok(())
+        })?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! conf/node.conf      where this node is and what it listens on; includes managed.conf
 //! conf/managed.conf   what follows from the manifest
+//! conf/replication.conf  whom this node follows, or who confirms its commits; changes with each failover
 //! conf/pg_hba.conf    passwords (SCRAM) for everybody, over the Unix socket only
 //! conf/pg_ident.conf  empty
 //! ```
@@ -16,7 +17,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{NodePaths, PostgresError, Settings};
+use super::{Membership, NodePaths, Place, PostgresError, Settings};
 use crate::engines::PgVersion;
 
 /// `recovery_init_sync_method` is new in 14; without it, a start after a crash walks the whole data directory.
@@ -40,6 +41,7 @@ pub fn write_config(
     paths: &NodePaths,
     version: &PgVersion,
     settings: &Settings,
+    membership: &Membership,
 ) -> Result<(), PostgresError> {
     let conf = paths.conf();
     let write = || {
@@ -47,6 +49,7 @@ pub fn write_config(
         replace(&conf.join("pg_hba.conf"), HBA)?;
         replace(&conf.join("pg_ident.conf"), "# Written by switchback.\n")?;
         replace(&conf.join("managed.conf"), &managed(settings))?;
+        replace(&conf.join("replication.conf"), &replication(paths, membership))?;
         replace(&conf.join("node.conf"), &node(paths, version))
     };
     write().map_err(|source| PostgresError::Io { path: conf.clone(), source })
@@ -84,6 +87,17 @@ fn node(paths: &NodePaths, version: &PgVersion) -> String {
     set("hot_standby", "on");
     set("max_wal_senders", "10");
     set("max_replication_slots", "10");
+    // A log that a follower still needs is kept for it, up to a bound: beyond that the follower is copied anew, rather
+    // than the primary's disk filled.
+    set("max_slot_wal_keep_size", "2GB");
+    set("wal_keep_size", "128MB");
+    // What a follower reads is not cleaned away under it.
+    set("hot_standby_feedback", "on");
+    // A follower notices the loss of its primary, and a new one, at once and not after the default of 5 s.
+    set("wal_retrieve_retry_interval", "100ms");
+    set("wal_receiver_status_interval", "1s");
+    set("wal_receiver_timeout", "5s");
+    set("wal_sender_timeout", "5s");
     if version.major() >= SYNCFS_SINCE {
         set("recovery_init_sync_method", "syncfs");
     }
@@ -99,8 +113,40 @@ fn node(paths: &NodePaths, version: &PgVersion) -> String {
     set("datestyle", "iso, mdy");
     set("default_text_search_config", "pg_catalog.english");
     set("lc_messages", "C");
-    set("include", "managed.conf");
+    let _ = writeln!(text, "include = 'managed.conf'\ninclude = 'replication.conf'");
     text
+}
+
+fn replication(paths: &NodePaths, membership: &Membership) -> String {
+    let mut text = String::from("# Written by switchback. Changes with each failover.\n");
+    let mut set = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name} = {}", quoted(value));
+    };
+    set("cluster_name", &membership.name);
+    match &membership.place {
+        Place::Primary { confirmed_by } => {
+            let names: Vec<String> = confirmed_by.iter().map(|name| format!("\"{name}\"")).collect();
+            let any = if names.is_empty() { String::new() } else { format!("ANY 1 ({})", names.join(", ")) };
+            set("synchronous_standby_names", &any);
+        }
+        Place::Follower { primary_port } => {
+            // For the moment in which it is promoted: nobody follows it yet.
+            set("synchronous_standby_names", "");
+            set("primary_conninfo", &connection_string(paths, *primary_port, &membership.name));
+            set("primary_slot_name", &membership.name);
+        }
+    }
+    text
+}
+
+/// For PostgreSQL's own programs, as the superuser. The password is in a file that only they can read.
+pub(super) fn connection_string(paths: &NodePaths, port: u16, name: &str) -> String {
+    let value = |path: &Path| path.display().to_string().replace('\\', "\\\\").replace('\'', "\\'");
+    format!(
+        "host='{}' port={port} user=postgres dbname=postgres passfile='{}' application_name={name}",
+        value(paths.socket_dir()),
+        value(&paths.passfile()),
+    )
 }
 
 fn managed(settings: &Settings) -> String {

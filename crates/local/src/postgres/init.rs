@@ -5,26 +5,19 @@
 //! whole one. This is faster than letting `initdb` sync file by file, and copying a template would not be: two
 //! clusters must never share a system identifier.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::Command;
-use tokio::time::sleep;
-
-use super::{Credentials, NodePaths, Owner, PostgresError, diagnose, processes_in};
+use super::tool::{self, end_processes_in, move_into_place};
+use super::{Credentials, NodePaths, Owner, PostgresError, diagnose};
 use crate::engines::PostgresEngine;
 
 /// From here on the locale comes from PostgreSQL itself, so that an upgrade of the C library cannot break indexes.
 const BUILTIN_LOCALE_SINCE: u32 = 17;
-
-/// What an interrupted `initdb` has left running is gone by then.
-const LEFTOVER_WAIT: Duration = Duration::from_secs(10);
-const LEFTOVER_POLL: Duration = Duration::from_millis(5);
 
 /// What is worth saying while a cluster is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +75,7 @@ pub async fn init(
     Ok(InitReport::Made { took: began.elapsed() })
 }
 
-fn prepare_folders(paths: &NodePaths, owner: &Owner) -> Result<(), PostgresError> {
+pub(super) fn prepare_folders(paths: &NodePaths, owner: &Owner) -> Result<(), PostgresError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| PostgresError::Io { path, source }
@@ -112,30 +105,6 @@ fn check_existing(engine: &PostgresEngine, paths: &NodePaths, owner: &Owner) -> 
         return Err(PostgresError::WrongOwner { path, user: owner.name(), log: String::new() });
     }
     Ok(())
-}
-
-/// An `initdb` whose daemon was killed goes on, and one that was killed leaves a `postgres` behind that is still
-/// writing. All of them work in the partial directory.
-async fn end_processes_in(partial: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + LEFTOVER_WAIT;
-    loop {
-        let mut left = processes_in(partial)?;
-        // Not somebody's shell that happens to stand there.
-        left.retain(|process| process.title.contains("initdb") || process.title.contains("postgres"));
-        if left.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(io::Error::other(format!("pid {} still works in it", left[0].pid)));
-        }
-        for process in &left {
-            // One that has just ended needs no ending.
-            if let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
-        sleep(LEFTOVER_POLL).await;
-    }
 }
 
 async fn initdb(
@@ -184,42 +153,14 @@ async fn run_initdb(
     password: &PasswordFile,
     locale: &[&str],
 ) -> Result<Result<(), String>, PostgresError> {
-    let program = engine.program("initdb");
-    let mut command = Command::new(&program);
-    command
-        .arg("--pgdata")
-        .arg(paths.partial())
-        .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums"])
-        // Without syncing and without a word on how to go on, which is ours to say.
-        .args(["--no-sync", "--no-instructions"])
-        .args(locale)
-        .arg("--pwfile")
-        .arg(&password.path)
-        .env_clear()
-        .envs(&engine.env)
-        // TZ saves it from comparing every time zone there is with the machine's.
-        .envs([("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")])
-        // What it starts inherits this, and is found by it should we die: see `end_processes_in`.
-        .current_dir(paths.partial())
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    if let Some(user) = owner.identity() {
-        command.uid(user.uid).gid(user.gid);
-    }
-    let output = match command.output().await {
-        Ok(output) => output,
-        // The working directory is out of the owner's reach: as if initdb had said so.
-        Err(refused) if refused.kind() == io::ErrorKind::PermissionDenied && owner.identity().is_some() => {
-            return Ok(Err("Permission denied".to_owned()));
-        }
-        Err(source) => return Err(PostgresError::Io { path: program, source }),
-    };
-    if output.status.success() {
-        return Ok(Ok(()));
-    }
-    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok(Err(said))
+    let partial = paths.partial();
+    let mut arguments: Vec<&OsStr> = vec!["--pgdata".as_ref(), partial.as_os_str()];
+    // Without syncing and without a word on how to go on, which is ours to say.
+    let fixed = ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums"];
+    let quiet = ["--no-sync", "--no-instructions", "--pwfile"];
+    arguments.extend(fixed.iter().chain(locale).chain(&quiet).map(|text| OsStr::new(*text)));
+    arguments.push(password.path.as_os_str());
+    Ok(tool::run(engine, owner, &partial, "initdb", &arguments).await?.map(drop))
 }
 
 /// The superuser's password, in a file for as long as `initdb` runs.
@@ -255,12 +196,4 @@ impl Drop for PasswordFile {
         // Absent when writing it failed; otherwise the next attempt removes it.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-/// One flush of the whole file system, which also covers the files that `initdb` did not sync.
-fn move_into_place(partial: &Path, pgdata: &Path, parent: &Path) -> io::Result<()> {
-    let folder = fs::File::open(partial)?;
-    rustix::fs::syncfs(&folder)?;
-    fs::rename(partial, pgdata)?;
-    fs::File::open(parent)?.sync_all()
 }

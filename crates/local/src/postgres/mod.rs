@@ -1,5 +1,5 @@
 //! One PostgreSQL node, as a set of operations: make it, configure it, say how it is started, wait for it, give it the
-//! app's role and database.
+//! app's role and database; let it follow another node, and take over from it.
 //!
 //! What is promised:
 //!
@@ -18,24 +18,31 @@ mod command;
 mod config;
 mod credentials;
 mod error;
+mod follow;
 mod init;
 mod lock_file;
+mod membership;
 mod owner;
 mod paths;
 mod provision;
 mod ready;
+mod session;
 mod settings;
+mod tool;
 
 pub use command::{Launch, RELOAD_SIGNAL, Stop, command_line, reload};
 pub use config::write_config;
 pub use credentials::{Credentials, CredentialsError, Login, database_url};
 pub use error::{PostgresError, diagnose};
+pub use follow::{Followed, Need, follow};
 pub use init::{InitProgress, InitReport, init};
 pub use lock_file::{ServerProcess, clear_stale_lock, processes_in};
+pub use membership::{Membership, Place, member_name};
 pub use owner::{Owner, choose_owner};
 pub use paths::NodePaths;
 pub use provision::{Provisioned, provision};
 pub use ready::{Readiness, probe, wait_ready};
+pub use session::{Follower, Position, Session};
 pub use settings::{Change, Settings, memory_settings};
 
 #[cfg(test)]

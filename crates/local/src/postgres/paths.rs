@@ -48,6 +48,17 @@ impl NodePaths {
         self.root.join("conf")
     }
 
+    /// The superuser's password, for PostgreSQL's own programs when they follow or copy another node.
+    pub(super) fn passfile(&self) -> PathBuf {
+        self.root.join("pgpass")
+    }
+
+    /// In the data directory of every node that follows another, and of no primary (PostgreSQL removes it when it
+    /// promotes). So a follower without it was a primary before, and must be rewound before it follows.
+    pub fn standby_signal(&self) -> PathBuf {
+        self.pgdata().join("standby.signal")
+    }
+
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }

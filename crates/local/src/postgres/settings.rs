@@ -4,6 +4,11 @@ use model::{ByteSize, Size};
 
 const MB: u64 = ByteSize::MB;
 
+/// For every size the same: a standby refuses to follow a primary that allows more than itself, and nodes of one cluster
+/// get another size one after the other. An idle place costs some kilobytes; [`busy_connections`] is how many should work
+/// at once.
+const MAX_CONNECTIONS: u32 = 400;
+
 /// What depends on size. Everything else about a node's configuration is the same for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -41,7 +46,7 @@ pub fn memory_settings(size: &Size, machine_memory: ByteSize, machine_cores: u32
     match size.memory {
         Some(memory) => limited(memory.bytes().min(machine_memory.bytes().max(64 * MB)), parallel),
         None => Settings {
-            max_connections: 100,
+            max_connections: MAX_CONNECTIONS,
             shared_buffers: megabytes(128 * MB),
             effective_cache_size: megabytes((machine_memory.bytes() / 2).max(256 * MB)),
             work_mem: megabytes(4 * MB),
@@ -53,15 +58,11 @@ pub fn memory_settings(size: &Size, machine_memory: ByteSize, machine_cores: u32
 }
 
 fn limited(memory: u64, (max_parallel_workers, max_parallel_workers_per_gather): (u32, u32)) -> Settings {
-    // A backend that does something takes some megabytes of its own: 10 MB of memory for each keeps the sum of them
-    // below the limit. The most common default, 100, from 1000 MB on; never more than proxies and pools can use.
-    let max_connections = (memory / (10 * MB)).clamp(20, 400) as u32;
     let shared_buffers = (memory / 4).clamp(8 * MB, 16 * ByteSize::GB);
     // A quarter of what is left, if every connection sorts at once.
-    let work_mem =
-        ((memory - shared_buffers.min(memory)) / 4 / u64::from(max_connections)).clamp(MB, 64 * MB);
+    let work_mem = ((memory - shared_buffers.min(memory)) / 4 / busy_connections(memory)).clamp(MB, 64 * MB);
     Settings {
-        max_connections,
+        max_connections: MAX_CONNECTIONS,
         shared_buffers: megabytes(shared_buffers),
         effective_cache_size: megabytes((memory / 4 * 3).max(16 * MB)),
         work_mem: megabytes(work_mem),
@@ -69,6 +70,12 @@ fn limited(memory: u64, (max_parallel_workers, max_parallel_workers_per_gather):
         max_parallel_workers,
         max_parallel_workers_per_gather,
     }
+}
+
+/// A backend that does something takes some megabytes of its own: 10 MB of memory for each keeps the sum of them below the
+/// limit.
+fn busy_connections(memory: u64) -> u64 {
+    (memory / (10 * MB)).clamp(20, u64::from(MAX_CONNECTIONS))
 }
 
 fn megabytes(bytes: u64) -> ByteSize {
@@ -119,20 +126,25 @@ mod tests {
         for memory in ["64MB", "256MB", "512MB", "1GB", "4GB", "8GB"] {
             let settings = settings(&format!("1 {memory}"));
             let limit = memory.parse::<ByteSize>().unwrap().bytes();
-            let sorts = settings.work_mem.bytes() * u64::from(settings.max_connections);
+            let sorts = settings.work_mem.bytes() * busy_connections(limit);
             assert!(settings.shared_buffers.bytes() + sorts <= limit * 3 / 4, "{memory}: {settings:?}");
             assert!(settings.effective_cache_size.bytes() <= limit, "{memory}: {settings:?}");
         }
         assert_eq!(settings("1 1GB").shared_buffers.to_string(), "256MB");
-        assert_eq!(settings("1 1GB").max_connections, 102);
     }
 
     #[test]
     fn a_node_without_limits_leaves_the_machine_to_the_app() {
         let settings = settings("- -");
         assert_eq!(settings.shared_buffers.to_string(), "128MB");
-        assert_eq!(settings.max_connections, 100);
         assert_eq!(settings.effective_cache_size.to_string(), "4GB");
+    }
+
+    /// A standby with fewer places than its primary refuses to start.
+    #[test]
+    fn every_size_allows_as_many_connections() {
+        assert_eq!(settings("1 64MB").max_connections, settings("- -").max_connections);
+        assert_eq!(settings("1 64MB").max_connections, settings("1 8GB").max_connections);
     }
 
     #[test]

@@ -28,6 +28,30 @@ pub(super) static DB: Table = Table {
             example: "size = \"small\"",
         },
         Card {
+            key: "standbys",
+            kind: Kind::Integer { min: 0, max: 4 },
+            default: Default::Preset,
+            does: "How many nodes follow the primary, confirm each commit, and take over when the primary is lost. They \
+                   are spread over the zones.",
+            choose: "1 is enough for one machine. With 2 a commit needs only the faster one, and one of them may be away.",
+            without: "As the stage says: 0 at stage 1, 1 at stage 2.",
+            see_also: &["zones", "db.without_standby"],
+            example: "standbys = 1",
+        },
+        Card {
+            key: "without_standby",
+            kind: Kind::Choice(&["block", "degrade"]),
+            default: Default::Value("\"block\""),
+            does: "What a commit does while there should be a standby and none confirms it. `block`: it waits, so that \
+                   whatever was acknowledged is on two nodes. `degrade`: after 2 seconds the primary acknowledges alone, \
+                   until a standby is back.",
+            choose: "`block` where losing an acknowledged commit is worse than waiting, `degrade` where waiting is worse. \
+                     After a failover the new primary acknowledges alone with either, until the old one has come back.",
+            without: "`block`.",
+            see_also: &["db.standbys"],
+            example: "without_standby = \"degrade\"",
+        },
+        Card {
             key: "name",
             kind: Kind::Text(Shape::DatabaseName),
             default: Default::Absent("the app's name with `_` for `-`"),

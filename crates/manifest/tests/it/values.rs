@@ -31,6 +31,8 @@ deploy = { window = "30s", max_worse_percent = 2, min_answers = 100 }
 [db]
 engine = "postgres"
 size = { cpu = 2, memory = "4GB" }
+standbys = 2
+without_standby = "degrade"
 name = "entries"
 
 [edge]

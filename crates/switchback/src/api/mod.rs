@@ -9,7 +9,7 @@ pub mod client;
 use std::collections::BTreeSet;
 
 use local::machine::{Event, MachineStatus, StopMode};
-use model::{ReleaseId, ResourceGraph, ResourceId};
+use model::{NodeId, ReleaseId, ResourceGraph, ResourceId};
 use plan::Plan;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +53,11 @@ pub enum Request {
     Metrics,
     /// Hands the edge over to a new process.
     ReplaceEdge,
+    /// Lets a standby take over from the primary; `None`: the one that is nearest.
+    SwitchOver {
+        cluster: ResourceId,
+        to: Option<NodeId>,
+    },
     /// Ends a daemon that runs nothing; others stay.
     Leave,
     /// Stops everything and then the daemon. With `destroy` all data is deleted.
@@ -139,4 +144,12 @@ pub struct Outcome {
     pub front: Vec<String>,
     pub releases: std::collections::BTreeMap<String, String>,
     pub notes: Vec<String>,
+}
+
+/// A change of primary, as it was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchedOver {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub took_ms: u64,
 }

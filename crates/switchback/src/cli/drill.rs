@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use local::machine::{Phase, ProcessKind, ProcessStatus};
+use model::DatabaseRole;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::connect::App;
 use super::load::{Load, Seen};
 use super::say::{self, GREEN, Problem, RED, Stream, paint};
 use super::{Place, manifest};
-use crate::api::{Request, Status};
+use crate::api::{Request, Status, SwitchedOver};
 
 /// How long the machine may take to be as it was.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,7 +28,15 @@ pub enum Drill {
     DaemonCrash,
     /// The edge is handed over to a new process
     EdgeReplace,
-    /// SIGKILL to every instance of one zone
+    /// SIGKILL to the database's primary; a standby takes over
+    PrimaryCrash,
+    /// SIGSTOP to every process of the database's primary: it is there and says nothing
+    PrimaryHang,
+    /// SIGKILL to a standby of the database
+    StandbyCrash,
+    /// A planned change of primary
+    Switchover,
+    /// SIGKILL to every instance and every database node of one zone
     ZoneLoss,
 }
 
@@ -45,7 +54,8 @@ struct Report {
 pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &str) -> Result<(), Problem> {
     let app = place.app()?;
     let before: Status = app.ask(&Request::Status, |_| {})?;
-    if let Some(process) = before.machine.processes.iter().find(|process| process.state != Phase::Ready) {
+    let unready = |process: &&ProcessStatus| process.state != Phase::Ready || !follows(process);
+    if let Some(process) = before.machine.processes.iter().find(unready) {
         return Err(Problem::refused(format!(
             "{} is not ready; a drill begins with a machine that is whole",
             process.name
@@ -123,19 +133,77 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
             Ok("the edge was handed over to a new process".to_owned())
         }
+        Drill::PrimaryCrash => {
+            node(before, DatabaseRole::Standby)?;
+            let primary = node(before, DatabaseRole::Primary)?;
+            signal(primary.pid, Signal::KILL)?;
+            Ok(format!("SIGKILL to {}, the primary", primary.name))
+        }
+        Drill::PrimaryHang => {
+            node(before, DatabaseRole::Standby)?;
+            let primary = node(before, DatabaseRole::Primary)?;
+            let postmaster = primary.pid.ok_or_else(|| Problem::failed("the process is gone already"))?;
+            signal(primary.pid, Signal::STOP)?;
+            for child in children_of(postmaster) {
+                // One that has ended meanwhile says nothing any more, either.
+                let _ = signal(Some(child), Signal::STOP);
+            }
+            Ok(format!("SIGSTOP to {}, the primary, and all its children", primary.name))
+        }
+        Drill::StandbyCrash => {
+            let standby = node(before, DatabaseRole::Standby)?;
+            signal(standby.pid, Signal::KILL)?;
+            Ok(format!("SIGKILL to {}, a standby", standby.name))
+        }
+        Drill::Switchover => {
+            node(before, DatabaseRole::Standby)?;
+            let cluster = node(before, DatabaseRole::Primary)?.name.split('.').next().unwrap_or_default();
+            let cluster = cluster.parse().map_err(|_| Problem::failed("the database has no name"))?;
+            let switched: SwitchedOver = app.ask(&Request::SwitchOver { cluster, to: None }, |_| {})?;
+            Ok(format!("{} took over from {} in order", switched.to, switched.from))
+        }
         Drill::ZoneLoss => {
             let [_, .., zone] = before.machine.zones.as_slice() else {
                 return Err(Problem::refused("there is only one zone; losing it is losing everything")
                     .hint("`switchback stage 2` adds a second zone"));
             };
-            let lost: Vec<&&ProcessStatus> =
-                instances.iter().filter(|instance| instance.zone == *zone).collect();
-            for instance in &lost {
-                signal(instance.pid, Signal::KILL)?;
+            let lost: Vec<&ProcessStatus> = before
+                .machine
+                .processes
+                .iter()
+                .filter(|process| process.zone == *zone)
+                .filter(|process| matches!(process.kind, ProcessKind::Web | ProcessKind::Postgres))
+                .collect();
+            for process in &lost {
+                signal(process.pid, Signal::KILL)?;
             }
-            Ok(format!("SIGKILL to all {} instances of zone {zone}", lost.len()))
+            let names: Vec<&str> = lost.iter().map(|process| process.name.as_str()).collect();
+            Ok(format!("SIGKILL to all of zone {zone}: {}", names.join(", ")))
         }
     }
+}
+
+fn node(before: &Status, role: DatabaseRole) -> Result<&ProcessStatus, Problem> {
+    let found = before.machine.processes.iter().find(|process| process.role == Some(role));
+    found.ok_or_else(|| match role {
+        DatabaseRole::Primary => Problem::refused("the app has no database"),
+        DatabaseRole::Standby | DatabaseRole::ReadReplica => {
+            Problem::refused("the database has no standby").hint("`switchback stage 2` adds one")
+        }
+    })
+}
+
+/// The processes whose parent is `pid`. PostgreSQL's children are sessions of their own and no process group.
+fn children_of(pid: u32) -> Vec<u32> {
+    let is_child = |candidate: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{candidate}/stat")).unwrap_or_default();
+        // After the name, which may contain anything: the state, then the parent.
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parent.and_then(|parent| parent.parse().ok()) == Some(pid)
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(is_child).collect()
 }
 
 fn signal(pid: Option<u32>, signal: Signal) -> Result<(), Problem> {
@@ -159,9 +227,20 @@ fn recover(app: &App, before: &Status, started: Instant) -> Option<Duration> {
 }
 
 fn whole(before: &Status, now: &Status) -> bool {
-    let ready =
-        now.machine.processes.iter().all(|process| process.state == Phase::Ready && is_running(process.pid));
+    let ready = |process: &ProcessStatus| {
+        process.state == Phase::Ready && is_running(process.pid) && follows(process)
+    };
+    let ready = now.machine.processes.iter().all(ready);
     now.operation.is_none() && ready && now.machine.processes.len() == before.machine.processes.len()
+}
+
+/// A node that follows is whole when it does, and a standby when it could take over.
+fn follows(process: &ProcessStatus) -> bool {
+    match process.role {
+        Some(DatabaseRole::Standby) => process.confirms_commits == Some(true),
+        Some(DatabaseRole::ReadReplica) => process.streaming == Some(true),
+        Some(DatabaseRole::Primary) | None => true,
+    }
 }
 
 /// Neither gone nor stopped: a stopped process still counts as ready until its checks are missed.

@@ -6,6 +6,7 @@ mod connect;
 mod deploy;
 mod down;
 mod drill;
+mod failover;
 mod load;
 mod logs;
 mod manifest;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use model::{ReleaseId, ResourceId};
+use model::{NodeId, ReleaseId, ResourceId};
 
 use crate::daemon::{self, DaemonArgs};
 use crate::role::{self, RoleArgs};
@@ -163,6 +164,17 @@ enum Command {
     },
     /// Print Prometheus metrics of the edge and the proxy
     Metrics,
+    /// Let a standby take over from the database's primary, without losing anything
+    Failover {
+        /// The node that takes over, by default the first standby
+        #[arg(long, value_name = "NODE")]
+        to: Option<NodeId>,
+        /// The database
+        #[arg(long, value_name = "NAME", default_value = "db")]
+        database: ResourceId,
+        #[arg(long)]
+        json: bool,
+    },
     /// Break something on purpose and report what clients saw
     Drill {
         name: drill::Drill,
@@ -217,6 +229,7 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Why { lines, json } => why::why(place, lines, json),
         Command::Down { destroy, yes, now } => down::down(place, destroy, yes.as_deref(), now),
         Command::Metrics => status::metrics(place),
+        Command::Failover { to, database, json } => failover::failover(place, database, to, json),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
         Command::Daemon(args) => {
             say::log_to_stderr();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Phase;
 use local::machine::{ProcessKind, ProcessStatus};
+use model::DatabaseRole;
 
 use super::Place;
 use super::say::{self, BOLD, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
@@ -56,13 +57,15 @@ fn row(process: &ProcessStatus, stream: Stream) -> String {
         _ => YELLOW,
     };
     let state = paint(stream, style, &format!("{state:<14}"));
-    let release = process.release.as_deref().or(process.role.as_deref()).unwrap_or("-");
+    let release = process.release.as_deref().or(process.role.map(named)).unwrap_or("-");
     let number =
         |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
     let in_flight = process.in_flight.map_or_else(|| "-".to_owned(), |count| count.to_string());
     let memory = process.memory_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} MB", bytes >> 20));
-    let address =
-        if process.kind == ProcessKind::Postgres { "(through pgproxy)" } else { process.address.as_str() };
+    let address = match process.kind {
+        ProcessKind::Postgres => behind(process),
+        _ => process.address.clone(),
+    };
     let mut text = format!(
         "{:<14} {:<5} {state} {release:<13} {in_flight:>9} {:>9} {:>7} {memory:>9}  {address}\n",
         process.name,
@@ -79,6 +82,27 @@ fn row(process: &ProcessStatus, stream: Stream) -> String {
         }
     }
     text
+}
+
+fn named(role: DatabaseRole) -> &'static str {
+    match role {
+        DatabaseRole::Primary => "primary",
+        DatabaseRole::Standby => "standby",
+        DatabaseRole::ReadReplica => "read replica",
+    }
+}
+
+/// How far a node that follows is behind; of a primary, where it is to be reached.
+fn behind(process: &ProcessStatus) -> String {
+    match (process.role, process.streaming, process.replay_lag_bytes) {
+        (Some(DatabaseRole::Primary) | None, _, _) => "(through pgproxy)".to_owned(),
+        (_, Some(true), _) if process.confirms_commits == Some(false) => "catching up".to_owned(),
+        (_, Some(true), Some(0)) => "up to date".to_owned(),
+        (_, Some(true), Some(bytes)) => {
+            format!("{} kB, {} ms behind", bytes.div_ceil(1_024), process.replay_lag_ms.unwrap_or_default())
+        }
+        _ => "not following".to_owned(),
+    }
 }
 
 /// The keeper's view, or what the edge knows beyond it.

@@ -141,9 +141,11 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
     let begun = daemon.take_over();
     let serving = serve::serve(listener, daemon.clone());
     let supervising = daemon.machine.supervise();
+    let guarding = daemon.machine.guard();
     tokio::select! {
         never = serving => match never {},
         () = supervising => {}
+        () = guarding => {}
         () = async {
             begun.await;
             drop(beginning);

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
+use std::time::Instant;
 
 use local::machine::{ApplyError, Event, Report, StepError, StopMode};
 use local::release::{DiskFloor, Releases};
-use model::{Release, ReleaseId, ResourceGraph, ResourceId, Service};
+use model::{DatabaseRole, NodeId, Release, ReleaseId, ResourceGraph, ResourceId, Service};
 use plan::{Plan, PlanError};
 use serde::Serialize;
 use serde_json::Value;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use local::chain;
 
 use super::{Daemon, serving};
-use crate::api::{Failure, Hello, Outcome, Planned, Request, Status};
+use crate::api::{Failure, Hello, Outcome, Planned, Request, Status, SwitchedOver};
 
 /// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
 /// remembered is not taken by a stray connection while its owner restarts.
@@ -60,6 +61,11 @@ impl Daemon {
                 let _claim = self.claim_after_taking_over("edge replacement").await?;
                 self.machine.replace_edges().await.map_err(step_failed)?;
                 value(&())
+            }
+            Request::SwitchOver { cluster, to } => {
+                let _claim = self.claim_after_taking_over("failover").await?;
+                self.must_run()?;
+                value(&self.switch_over(&cluster, to).await?)
             }
             Request::Leave => {
                 if !self.machine.world().running && self.current_operation().is_none() {
@@ -120,6 +126,31 @@ impl Daemon {
         }
         let plan = self.plan(graph, &releases, destroy)?;
         self.apply(plan, notes, report).await
+    }
+
+    async fn switch_over(&self, cluster: &ResourceId, to: Option<NodeId>) -> Result<SwitchedOver, Failure> {
+        let topology = self.machine.world().topology;
+        let Some(primary) = topology.primary_of(cluster) else {
+            return Err(Failure::refused(format!("{cluster} is no database of this app"))
+                .hint("`switchback status` shows which there are"));
+        };
+        let standbys =
+            || topology.followers_of(cluster).filter(|n| topology.role_of(&n.id) == DatabaseRole::Standby);
+        let to = match to {
+            Some(to) if topology.followers_of(cluster).any(|node| node.id == to) => to,
+            Some(to) if to == primary.id => {
+                return Err(Failure::refused(format!("{to} is the primary already")));
+            }
+            Some(to) => return Err(Failure::refused(format!("{to} does not follow {}", primary.id))),
+            None => standbys().next().map(|node| node.id.clone()).ok_or_else(|| {
+                Failure::refused(format!("{cluster} has no standby that could take over"))
+                    .hint("`switchback stage 2` adds one, or `standbys = 1` under [db]")
+            })?,
+        };
+        let began = Instant::now();
+        self.machine.switch_over(cluster, &to).await.map_err(step_failed)?;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(SwitchedOver { from: primary.id.clone(), to, took_ms })
     }
 
     async fn deploy(&self, graph: &ResourceGraph, report: &Report) -> Result<Outcome, Failure> {

@@ -4,7 +4,7 @@ use testkit::{App, Switchback, request};
 
 use crate::up;
 
-fn sql(switchback: &Switchback, statement: &str) -> String {
+pub fn sql(switchback: &Switchback, statement: &str) -> String {
     let answer = request("POST", &switchback.url("/sql"), &[], statement.as_bytes()).unwrap();
     assert_eq!(answer.status, 200, "{statement}: {}", answer.body);
     answer.body.trim().to_owned()

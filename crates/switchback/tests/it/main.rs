@@ -3,6 +3,7 @@
 //! Modules named `drill_` put load on a whole app and break things; they run one at a time, apart from the quick ones.
 
 mod changes;
+mod cluster;
 mod data;
 mod drill_crashes;
 mod drill_scaling;

@@ -1,0 +1,305 @@
+//! Looking at the clusters: does the primary answer, who follows it, who may confirm its commits.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Topology, WithoutStandby};
+use plan::failover::{Confirm, Observed, Quorum, Standby};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+
+use super::{ANSWER_LIMIT, Lag, Watch, locked};
+use crate::jobs::node::NodeDown;
+use crate::keeper::Phase;
+use crate::machine::world::Journaling;
+use crate::machine::{Machine, StepError};
+use crate::postgres::{Follower, Need, Position, Session, member_name};
+
+/// Between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// A primary that does not answer a kept session within this has missed a look.
+const LOOK_LIMIT: Duration = Duration::from_millis(250);
+/// Misses in a row before a primary whose followers hear nothing of it either counts as hung.
+const MISSES: u32 = 3;
+/// A follower that has heard of its primary within this is evidence that it only is busy.
+const HEARD_WITHIN: Duration = Duration::from_millis(900);
+/// A follower that runs and does not follow for this long has lost its way, and is rewound; then copied anew.
+const ASTRAY_LIMIT: Duration = Duration::from_secs(10);
+/// What one look may do to settle who confirms.
+const CHANGES_A_LOOK: usize = 4;
+
+impl Machine {
+    /// Looks after the database clusters until cancelled. To be run once.
+    pub async fn guard(&self) {
+        let ended = self.inner.clusters.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(ended) = ended else { return };
+        tokio::join!(self.answer_nodes(ended), self.look_at_clusters());
+    }
+
+    async fn answer_nodes(&self, mut ended: mpsc::Receiver<NodeDown>) {
+        while let Some(down) = ended.recv().await {
+            self.node_down(down).await;
+        }
+    }
+
+    async fn look_at_clusters(&self) {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if !self.is_running() {
+                continue;
+            }
+            let topology = self.topology();
+            for id in topology.clusters.keys() {
+                if topology.followers_of(id).next().is_none() {
+                    continue;
+                }
+                let _turn = self.inner.clusters.turn.lock().await;
+                if let Err(error) = self.look(id).await {
+                    tracing::debug!(cluster = %id, error = error.reason, "could not be looked at");
+                }
+            }
+        }
+    }
+
+    /// One look at a cluster that has followers.
+    async fn look(&self, id: &ResourceId) -> Result<(), StepError> {
+        let topology = self.topology();
+        let Some(primary) = topology.primary_of(id) else { return Ok(()) };
+        // One that starts is waited for by its keeper.
+        if !matches!(self.node_phase(&primary.id), Some(Phase::Ready | Phase::Unresponsive)) {
+            return Ok(());
+        }
+        self.begin_watch(id, &topology)?;
+        let asked = async {
+            let session = self.session(&primary.id).await?;
+            let (position, followers) = tokio::try_join!(session.position(), session.followers())?;
+            Ok::<_, StepError>((session, position, followers))
+        };
+        match timeout(LOOK_LIMIT, asked).await {
+            Ok(Ok((session, Position::Primary(written), followers))) => {
+                self.watched(id, |watch| watch.misses = 0);
+                self.note_lags(&topology, id, &followers);
+                self.settle_quorum(id, &topology, written, &followers).await?;
+                self.mind_followers(id, &topology, &session, &followers).await
+            }
+            // A daemon was killed between writing down this primary and promoting it.
+            Ok(Ok((session, Position::Follower(_), _))) => {
+                self.remember(
+                    id.as_str(),
+                    format!("promote {}", primary.id),
+                    "it is the primary and still follows",
+                );
+                session.promote().await?;
+                self.push_proxies().await?;
+                self.settle_members(id, &session).await
+            }
+            Ok(Err(error)) => self.missed(primary, &topology, &error.reason).await,
+            Err(_) => self.missed(primary, &topology, "it does not answer").await,
+        }
+    }
+
+    /// The first look of a daemon at a cluster: PostgreSQL is told what is written down.
+    fn begin_watch(&self, id: &ResourceId, topology: &Topology) -> Result<(), StepError> {
+        if locked(&self.inner.clusters.watches).contains_key(id) {
+            return Ok(());
+        }
+        let recorded = topology.clusters[id].synchronous.clone();
+        let watch = Watch {
+            quorum: Quorum::configured(recorded.clone()),
+            confirmed_by: recorded,
+            ..Watch::default()
+        };
+        locked(&self.inner.clusters.watches).insert(id.clone(), watch);
+        self.tell_members(id, topology)
+    }
+
+    pub(super) fn watched<T>(&self, id: &ResourceId, change: impl FnOnce(&mut Watch) -> T) -> T {
+        change(locked(&self.inner.clusters.watches).entry(id.clone()).or_default())
+    }
+
+    async fn missed(&self, primary: &DatabaseNode, topology: &Topology, why: &str) -> Result<(), StepError> {
+        let id = primary.id.resource();
+        let misses = self.watched(id, |watch| {
+            watch.misses += 1;
+            watch.misses
+        });
+        if misses < MISSES {
+            return Ok(());
+        }
+        for node in topology.followers_of(id) {
+            let hears = async {
+                Ok::<_, StepError>(self.session(&node.id).await?.hears_from_its_primary(HEARD_WITHIN).await?)
+            };
+            if let Ok(Ok(true)) = timeout(ANSWER_LIMIT, hears).await {
+                return Ok(());
+            }
+        }
+        self.watched(id, |watch| watch.misses = 0);
+        if let Some(process) = self.inner.setup.processes.find(&primary.id.to_string()) {
+            let evidence =
+                format!("{misses} looks in a row failed ({why}), and its followers hear nothing of it");
+            self.remember(&primary.id.to_string(), "kill it: it is hung", evidence);
+            // Its keeper sees the end, and what follows is as after any crash.
+            process.signal_all(rustix::process::Signal::KILL);
+            let _ = process.signal(rustix::process::Signal::KILL);
+        }
+        Ok(())
+    }
+
+    fn note_lags(&self, topology: &Topology, id: &ResourceId, followers: &[Follower]) {
+        let mut lags = locked(&self.inner.clusters.lags);
+        for node in topology.followers_of(id) {
+            let name = member_name(&node.id);
+            match followers.iter().find(|follower| follower.name == name) {
+                Some(follower) => lags.insert(
+                    node.id.clone(),
+                    Lag {
+                        streaming: follower.streaming,
+                        bytes: follower.replay_lag_bytes,
+                        ms: follower.replay_lag_ms,
+                    },
+                ),
+                None => lags.remove(&node.id),
+            };
+        }
+        lags.retain(|node, _| topology.nodes.contains_key(node));
+    }
+
+    /// Brings who confirms commits nearer to who can.
+    async fn settle_quorum(
+        &self,
+        id: &ResourceId,
+        topology: &Topology,
+        written: model::Lsn,
+        followers: &[Follower],
+    ) -> Result<(), StepError> {
+        let observed = self.observed(id, topology, written, followers);
+        for _ in 0..CHANGES_A_LOOK {
+            let Some(cluster) = self.topology().clusters.get(id).cloned() else { return Ok(()) };
+            let next = self.watched(id, |watch| watch.quorum.next(&cluster, &observed));
+            match next {
+                None => break,
+                Some(Confirm::Record(nodes)) => {
+                    self.change_world(Journaling::Keep, |world| {
+                        if let Some(cluster) = world.topology.clusters.get_mut(id) {
+                            cluster.synchronous.clone_from(&nodes);
+                        }
+                        Ok(())
+                    })?;
+                    self.say_who_confirms(id, &nodes.iter().collect::<Vec<_>>());
+                }
+                Some(Confirm::Configure(nodes)) => {
+                    self.watched(id, |watch| watch.confirmed_by = nodes);
+                    self.tell_members(id, &self.topology())?;
+                }
+            }
+        }
+        self.say_whether_commits_wait(id, topology, &observed);
+        Ok(())
+    }
+
+    fn observed(
+        &self,
+        id: &ResourceId,
+        topology: &Topology,
+        written: model::Lsn,
+        followers: &[Follower],
+    ) -> Observed {
+        let leaving = self.watched(id, |watch| watch.leaving.clone());
+        let members = topology.followers_of(id).filter(|node| {
+            topology.role_of(&node.id) == DatabaseRole::Standby && !leaving.contains(&node.id)
+        });
+        let standbys = members.map(|node| {
+            let name = member_name(&node.id);
+            let seen = followers.iter().find(|follower| follower.name == name);
+            let standby = Standby {
+                streaming: seen.is_some_and(|follower| follower.streaming),
+                confirming: seen.is_some_and(|follower| follower.streaming && follower.synchronous),
+                flushed: seen.map(|follower| follower.flushed).unwrap_or_default(),
+            };
+            (node.id.clone(), standby)
+        });
+        let now_ms = u64::try_from(self.inner.clusters.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Observed { now_ms, written, standbys: standbys.collect() }
+    }
+
+    fn say_who_confirms(&self, id: &ResourceId, nodes: &[&NodeId]) {
+        let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+        match names.as_slice() {
+            [] => self.remember(
+                id.as_str(),
+                "acknowledge commits by the primary alone",
+                "no standby confirms them",
+            ),
+            names => self.remember(
+                id.as_str(),
+                format!("let commits wait for one of {}", names.join(", ")),
+                "each of them follows, and together they have every commit",
+            ),
+        }
+    }
+
+    fn say_whether_commits_wait(&self, id: &ResourceId, topology: &Topology, observed: &Observed) {
+        let policy = topology.clusters[id].without_standby;
+        let blocked = self.watched(id, |watch| {
+            let waits = !watch.confirmed_by.is_empty();
+            let confirmed = observed.standbys.values().any(|standby| standby.streaming);
+            let blocked = waits && !confirmed && policy == WithoutStandby::Block;
+            (std::mem::replace(&mut watch.blocked, blocked), blocked)
+        });
+        match blocked {
+            (false, true) => self.remember(
+                id.as_str(),
+                "let commits wait",
+                "no standby confirms them, and `db.without_standby` is `block`",
+            ),
+            (true, false) => self.remember(id.as_str(), "commits go on", "a standby is back"),
+            _ => {}
+        }
+    }
+
+    /// A follower that runs and does not follow is past the point where its primary went another way, or the log that it
+    /// needs is gone.
+    async fn mind_followers(
+        &self,
+        id: &ResourceId,
+        topology: &Topology,
+        session: &Session,
+        followers: &[Follower],
+    ) -> Result<(), StepError> {
+        for node in topology.followers_of(id) {
+            let name = member_name(&node.id);
+            let follows = followers.iter().any(|follower| follower.name == name);
+            let runs = self.node_phase(&node.id) == Some(Phase::Ready);
+            let astray = self.watched(id, |watch| {
+                if follows {
+                    watch.astray.remove(&node.id);
+                }
+                if follows || !runs {
+                    return None;
+                }
+                let (since, attempts) = watch.astray.entry(node.id.clone()).or_insert((Instant::now(), 0));
+                if since.elapsed() < ASTRAY_LIMIT {
+                    return None;
+                }
+                *since = Instant::now();
+                *attempts += 1;
+                Some(*attempts)
+            });
+            let (Some(attempts), Some(job)) = (astray, self.node_kept(&node.id)) else { continue };
+            let names: Vec<String> = topology.followers_of(id).map(|node| member_name(&node.id)).collect();
+            session.keep_slots(&names).await?;
+            let decision = if attempts == 1 { "rewind it" } else { "copy it anew" };
+            let evidence = format!("it runs and has not followed for {} s", ASTRAY_LIMIT.as_secs());
+            self.remember(&node.id.to_string(), decision, evidence);
+            *locked(&job.need) = if attempts == 1 { Need::Rewind } else { Need::Copy };
+            let watched = self.units().nodes.get(&node.id).map(|unit| unit.keeper.watch());
+            if let Some(mut watched) = watched {
+                watched.ask_to_restart().await;
+            }
+        }
+        Ok(())
+    }
+}

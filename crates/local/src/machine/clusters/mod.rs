@@ -1,0 +1,298 @@
+//! Database clusters that live: who is the primary, who confirms its commits, and what happens when one is lost.
+//!
+//! What is decided stands in [`plan::failover`]; here it is observed and done. A failover is one sequence of steps, each
+//! of which leaves a state from which the next daemon goes on:
+//!
+//! 1. **The primary is down.** Its keeper has seen the process end and has ended all that was left of it. It asks, before it
+//!    starts it again (see [`crate::keeper::Job::down`]), and waits.
+//! 2. **Fence.** Nobody works in its data directory any more, so nobody can acknowledge a commit.
+//! 3. **Choose** among the followers that can be reached, by what each has received.
+//! 4. **Write down** the new primary with the next epoch. From here on a crash of the daemon leads forward.
+//! 5. **Promote** it, over a session that is kept open for that.
+//! 6. **Tell** the proxies, then the other followers.
+//! 7. **Let the keeper go on**: the old primary comes back as a follower, rewound.
+
+mod follower;
+mod guard;
+mod switchover;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{DatabaseNode, DatabaseRole, Lsn, NodeId, ResourceId, Topology};
+use plan::failover::{Failover, Quorum, choose};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::nodes::failed;
+use super::world::Journaling;
+use super::{Machine, StepError};
+use crate::jobs::node::{NodeDown, NodeJob};
+use crate::keeper::{Down, Phase};
+use crate::postgres::{self, Membership, Place, Position, RELOAD_SIGNAL, Session, member_name, processes_in};
+
+/// To reach a node over its Unix socket and get one answer. A follower that is slower than this does not take part in a
+/// failover.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// Children of a primary that was killed notice that within 50 ms, and are killed if they do not.
+const FENCE_POLL: Duration = Duration::from_millis(1);
+const FENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is known of the clusters beyond what stands in the topology.
+pub(super) struct Clusters {
+    pub(super) downs: mpsc::Sender<NodeDown>,
+    /// Taken by [`Machine::guard`].
+    ended: Mutex<Option<mpsc::Receiver<NodeDown>>>,
+    /// Failovers, switchovers and looks take turns.
+    turn: AsyncMutex<()>,
+    sessions: Mutex<BTreeMap<NodeId, Arc<Session>>>,
+    watches: Mutex<BTreeMap<ResourceId, Watch>>,
+    /// Primaries that are being restarted by a switchover, which decides what they come back as.
+    expected: Mutex<BTreeMap<NodeId, oneshot::Sender<oneshot::Sender<()>>>>,
+    /// Of each follower, as its primary saw it last.
+    lags: Mutex<BTreeMap<NodeId, Lag>>,
+    /// What time is counted from.
+    began: Instant,
+}
+
+/// How far a follower is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lag {
+    pub(super) streaming: bool,
+    pub(super) bytes: u64,
+    pub(super) ms: u64,
+}
+
+/// One cluster over time.
+#[derive(Default)]
+struct Watch {
+    quorum: Quorum,
+    /// What the primary was told to wait for.
+    confirmed_by: BTreeSet<NodeId>,
+    /// Followers that are about to be removed.
+    leaving: BTreeSet<NodeId>,
+    /// Looks in a row that the primary did not answer.
+    misses: u32,
+    /// Since when a follower that runs does not follow, and what was done about it.
+    astray: BTreeMap<NodeId, (Instant, u32)>,
+    /// Whether it was said that commits wait.
+    blocked: bool,
+}
+
+impl Clusters {
+    pub(super) fn new(downs: mpsc::Sender<NodeDown>, ended: mpsc::Receiver<NodeDown>) -> Clusters {
+        Clusters {
+            downs,
+            ended: Mutex::new(Some(ended)),
+            turn: AsyncMutex::new(()),
+            sessions: Mutex::default(),
+            watches: Mutex::default(),
+            expected: Mutex::default(),
+            lags: Mutex::default(),
+            began: Instant::now(),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Machine {
+    /// What a node has to be told of the others.
+    pub(super) fn membership(&self, id: &NodeId, topology: &Topology) -> Membership {
+        let name = member_name(id);
+        let primary = topology.primary_of(id.resource());
+        let place = match primary {
+            Some(primary) if primary.id != *id => Place::Follower { primary_port: primary.port },
+            _ => {
+                let watches = locked(&self.inner.clusters.watches);
+                let recorded = topology.clusters.get(id.resource()).map(|cluster| &cluster.synchronous);
+                let by = watches.get(id.resource()).map(|watch| &watch.confirmed_by).or(recorded);
+                Place::Primary { confirmed_by: by.into_iter().flatten().map(member_name).collect() }
+            }
+        };
+        Membership { name, place }
+    }
+
+    /// Writes the configuration of every node of a cluster that is kept, and lets those that run read it.
+    fn tell_members(&self, cluster: &ResourceId, topology: &Topology) -> Result<(), StepError> {
+        for node in topology.nodes_of(cluster) {
+            let Some(job) = self.node_kept(&node.id) else { continue };
+            let membership = self.membership(&node.id, topology);
+            let changed = {
+                let mut told = locked(&job.membership);
+                let changed = *told != membership;
+                *told = membership;
+                changed
+            };
+            if changed {
+                job.write_config()?;
+                if let Some(process) = self.inner.setup.processes.find(&node.id.to_string()) {
+                    // One that has just ended reads it when it starts.
+                    let _ = process.signal(RELOAD_SIGNAL);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn node_kept(&self, id: &NodeId) -> Option<NodeJob> {
+        self.units().nodes.get(id).map(|unit| unit.job.clone())
+    }
+
+    fn node_phase(&self, id: &NodeId) -> Option<Phase> {
+        self.units().nodes.get(id).map(|unit| unit.keeper.state().phase)
+    }
+
+    /// The kept session on a node, or a new one.
+    async fn session(&self, id: &NodeId) -> Result<Arc<Session>, StepError> {
+        let kept = locked(&self.inner.clusters.sessions).get(id).cloned();
+        if let Some(session) = kept.filter(|session| !session.is_closed()) {
+            return Ok(session);
+        }
+        let job = self.node_kept(id).ok_or_else(|| StepError::new(format!("{id} does not run")))?;
+        let opened = timeout(ANSWER_LIMIT, Session::open(&job.paths, &job.credentials));
+        let session = match opened.await {
+            Ok(opened) => Arc::new(opened.map_err(|error| failed(&error))?),
+            Err(_) => return Err(StepError::new(format!("{id} does not answer"))),
+        };
+        locked(&self.inner.clusters.sessions).insert(id.clone(), Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// What each follower that can be reached has received.
+    async fn received(&self, followers: &[DatabaseNode]) -> BTreeMap<NodeId, Lsn> {
+        let mut asking = tokio::task::JoinSet::new();
+        for node in followers {
+            let (machine, id) = (self.clone(), node.id.clone());
+            asking.spawn(async move {
+                let ask = async { machine.session(&id).await.ok()?.position().await.ok() };
+                match timeout(ANSWER_LIMIT, ask).await {
+                    Ok(Some(Position::Follower(received))) => Some((id, received)),
+                    // One that takes writes already was promoted behind our back: it cannot be compared.
+                    Ok(Some(Position::Primary(_)) | None) | Err(_) => None,
+                }
+            });
+        }
+        let mut received = BTreeMap::new();
+        while let Some(answer) = asking.join_next().await {
+            received.extend(answer.ok().flatten());
+        }
+        received
+    }
+
+    /// A node has ended. When it was the primary, another takes over if one has everything.
+    async fn node_down(&self, down: NodeDown) {
+        let expected = locked(&self.inner.clusters.expected).remove(&down.id);
+        if let Some(switchover) = expected {
+            // It may have given up meanwhile; then the node starts again as what it was.
+            let _ = switchover.send(down.decided);
+            return;
+        }
+        if down.why == Down::Ended && self.is_running() {
+            let _turn = self.inner.clusters.turn.lock().await;
+            let began = Instant::now();
+            match self.fail_over(&down.id).await {
+                Ok(Some((to, evidence))) => {
+                    let took = began.elapsed().as_millis();
+                    self.remember(
+                        down.id.resource().as_str(),
+                        format!("fail over from {} to {to}, in {took} ms", down.id),
+                        evidence,
+                    );
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(node = %down.id, error = error.reason, "the failover did not succeed yet");
+                }
+            }
+        }
+        drop(down.decided);
+    }
+
+    /// `None` where nothing is to be done, or nobody else can take over.
+    async fn fail_over(&self, lost: &NodeId) -> Result<Option<(NodeId, String)>, StepError> {
+        let topology = self.topology();
+        let id = lost.resource();
+        if topology.role_of(lost) != DatabaseRole::Primary {
+            return Ok(None);
+        }
+        let followers: Vec<DatabaseNode> = topology.followers_of(id).cloned().collect();
+        let Some(cluster) = topology.clusters.get(id).filter(|_| !followers.is_empty()) else {
+            return Ok(None);
+        };
+        self.fence(lost).await?;
+        let received = self.received(&followers).await;
+        match choose(cluster, &received) {
+            Failover::Promote(to) => {
+                self.promote(lost, &to).await?;
+                let positions: Vec<String> =
+                    received.iter().map(|(node, lsn)| format!("{node} has {} bytes of log", lsn.0)).collect();
+                Ok(Some((to, format!("{lost} was lost; {}", positions.join(", ")))))
+            }
+            Failover::Restart { because } => {
+                self.remember(id.as_str(), format!("start {lost} again where it was"), because);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits until nobody works in the data directory of a node that is down.
+    async fn fence(&self, lost: &NodeId) -> Result<(), StepError> {
+        let Some(job) = self.node_kept(lost) else { return Ok(()) };
+        let pgdata = job.paths.pgdata();
+        let deadline = Instant::now() + FENCE_LIMIT;
+        loop {
+            let living = processes_in(&pgdata).map_err(|error| StepError::new(error.to_string()))?;
+            let Some(first) = living.first() else { return Ok(()) };
+            if Instant::now() >= deadline {
+                return Err(StepError::new(format!("pid {} of {lost} does not end", first.pid)));
+            }
+            for process in &living {
+                // Also those that are stopped, which hear nothing else.
+                if let Some(pid) = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            sleep(FENCE_POLL).await;
+        }
+    }
+
+    /// Makes `to` the primary in place of `from`, which is down and fenced.
+    async fn promote(&self, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
+        let id = from.resource();
+        let session = self.session(to).await?;
+        self.change_world(Journaling::Keep, |world| {
+            if let Some(cluster) = world.topology.clusters.get_mut(id) {
+                cluster.promote(to);
+            }
+            world.generation += 1;
+            Ok(())
+        })?;
+        self.watched(id, |watch| {
+            let leaving = std::mem::take(&mut watch.leaving);
+            *watch = Watch { leaving, ..Watch::default() };
+        });
+        locked(&self.inner.clusters.sessions).remove(from);
+        session.promote().await.map_err(|error| failed(&error))?;
+        let pushed = self.push_proxies().await;
+        self.settle_members(id, &session).await?;
+        pushed
+    }
+
+    /// After a promotion: the others follow the new primary, which keeps the log for them.
+    async fn settle_members(&self, id: &ResourceId, primary: &Session) -> Result<(), StepError> {
+        let topology = self.topology();
+        let names: Vec<String> = topology.followers_of(id).map(|node| member_name(&node.id)).collect();
+        primary.keep_slots(&names).await.map_err(|error| failed(&error))?;
+        self.tell_members(id, &topology)
+    }
+}
+
+impl From<postgres::PostgresError> for StepError {
+    fn from(error: postgres::PostgresError) -> StepError {
+        failed(&error)
+    }
+}

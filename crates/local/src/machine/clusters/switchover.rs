@@ -1,0 +1,91 @@
+//! A planned change of primary: nothing is lost, and nobody has to be rewound.
+//!
+//! The primary is shut down in order, which ends only when its followers have all that it wrote. Then the successor is
+//! promoted while the keeper of the old primary waits, and the old one comes back as a follower.
+
+use std::time::Duration;
+
+use model::{DatabaseNode, NodeId, ResourceId};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::locked;
+use crate::machine::{Machine, StepError};
+use crate::postgres::member_name;
+
+/// A shutdown in order writes a checkpoint, most of which was written before it began.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(70);
+/// For the old primary to follow.
+const RETURN_LIMIT: Duration = Duration::from_secs(120);
+
+impl Machine {
+    /// Lets `to` take over from the primary of the cluster, and waits until that one follows. Does nothing when `to` is the
+    /// primary.
+    ///
+    /// # Errors
+    /// When `to` does not follow, or the change fails; the primary before it then serves again, unless the error says
+    /// otherwise.
+    pub async fn switch_over(&self, id: &ResourceId, to: &NodeId) -> Result<(), StepError> {
+        let topology = self.topology();
+        let Some(from) = topology.primary_of(id).map(|node| node.id.clone()) else {
+            return Err(StepError::new(format!("{id} has no primary")));
+        };
+        if from == *to {
+            return Ok(());
+        }
+        let times_ready = {
+            let _turn = self.inner.clusters.turn.lock().await;
+            self.change_primary(id, &from, to).await?
+        };
+        let watched = self.units().nodes.get(&from).map(|unit| unit.keeper.watch());
+        let Some(mut watched) = watched else { return Ok(()) };
+        match timeout(RETURN_LIMIT, watched.ready_after(times_ready)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(state)) => Err(StepError::of(&from.to_string(), state)),
+            Err(_) => Err(StepError::of(&from.to_string(), watched.state())),
+        }
+    }
+
+    async fn change_primary(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<u64, StepError> {
+        let session = self.session(from).await?;
+        let name = member_name(to);
+        let streaming = session.followers().await?.iter().any(|f| f.name == name && f.streaming);
+        if !streaming {
+            let reason = format!("{to} does not follow {from} at the moment");
+            return Err(StepError::new(reason).hint("`switchback status` shows why"));
+        }
+        // So that there is little left to write when the shutdown writes its own.
+        session.checkpoint().await?;
+        let unit = self.units().nodes.get(from).map(|unit| unit.keeper.watch());
+        let mut watched = unit.ok_or_else(|| StepError::new(format!("{from} does not run")))?;
+        let (down, is_down) = oneshot::channel();
+        locked(&self.inner.clusters.expected).insert(from.clone(), down);
+        let times_ready = watched.ask_to_restart().await;
+        let decided = match timeout(SHUTDOWN_LIMIT, is_down).await {
+            Ok(Ok(decided)) => decided,
+            Ok(Err(_)) | Err(_) => {
+                locked(&self.inner.clusters.expected).remove(from);
+                let reason = format!("{from} did not shut down within {} s", SHUTDOWN_LIMIT.as_secs());
+                return Err(StepError::new(reason));
+            }
+        };
+        let changed = self.take_over(id, from, to).await;
+        // Whatever it is by now, it starts again.
+        drop(decided);
+        changed.map(|()| times_ready)
+    }
+
+    async fn take_over(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
+        self.fence(from).await?;
+        let followers: Vec<DatabaseNode> = self.topology().followers_of(id).cloned().collect();
+        let received = self.received(&followers).await;
+        let most = received.values().max();
+        if !received.contains_key(to) || received.get(to) != most {
+            let reason = format!("{to} has not received everything; {from} starts again as it was");
+            return Err(StepError::new(reason));
+        }
+        self.promote(from, to).await?;
+        self.remember(id.as_str(), format!("switch over from {from} to {to}"), "it was asked for");
+        Ok(())
+    }
+}

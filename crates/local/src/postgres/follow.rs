@@ -1,0 +1,185 @@
+//! Making a data directory one that follows a primary.
+//!
+//! From nothing by a copy of the primary (`pg_basebackup`), made beside its place and moved there when it is complete.
+//! From an old primary's by going back to where it and the new one parted (`pg_rewind`), which copies only what differs;
+//! where that fails, by a new copy. What an old primary had beyond that point was never acknowledged to anybody.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::config::connection_string;
+use super::init::prepare_folders;
+use super::tool::{self, end_processes_in, move_into_place};
+use super::{
+    Credentials, NodePaths, Owner, Position, PostgresError, Session, clear_stale_lock, diagnose, member_name,
+};
+use crate::engines::PostgresEngine;
+use model::NodeId;
+
+/// What was needed to let a node follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Followed {
+    /// It followed before.
+    AsItWas,
+    Copied,
+    Rewound,
+    /// Rewinding failed, in these words.
+    CopiedInsteadOfRewinding(String),
+}
+
+/// What is known to be wrong with a data directory that looks as if it could follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    Nothing,
+    /// It is past the point where its primary went another way.
+    Rewind,
+    /// The log that it needs is gone, or rewinding did not help.
+    Copy,
+}
+
+/// Sees to it that the data directory of `id` can follow the node whose socket `primary_port` names. That one must run,
+/// and hold a slot for this node; this one must not run.
+///
+/// Cancel safe: dropped half-way, it kills what it has started, and the next call begins anew.
+///
+/// # Errors
+/// When neither rewinding nor copying succeeds.
+pub async fn follow(
+    engine: &PostgresEngine,
+    id: &NodeId,
+    paths: &NodePaths,
+    credentials: &Credentials,
+    owner: &Owner,
+    primary_port: u16,
+    need: Need,
+) -> Result<Followed, PostgresError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PostgresError::Io { path, source }
+    };
+    prepare_folders(paths, owner)?;
+    write_passfile(paths, credentials, owner).map_err(at(&paths.passfile()))?;
+    let source = connection_string(paths, primary_port, &member_name(id));
+    let signal = paths.standby_signal();
+    if signal.exists() && need == Need::Nothing {
+        return Ok(Followed::AsItWas);
+    }
+    // Nothing is given up for a primary that is not there.
+    let primary = NodePaths::new(paths.root(), paths.socket_dir(), primary_port)?;
+    let session = Session::open(&primary, credentials).await?;
+    if let Position::Follower(_) = session.position().await? {
+        return Err(PostgresError::NotReady {
+            waited_ms: 0,
+            last: "its primary is not promoted yet".to_owned(),
+        });
+    }
+    if !paths.has_cluster() {
+        copy(engine, id, paths, owner, &source).await?;
+        return Ok(Followed::Copied);
+    }
+    clear_stale_lock(paths).await?;
+    // Up to version 15 the control file alone tells pg_rewind which timeline the primary is on.
+    session.checkpoint().await?;
+    let mut refused = None;
+    if need != Need::Copy {
+        match rewind(engine, paths, owner, &source).await? {
+            Ok(()) => {
+                let (folder, owner) = (paths.pgdata(), owner.clone());
+                let marked = tokio::task::spawn_blocking(move || {
+                    rustix::fs::syncfs(fs::File::open(&folder)?)?;
+                    mark_as_standby(&signal, &owner)
+                });
+                let marked = marked.await.map_err(io::Error::other).and_then(|marked| marked);
+                marked.map_err(at(&paths.pgdata()))?;
+                return Ok(Followed::Rewound);
+            }
+            Err(said) => refused = Some(said),
+        }
+        // Whether it was the primary's absence that made it fail.
+        session.position().await?;
+    }
+    // Out of the way first: half a data directory must never stand in the place of a whole one.
+    let discarded = paths.root().join("pgdata.discarded");
+    remove(&discarded).and_then(|()| fs::rename(paths.pgdata(), &discarded)).map_err(at(&discarded))?;
+    copy(engine, id, paths, owner, &source).await?;
+    let removed = tokio::task::spawn_blocking(move || remove(&discarded)).await;
+    removed.map_err(io::Error::other).and_then(|removed| removed).map_err(at(paths.root()))?;
+    Ok(refused.map_or(Followed::Copied, Followed::CopiedInsteadOfRewinding))
+}
+
+async fn copy(
+    engine: &PostgresEngine,
+    id: &NodeId,
+    paths: &NodePaths,
+    owner: &Owner,
+    source: &str,
+) -> Result<(), PostgresError> {
+    let partial = paths.partial();
+    let at_partial = |source| PostgresError::Io { path: partial.clone(), source };
+    if partial.exists() {
+        end_processes_in(&partial).await.map_err(at_partial)?;
+        remove(&partial).map_err(at_partial)?;
+    }
+    owner.make_folder(&partial, 0o700).map_err(at_partial)?;
+    let slot = member_name(id);
+    let fixed = ["--wal-method=stream", "--checkpoint=fast", "--no-sync", "--no-password", "--slot"];
+    let mut arguments: Vec<&OsStr> = vec!["--pgdata".as_ref(), partial.as_os_str()];
+    arguments.extend(fixed.iter().map(OsStr::new));
+    arguments.extend([OsStr::new(&slot), OsStr::new("--dbname"), OsStr::new(source)]);
+    let said = tool::run(engine, owner, &partial, "pg_basebackup", &arguments).await?;
+    said.map_err(|said| diagnose("pg_basebackup", &said, &partial, &owner.name()))?;
+    let (from, to, parent, owner) = (partial.clone(), paths.pgdata(), paths.root().to_owned(), owner.clone());
+    let moved = tokio::task::spawn_blocking(move || {
+        mark_as_standby(&from.join("standby.signal"), &owner)?;
+        move_into_place(&from, &to, &parent)
+    });
+    moved.await.map_err(io::Error::other).and_then(|moved| moved).map_err(at_partial)
+}
+
+/// The inner result: what it said when it failed. It finds out itself whether there is anything to do, and brings a data
+/// directory that was not shut down in order to a consistent end first.
+async fn rewind(
+    engine: &PostgresEngine,
+    paths: &NodePaths,
+    owner: &Owner,
+    source: &str,
+) -> Result<Result<(), String>, PostgresError> {
+    let pgdata = paths.pgdata();
+    let arguments: [&OsStr; 5] = [
+        "--target-pgdata".as_ref(),
+        pgdata.as_os_str(),
+        "--no-sync".as_ref(),
+        "--source-server".as_ref(),
+        source.as_ref(),
+    ];
+    Ok(tool::run(engine, owner, &pgdata, "pg_rewind", &arguments).await?.map(drop))
+}
+
+fn mark_as_standby(signal: &Path, owner: &Owner) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).append(true).mode(0o600).open(signal)?.sync_all()?;
+    owner.take(signal)
+}
+
+fn write_passfile(paths: &NodePaths, credentials: &Credentials, owner: &Owner) -> io::Result<()> {
+    let path = paths.passfile();
+    let partial = path.with_extension("partial");
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&partial)?;
+    // Generated passwords have no character that would need escaping.
+    writeln!(file, "*:*:*:{}:{}", credentials.superuser.role, credentials.superuser.password)?;
+    owner.take(&partial)?;
+    fs::rename(&partial, &path)
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}

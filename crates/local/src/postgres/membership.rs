@@ -1,0 +1,33 @@
+//! A node's place in its cluster, as its configuration says it.
+
+use model::NodeId;
+
+/// What [`super::write_config`] needs to know of the other nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// See [`member_name`].
+    pub name: String,
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Takes writes. Each commit waits for one of these members; for nobody where there are none.
+    Primary { confirmed_by: Vec<String> },
+    /// Follows the node whose socket this port names, in the same folder.
+    Follower { primary_port: u16 },
+}
+
+impl Membership {
+    /// A node that nobody follows.
+    pub fn alone(id: &NodeId) -> Membership {
+        Membership { name: member_name(id), place: Place::Primary { confirmed_by: Vec::new() } }
+    }
+}
+
+/// What a node is called among the others, as `application_name` and as the name of its replication slot: `db_2`. Slots
+/// take lower-case letters, digits and `_` only.
+pub fn member_name(id: &NodeId) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    id.to_string().chars().map(plain).collect()
+}

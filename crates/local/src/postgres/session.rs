@@ -1,0 +1,170 @@
+//! A kept session of the supervisor on one node: asking and telling without the cost of a new connection, which is what
+//! makes a failover short.
+
+use std::time::Duration;
+
+use model::Lsn;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use super::ready::connect;
+use super::{Credentials, NodePaths, PostgresError};
+
+/// While a promotion is waited for.
+const PROMOTION_POLL: Duration = Duration::from_millis(1);
+/// Ending recovery writes a record and renames a file; a node that takes longer is in trouble.
+const PROMOTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// It takes writes; this much is written.
+    Primary(Lsn),
+    /// It follows; this much has arrived.
+    Follower(Lsn),
+}
+
+/// A follower as its primary sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follower {
+    /// See [`super::member_name`].
+    pub name: String,
+    /// Has caught up with the log and gets it as it is written.
+    pub streaming: bool,
+    /// Commits may count on its confirmation.
+    pub synchronous: bool,
+    pub flushed: Lsn,
+    /// Written by the primary and not yet to be seen on the follower.
+    pub replay_lag_bytes: u64,
+    /// How long ago the newest thing to be seen on the follower was written. 0 when it has seen everything.
+    pub replay_lag_ms: u64,
+}
+
+pub struct Session {
+    client: Client,
+}
+
+impl Session {
+    /// As the superuser, over the Unix socket.
+    ///
+    /// # Errors
+    /// When the node does not take connections.
+    pub async fn open(paths: &NodePaths, credentials: &Credentials) -> Result<Session, PostgresError> {
+        let client =
+            connect(paths, &credentials.superuser, "postgres").await.map_err(PostgresError::Connection)?;
+        // Nothing that the supervisor itself writes may wait for a standby.
+        client.batch_execute("SET synchronous_commit = local").await.map_err(PostgresError::Connection)?;
+        Ok(Session { client })
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    async fn rows(&self, query: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        let messages = self.client.simple_query(query).await.map_err(PostgresError::Connection)?;
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(row).collect())
+    }
+
+    /// Cancel safe, as are all that only ask.
+    ///
+    /// # Errors
+    /// When the connection fails or PostgreSQL refuses; so for all below.
+    pub async fn position(&self) -> Result<Position, PostgresError> {
+        let query = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() \
+                     THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) \
+                     ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn";
+        let rows = self.rows(query).await?;
+        let column = |index: usize| rows.first().and_then(|row| row.get(index)).unwrap_or_default();
+        let lsn = Lsn(column(1).parse().unwrap_or_default());
+        Ok(if column(0) == "t" { Position::Follower(lsn) } else { Position::Primary(lsn) })
+    }
+
+    /// Who follows this primary. What it has written is in the log before this returns.
+    pub async fn followers(&self) -> Result<Vec<Follower>, PostgresError> {
+        let query = "SELECT application_name, state = 'streaming', sync_state IN ('sync', 'quorum'), \
+                     flush_lsn - '0/0'::pg_lsn, greatest(pg_current_wal_lsn() - replay_lsn, 0), \
+                     coalesce(round(extract(epoch FROM replay_lag) * 1000), 0) FROM pg_stat_replication";
+        let rows = self.rows(query).await?;
+        let follower = |row: &SimpleQueryRow| {
+            let text = |index: usize| row.get(index).unwrap_or_default();
+            Follower {
+                name: text(0).to_owned(),
+                streaming: text(1) == "t",
+                synchronous: text(2) == "t",
+                flushed: Lsn(text(3).parse().unwrap_or_default()),
+                // An unknown lag, of a follower that has just come, is an endless one.
+                replay_lag_bytes: text(4).parse().unwrap_or(u64::MAX),
+                replay_lag_ms: text(5).parse().unwrap_or_default(),
+            }
+        };
+        Ok(rows.iter().map(follower).collect())
+    }
+
+    /// Whether the node that this one follows has said something within `within`.
+    pub async fn hears_from_its_primary(&self, within: Duration) -> Result<bool, PostgresError> {
+        let query = format!(
+            "SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming' \
+             AND last_msg_receipt_time > clock_timestamp() - interval '{} ms'",
+            within.as_millis()
+        );
+        Ok(!self.rows(&query).await?.is_empty())
+    }
+
+    /// Of a copy that is being made of this node.
+    pub async fn copy_progress(&self) -> Result<Option<(u64, u64)>, PostgresError> {
+        let rows = self
+            .rows("SELECT backup_streamed, backup_total FROM pg_stat_progress_basebackup LIMIT 1")
+            .await?;
+        let number = |row: &SimpleQueryRow, index| row.get(index).and_then(|text| text.parse().ok());
+        Ok(rows.first().and_then(|row| Some((number(row, 0)?, number(row, 1)?))))
+    }
+
+    /// Makes a follower the primary and returns when it takes writes. Called on one that does already, it does nothing.
+    ///
+    /// Not cancel safe in that the promotion goes on.
+    pub async fn promote(&self) -> Result<(), PostgresError> {
+        self.rows("SELECT pg_promote(wait => false) WHERE pg_is_in_recovery()").await?;
+        let promoted = async {
+            while self.rows("SELECT 1 WHERE pg_is_in_recovery()").await?.len() == 1 {
+                sleep(PROMOTION_POLL).await;
+            }
+            Ok(())
+        };
+        timeout(PROMOTION_LIMIT, promoted).await.unwrap_or_else(|_| {
+            let waited_ms = PROMOTION_LIMIT.as_millis() as u64;
+            Err(PostgresError::NotReady { waited_ms, last: "it is still in recovery".to_owned() })
+        })
+    }
+
+    /// Writes what is in memory to the disk: what is to be shut down is then shut down fast, and what is to be rewound
+    /// finds the new timeline in the primary's control file.
+    pub async fn checkpoint(&self) -> Result<(), PostgresError> {
+        self.rows("CHECKPOINT").await.map(drop)
+    }
+
+    /// Keeps the log for these followers from now on, and for no others.
+    pub async fn keep_slots(&self, names: &[String]) -> Result<(), PostgresError> {
+        let found = self
+            .rows("SELECT slot_name, active FROM pg_replication_slots WHERE slot_type = 'physical'")
+            .await?;
+        let found: Vec<(String, bool)> = found
+            .iter()
+            .map(|row| (row.get(0).unwrap_or_default().to_owned(), row.get(1) == Some("t")))
+            .collect();
+        for name in names.iter().filter(|name| !found.iter().any(|(found, _)| found == *name)) {
+            self.rows(&format!("SELECT pg_create_physical_replication_slot('{name}', true)")).await?;
+        }
+        for (name, active) in &found {
+            // One that is in use is somebody's who is just leaving; it goes the next time.
+            if !active && !names.contains(name) && !name.starts_with("pg_basebackup_") {
+                self.rows(&format!("SELECT pg_drop_replication_slot('{name}')")).await?;
+            }
+        }
+        Ok(())
+    }
+}
