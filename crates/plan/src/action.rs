@@ -189,8 +189,10 @@ impl Action {
                 require(!primary, || format!("{} has become the primary", node.id))
             }
             Action::SwitchOver { id, from, to } => {
+                // Or taken over already: by this step before a crash, or in a failover since it was planned.
                 let primary = topology.primary_of(id).map(|node| &node.id);
-                require(primary == Some(from), || format!("{from} is not the primary of {id}"))?;
+                let either = primary == Some(from) || primary == Some(to);
+                require(either, || format!("{from} is not the primary of {id}"))?;
                 let follows = topology.nodes.contains_key(to) && to.resource() == id && to != from;
                 require(follows, || format!("{to} does not follow {from}"))
             }
@@ -309,7 +311,8 @@ impl Action {
                 }
             }
             Action::SwitchOver { id, to, .. } => {
-                if let Some(cluster) = topology.clusters.get_mut(id) {
+                if let Some(cluster) = topology.clusters.get_mut(id).filter(|cluster| cluster.primary != *to)
+                {
                     cluster.promote(to);
                 }
             }

@@ -129,6 +129,25 @@ impl Process {
         assert!(folder::signal(self.pid(), Signal::STOP), "{} was gone", self.name);
     }
 
+    /// SIGSTOP to it and to the processes it has started, as PostgreSQL starts one for each connection.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn hang_with_children(&self) {
+        self.hang();
+        for child in folder::children_of(self.pid()) {
+            folder::signal(child, Signal::STOP);
+        }
+    }
+
+    /// SIGCONT, after [`Process::hang_with_children`].
+    pub fn go_on_with_children(&self) {
+        for child in folder::children_of(self.pid()) {
+            folder::signal(child, Signal::CONT);
+        }
+        self.go_on();
+    }
+
     /// SIGCONT, after [`Process::hang`].
     pub fn go_on(&self) {
         folder::signal(self.pid(), Signal::CONT);

@@ -43,7 +43,7 @@ pub(super) static DB: Table = Table {
             kind: Kind::Choice(&["block", "degrade"]),
             default: Default::Value("\"block\""),
             does: "What a commit does while there should be a standby and none confirms it. `block`: it waits, so that \
-                   whatever was acknowledged is on two nodes. `degrade`: after 2 seconds the primary acknowledges alone, \
+                   whatever was acknowledged is on two nodes. `degrade`: after some seconds the primary acknowledges alone, \
                    until a standby is back.",
             choose: "`block` where losing an acknowledged commit is worse than waiting, `degrade` where waiting is worse. \
                      After a failover the new primary acknowledges alone with either, until the old one has come back.",

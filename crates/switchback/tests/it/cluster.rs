@@ -57,3 +57,129 @@ fn a_standby_takes_over_from_a_primary_that_was_killed_and_the_old_one_follows_i
     assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "52");
     assert_eq!(whole(&switchback).primary().name, old.name);
 }
+
+#[test]
+fn a_primary_that_hangs_is_replaced_within_seconds() {
+    let switchback = second_stage();
+    let status = switchback.status();
+    let old = status.primary();
+    old.hang_with_children();
+    let took = first_write(&switchback, Instant::now(), 1);
+    println!("first write {took:?} after SIGSTOP of the primary");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_ne!(whole(&switchback).primary().name, old.name);
+}
+
+#[test]
+fn without_a_standby_commits_wait_and_go_on_when_it_is_back() {
+    let switchback = second_stage();
+    let status = switchback.status();
+    let standby = status.standbys()[0];
+    standby.hang_with_children();
+    let url = switchback.url("/sql");
+    let writing = std::thread::spawn(move || request("POST", &url, &[], b"INSERT INTO visits VALUES (1)"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!writing.is_finished(), "it was acknowledged by the primary alone");
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "0", "reads do not wait");
+    standby.go_on_with_children();
+    assert_eq!(writing.join().unwrap().unwrap().status, 200);
+}
+
+#[test]
+fn where_the_manifest_says_so_a_primary_without_standby_goes_on_alone() {
+    let switchback = up(App::guestbook("shop").stage(2).set("db", "without_standby", "\"degrade\""));
+    whole(&switchback);
+    sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
+    let status = switchback.status();
+    let standby = status.standbys()[0];
+    standby.hang_with_children();
+    let took = first_write(&switchback, Instant::now(), 1);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    assert!(why.contains("acknowledge commits by the primary alone"), "{why}");
+    // Whoever is lost now has commits that nobody else has: it is started again, not replaced.
+    status.primary().crash();
+    first_write(&switchback, Instant::now(), 2);
+    assert_eq!(switchback.status().primary().name, status.primary().name);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "2");
+    standby.go_on_with_children();
+    whole(&switchback);
+}
+
+#[test]
+fn a_switchover_changes_the_primary_and_loses_nothing() {
+    let switchback = second_stage();
+    for number in 0..20 {
+        sql(&switchback, &format!("INSERT INTO visits VALUES ({number})"));
+    }
+    let before = switchback.status().primary().name.clone();
+    let switched = switchback.must(&["failover", "--json"]).json();
+    assert_eq!(switched["from"], before.as_str());
+    println!("switched over in {} ms, the return of the old primary included", switched["took_ms"]);
+    let status = whole(&switchback);
+    assert_eq!(switched["to"], status.primary().name.as_str());
+    first_write(&switchback, Instant::now(), 20);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "21");
+
+    let refused = switchback.cli(&["failover", "--to", &status.primary().name]);
+    assert_eq!(refused.code, Some(3), "{refused:#?}");
+}
+
+#[test]
+fn the_first_stage_is_reached_from_a_primary_in_the_second_zone() {
+    let switchback = second_stage();
+    sql(&switchback, "INSERT INTO visits VALUES (1)");
+    switchback.must(&["failover"]);
+    whole(&switchback);
+    switchback.must(&["stage", "1", "--yes"]);
+    let status = switchback.status();
+    assert_eq!(status.of_kind("postgres").len(), 1);
+    assert_eq!(status.primary().name, "db.1");
+    first_write(&switchback, Instant::now(), 2);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "2");
+    assert!(!switchback.app().state_dir().join("data/postgres/db.2").exists());
+}
+
+#[test]
+fn with_a_standby_more_memory_costs_a_switchover_and_no_restart_of_the_primary() {
+    let mut switchback =
+        up(App::guestbook("shop").stage(2).set("db", "size", "{ cpu = 1, memory = \"512MB\" }"));
+    whole(&switchback);
+    sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
+    switchback.app_mut().change("db", "size", "{ cpu = 1, memory = \"1GB\" }");
+    let planned = switchback.must(&["plan"]).stdout;
+    assert!(planned.contains("switch over from db.1 to db.2"), "{planned}");
+    switchback.must(&["apply", "--yes"]);
+    let status = whole(&switchback);
+    assert_eq!(status.primary().name, "db.2");
+    first_write(&switchback, Instant::now(), 1);
+    assert_eq!(sql(&switchback, "SHOW shared_buffers"), "256MB");
+}
+
+#[test]
+fn a_primary_that_is_lost_while_no_daemon_runs_loses_nothing() {
+    let switchback = second_stage();
+    for number in 0..20 {
+        sql(&switchback, &format!("INSERT INTO visits VALUES ({number})"));
+    }
+    let status = switchback.status();
+    switchback.kill_daemon();
+    status.primary().crash();
+    switchback.start_daemon_again();
+    whole(&switchback);
+    first_write(&switchback, Instant::now(), 20);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "21");
+}
+
+#[test]
+fn a_standby_whose_data_is_gone_is_copied_anew() {
+    let switchback = second_stage();
+    let status = switchback.status();
+    let standby = status.standbys()[0];
+    std::fs::remove_dir_all(switchback.app().state_dir().join("data/postgres").join(&standby.name)).unwrap();
+    standby.crash();
+    switchback.wait_for("it is another process", RETURN_LIMIT, |status| {
+        status.process(&standby.name).pid.is_some_and(|pid| Some(pid) != standby.pid) && status.is_whole()
+    });
+    first_write(&switchback, Instant::now(), 1);
+}
