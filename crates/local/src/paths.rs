@@ -170,8 +170,10 @@ impl StateDir {
                 Err(fs::TryLockError::Error(error)) => return Err(StateError::io(&path)(error)),
             }
         }
-        file.set_len(0)
-            .and_then(|()| write!(file, "{}", std::process::id()))
+        // Over what stands there, and only then cut: that needs no new block on a full disk.
+        let pid = std::process::id().to_string();
+        file.write_all(pid.as_bytes())
+            .and_then(|()| file.set_len(pid.len() as u64))
             .map_err(StateError::io(&path))?;
         Ok(file)
     }

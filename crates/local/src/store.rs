@@ -2,8 +2,12 @@
 //!
 //! One redb file. A step's effect on the topology and the journal's cursor move in one transaction, so that after a
 //! crash at any instant the daemon knows exactly which step to take again. Steps are safe to take again.
+//!
+//! A full disk refuses a write and nothing more: what was committed before stays, and the next use finds out by itself
+//! whether there is space again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use model::Topology;
 use plan::Plan;
@@ -79,31 +83,43 @@ pub struct Decision {
 }
 
 pub struct Store {
-    database: Database,
+    path: PathBuf,
+    /// `None` after an error: redb refuses everything then, until the file is opened anew.
+    database: Mutex<Option<Database>>,
 }
 
 impl Store {
     /// # Errors
     /// When the file is locked by another process, damaged beyond redb's own recovery, or cannot be written.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
-        let database = Database::create(path)?;
-        // The manifest's environment stands in it. What cannot be closed is in a folder that others cannot list.
-        let _ = std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
-        let transaction = database.begin_write()?;
-        transaction.open_table(VALUES)?;
-        transaction.open_table(DECISIONS)?;
-        transaction.commit()?;
-        Ok(Store { database })
+        let database = Mutex::new(Some(open(path)?));
+        Ok(Store { path: path.to_owned(), database })
+    }
+
+    /// Works on the open file, which is opened again where an earlier error has closed it.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut kept = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match kept.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
+        let done = work(&database);
+        if !matches!(done, Err(StoreError::Redb(_))) {
+            *kept = Some(database);
+        }
+        done
     }
 
     fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let table = transaction.open_table(VALUES)?;
-        table
-            .get(key)?
-            .map(|value| serde_json::from_slice(value.value()))
-            .transpose()
-            .map_err(StoreError::from)
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let table = transaction.open_table(VALUES)?;
+            table
+                .get(key)?
+                .map(|value| serde_json::from_slice(value.value()))
+                .transpose()
+                .map_err(StoreError::from)
+        })
     }
 
     /// The world as of the last committed step; the default before the first.
@@ -125,14 +141,16 @@ impl Store {
     /// # Errors
     /// When the disk is full or fails; the file then still holds the values before.
     pub fn commit(&self, world: &World, journal: Option<&Journal>) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        {
-            let mut table = transaction.open_table(VALUES)?;
-            table.insert("world", serde_json::to_vec(world)?.as_slice())?;
-            table.insert("journal", serde_json::to_vec(&journal)?.as_slice())?;
-        }
-        transaction.commit()?;
-        Ok(())
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            {
+                let mut table = transaction.open_table(VALUES)?;
+                table.insert("world", serde_json::to_vec(world)?.as_slice())?;
+                table.insert("journal", serde_json::to_vec(&journal)?.as_slice())?;
+            }
+            transaction.commit()?;
+            Ok(())
+        })
     }
 
     /// Makes the world durable, and leaves the journal as it is.
@@ -140,26 +158,30 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub fn commit_world(&self, world: &World) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(VALUES)?.insert("world", serde_json::to_vec(world)?.as_slice())?;
-        transaction.commit()?;
-        Ok(())
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            transaction.open_table(VALUES)?.insert("world", serde_json::to_vec(world)?.as_slice())?;
+            transaction.commit()?;
+            Ok(())
+        })
     }
 
     /// # Errors
     /// When the disk is full or fails.
     pub fn remember(&self, decision: &Decision) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        {
-            let mut table = transaction.open_table(DECISIONS)?;
-            let next = table.last()?.map_or(0, |(key, _)| key.value() + 1);
-            table.insert(next, serde_json::to_vec(decision)?.as_slice())?;
-            if next >= DECISIONS_KEPT {
-                table.remove(next - DECISIONS_KEPT)?;
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            {
+                let mut table = transaction.open_table(DECISIONS)?;
+                let next = table.last()?.map_or(0, |(key, _)| key.value() + 1);
+                table.insert(next, serde_json::to_vec(decision)?.as_slice())?;
+                if next >= DECISIONS_KEPT {
+                    table.remove(next - DECISIONS_KEPT)?;
+                }
             }
-        }
-        transaction.commit()?;
-        Ok(())
+            transaction.commit()?;
+            Ok(())
+        })
     }
 
     /// The newest `limit` decisions, oldest first.
@@ -167,15 +189,28 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn decisions(&self, limit: usize) -> Result<Vec<Decision>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let table = transaction.open_table(DECISIONS)?;
-        let mut newest = Vec::new();
-        for entry in table.iter()?.rev().take(limit) {
-            newest.push(serde_json::from_slice(entry?.1.value())?);
-        }
-        newest.reverse();
-        Ok(newest)
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let table = transaction.open_table(DECISIONS)?;
+            let mut newest = Vec::new();
+            for entry in table.iter()?.rev().take(limit) {
+                newest.push(serde_json::from_slice(entry?.1.value())?);
+            }
+            newest.reverse();
+            Ok(newest)
+        })
     }
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    let database = Database::create(path)?;
+    // The manifest's environment stands in it. What cannot be closed is in a folder that others cannot list.
+    let _ = std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
+    let transaction = database.begin_write()?;
+    transaction.open_table(VALUES)?;
+    transaction.open_table(DECISIONS)?;
+    transaction.commit()?;
+    Ok(database)
 }
 
 #[cfg(test)]

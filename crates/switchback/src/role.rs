@@ -4,7 +4,8 @@
 //! ends when it is told to drain, or by SIGTERM.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader};
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -36,9 +37,9 @@ pub struct RoleArgs {
     /// Where to listen for the daemon.
     #[arg(long)]
     control: PathBuf,
-    /// The configuration to begin with, JSON.
-    #[arg(long)]
-    config: PathBuf,
+    /// An inherited file with the configuration to begin with, JSON.
+    #[arg(long, value_parser = descriptor)]
+    config_fd: i32,
     /// An inherited listening socket, NAME=FD.
     #[arg(long = "socket", value_parser = inherited)]
     sockets: Vec<(String, i32)>,
@@ -54,11 +55,15 @@ enum RoleKind {
 
 fn inherited(text: &str) -> Result<(String, i32), String> {
     let (name, fd) = text.split_once('=').ok_or("expected NAME=FD")?;
-    let fd = fd.parse().map_err(|_| "the descriptor is not a number")?;
+    Ok((name.to_owned(), descriptor(fd)?))
+}
+
+fn descriptor(text: &str) -> Result<i32, String> {
+    let fd = text.parse().map_err(|_| "the descriptor is not a number")?;
     if fd < 3 {
         return Err("descriptors below 3 are standard input and output".to_owned());
     }
-    Ok((name.to_owned(), fd))
+    Ok(fd)
 }
 
 /// Runs until drained.
@@ -66,6 +71,10 @@ fn inherited(text: &str) -> Result<(String, i32), String> {
 /// # Errors
 /// When the configuration does not hold, or a socket is not what it should be.
 pub fn run(args: RoleArgs) -> Result<(), String> {
+    // SAFETY: the daemon started us with this descriptor open, and it is taken once.
+    let config = File::from(unsafe { OwnedFd::from_raw_fd(args.config_fd) });
+    let config = serde_json::from_reader(BufReader::new(config))
+        .map_err(|error| format!("the configuration to begin with: {error}"))?;
     let mut sockets: BTreeMap<String, TcpListener> = BTreeMap::new();
     for (name, fd) in &args.sockets {
         // SAFETY: the daemon started us with exactly these descriptors open, and each is taken once.
@@ -77,21 +86,25 @@ pub fn run(args: RoleArgs) -> Result<(), String> {
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(run_role(args, sockets))
+    runtime.block_on(run_role(args, config, sockets))
 }
 
-async fn run_role(args: RoleArgs, mut sockets: BTreeMap<String, TcpListener>) -> Result<(), String> {
+async fn run_role(
+    args: RoleArgs,
+    config: Value,
+    mut sockets: BTreeMap<String, TcpListener>,
+) -> Result<(), String> {
     let metrics_socket = sockets.remove("metrics");
     let service = match args.kind {
         RoleKind::Edge => {
-            let config: edge::Config = read(&args.config)?;
+            let config: edge::Config = decode(config)?;
             let version = env!("CARGO_PKG_VERSION").to_owned();
             let options = edge::Options { threads: args.threads, version };
             let handle = edge::start(config, sockets, options).map_err(|error| chain(&error))?;
             Service::Edge(handle)
         }
         RoleKind::Pgproxy => {
-            let config: pgproxy::Config = read(&args.config)?;
+            let config: pgproxy::Config = decode(config)?;
             let handle = pgproxy::start(config, sockets).map_err(|error| chain(&error))?;
             Service::Pgproxy(Arc::new(handle))
         }
@@ -259,11 +272,6 @@ async fn scrape(socket: Option<TcpListener>, service: &Service) -> io::Result<()
         // One scraper at a time: a slow one is cut, and costs the others no more than this.
         let _ = tokio::time::timeout(SCRAPE_TIMEOUT, answered).await;
     }
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn decode<T: DeserializeOwned>(value: Value) -> Result<T, String> {

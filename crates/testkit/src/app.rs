@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use crate::disk::Disk;
 use crate::folder::Folder;
 
 const PROGRAM: &str = include_str!("app.py");
@@ -16,6 +17,8 @@ const PROGRAM: &str = include_str!("app.py");
 #[derive(Debug)]
 pub struct App {
     name: String,
+    /// Before the folder it stands in, which cannot be removed around it.
+    disk: Option<Disk>,
     folder: Folder,
     manifest: Manifest,
     knobs: BTreeMap<String, serde_json::Value>,
@@ -30,7 +33,8 @@ impl App {
     pub fn python(name: &str) -> App {
         let folder = Folder::new();
         folder.write("app/app.py", PROGRAM);
-        let app = App { name: name.to_owned(), folder, manifest: Manifest::new(), knobs: BTreeMap::new() };
+        let (manifest, knobs) = (Manifest::new(), BTreeMap::new());
+        let app = App { name: name.to_owned(), disk: None, folder, manifest, knobs };
         app.set("", "app", quoted(name))
             .set("", "stage", 1)
             .set("web", "run", quoted("exec python3 app.py"))
@@ -44,6 +48,23 @@ impl App {
     /// The same with a PostgreSQL behind it, which it speaks to through `psql` at `POST /sql`.
     pub fn guestbook(name: &str) -> App {
         App::python(name).set("db", "engine", quoted("postgres"))
+    }
+
+    /// Puts the state folder on a disk of its own.
+    ///
+    /// # Errors
+    /// When this user may not mount: why.
+    pub fn on_a_disk_of(self, megabytes: u64) -> Result<App, String> {
+        let disk = Disk::mount(&self.state_dir(), megabytes << 20)?;
+        Ok(App { disk: Some(disk), ..self })
+    }
+
+    /// The one of [`App::on_a_disk_of`].
+    ///
+    /// # Panics
+    /// Without one.
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("it has a disk of its own")
     }
 
     pub fn stage(self, stage: u8) -> App {

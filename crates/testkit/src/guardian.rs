@@ -14,6 +14,7 @@ for process in /proc/[0-9]*; do
         *"$2"*) kill -KILL "$pid" ;;
     esac
 done 2> /dev/null
+umount -l "$2/state" 2> /dev/null
 rm -rf "$2"
 "#;
 

@@ -16,6 +16,7 @@
 //! guardian does the same when the test's process itself is killed.
 
 mod app;
+mod disk;
 mod folder;
 mod get;
 mod guardian;
@@ -25,6 +26,7 @@ mod status;
 mod switchback;
 
 pub use app::App;
+pub use disk::Disk;
 pub use get::{Answer, get, request};
 pub use load::{Load, LoadReport, Mix};
 pub use output::Output;

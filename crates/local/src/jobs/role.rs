@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::setup::Setup;
 /// A role that does not say its status within this misses a liveness check.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// The number of the first inherited socket.
+/// The number of the first inherited descriptor: the configuration; the sockets follow.
 const FIRST_FD: i32 = 3;
 
 /// What a role process is, beyond its configuration.
@@ -79,7 +79,9 @@ impl Job for RoleJob {
     async fn spec(&self) -> Result<Spec, String> {
         let path = self.setup.state.role_config(&self.process);
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        write_private(&path, &config).map_err(|error| format!("{}: {error}", path.display()))?;
+        if let Err(error) = write_private(&path, &config) {
+            tracing::warn!(%error, path = %path.display(), "the next daemon will have to tell it all anew");
+        }
         // A socket file of a crashed incarnation would be in the way.
         let _ = fs::remove_file(self.control());
         let mut arguments: Vec<OsString> = vec![
@@ -88,13 +90,13 @@ impl Job for RoleJob {
             self.role.name().into(),
             "--control".into(),
             self.control().into(),
-            "--config".into(),
-            path.into(),
+            "--config-fd".into(),
+            FIRST_FD.to_string().into(),
             "--threads".into(),
             self.threads.to_string().into(),
         ];
-        let mut inherited_fds = Vec::new();
-        for ((name, socket), fd) in self.sockets.iter().zip(FIRST_FD..) {
+        let mut inherited_fds = vec![(in_memory(&config).map_err(|error| error.to_string())?, FIRST_FD)];
+        for ((name, socket), fd) in self.sockets.iter().zip(FIRST_FD + 1..) {
             arguments.extend(["--socket".into(), OsString::from(format!("{name}={fd}"))]);
             inherited_fds.push((socket.try_clone().map_err(|error| error.to_string())?, fd));
         }
@@ -134,6 +136,14 @@ impl Job for RoleJob {
     fn last_lines(&self) -> Vec<String> {
         self.setup.last_lines(&self.name())
     }
+}
+
+/// What a role begins with is handed over in memory: the front door must come back on a full disk, too.
+fn in_memory(value: &Value) -> std::io::Result<OwnedFd> {
+    let mut file = fs::File::from(rustix::fs::memfd_create("config", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(value)?)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// Written beside and renamed, readable by its owner only.

@@ -11,7 +11,11 @@ use plan::{Action, Plan};
 
 use super::world::{Journaling, NotChanged};
 use super::{Machine, StepError};
+use crate::release::{DiskFloor, DiskLow};
 use crate::store::{Direction, Journal, StoreError};
+
+/// No plan begins with less space than this: it must be able to write down what it does, to its end.
+const PLAN_FLOOR: DiskFloor = DiskFloor { percent: 0, bytes: 64 * 1024 * 1024 };
 
 /// What happens while something is carried out, for whoever watches.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -90,6 +94,8 @@ pub enum ApplyError {
     #[error("the app was brought down meanwhile")]
     Interrupted,
     #[error(transparent)]
+    DiskLow(#[from] DiskLow),
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -101,6 +107,7 @@ impl ApplyError {
             ApplyError::Interrupted => Some("`switchback up` goes on with it".into()),
             ApplyError::Busy => Some("wait for it to end; `switchback status` shows it".into()),
             ApplyError::RolledBack { error, .. } => error.hint.clone(),
+            ApplyError::DiskLow(_) => Some("free some space; nothing was changed".into()),
             ApplyError::Store(_) => {
                 Some("see that the disk is not full, then run it again: it resumes".into())
             }
@@ -125,12 +132,23 @@ impl Machine {
         if plan.parent != standing.generation {
             return Err(ApplyError::Stale { planned: plan.parent, standing: standing.generation });
         }
+        if plan.steps.is_empty() {
+            return Ok(Applied { steps: 0, generation: standing.generation });
+        }
+        if let Some(low) = self.disk_low() {
+            return Err(low.into());
+        }
         for change in &plan.changes {
             self.remember(change.resource.as_str(), change.kind.to_string(), change.why.clone());
         }
         let journal = Journal { plan, direction: Direction::Forward, cursor: 0 };
         self.write_journal(Journaling::Write(&journal))?;
         self.carry_on(journal, report).await
+    }
+
+    /// Why no plan can begin now. A disk that cannot be asked is taken to have space.
+    pub(super) fn disk_low(&self) -> Option<DiskLow> {
+        PLAN_FLOOR.check(self.inner.setup.state.root(), 0).ok()?.err()
     }
 
     /// Takes up the plan that an earlier daemon did not finish; `None` when there is none.
@@ -156,7 +174,10 @@ impl Machine {
                 return Err(ApplyError::Interrupted);
             }
             let action = journal.plan.steps[journal.cursor].action.clone();
-            if let Err(error) = self.take(&action, &mut journal, report).await {
+            if let Err(mut error) = self.take(&action, &mut journal, report).await {
+                if let Some(low) = self.disk_low() {
+                    error = error.hint(format!("{low}; free some space, then do it again"));
+                }
                 if !self.is_running() {
                     return Err(ApplyError::Interrupted);
                 }

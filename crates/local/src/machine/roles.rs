@@ -349,8 +349,11 @@ impl Machine {
             (role.process.clone(), role.generation)
         };
         let path = self.inner.setup.state.role_config(&process);
-        write_private(&path, &config)
-            .map_err(|error| StepError::new(format!("{}: {error}", path.display())))?;
+        // Only for the next daemon, which tells it all anew where this is older. A full disk must not keep a change from
+        // a role that runs.
+        if let Err(error) = write_private(&path, &config) {
+            tracing::warn!(%error, path = %path.display(), "a configuration could not be kept");
+        }
         let request = Request::Configure { config };
         let control = self.inner.setup.state.control_socket(&process);
         match timeout(CONFIGURE_TIMEOUT, control::ask(&control, &request)).await {

@@ -32,6 +32,9 @@ pub struct MachineStatus {
     /// The release each service serves.
     pub releases: BTreeMap<String, String>,
     pub processes: Vec<ProcessStatus>,
+    /// That there is too little space for any change, where it is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_low: Option<String>,
     /// Why sizes are not enforced, where they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlimited_because: Option<String>,
@@ -230,6 +233,7 @@ impl Machine {
                 .map(|(id, release)| (id.to_string(), release.id.to_string()))
                 .collect(),
             processes,
+            disk_low: self.disk_low().map(|low| low.to_string()),
             unlimited_because: self.inner.setup.processes.cgroups().unavailable().map(ToString::to_string),
         }
     }

@@ -261,15 +261,29 @@ unsafe fn write_record(draft: &Draft) -> Result<(), ()> {
         }
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
         let fd = libc::open(draft.temporary.as_ptr(), flags, 0o644);
-        if fd < 0 {
-            return Err(());
+        if fd >= 0 && write_whole(fd, text.bytes()) {
+            let renamed = libc::rename(draft.temporary.as_ptr(), draft.path.as_ptr()) == 0;
+            return if renamed { Ok(()) } else { Err(()) };
         }
-        let bytes = text.bytes();
+        libc::unlink(draft.temporary.as_ptr());
+        // The disk is full. What was started before under this name has left a record, and its block takes this one: an
+        // app that crashes is then still started again.
+        let fd = libc::open(draft.path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd >= 0 && write_whole(fd, text.bytes()) { Ok(()) } else { Err(()) }
+    }
+}
+
+/// Writes, cuts off what was there beyond, and closes.
+///
+/// # Safety
+/// `fd` is open and nobody else's.
+unsafe fn write_whole(fd: c_int, bytes: &[u8]) -> bool {
+    // SAFETY: the buffer carries its length; the descriptor is the caller's to close.
+    unsafe {
         let written = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
-        let ok = written.unsigned_abs() == bytes.len()
-            && libc::close(fd) == 0
-            && libc::rename(draft.temporary.as_ptr(), draft.path.as_ptr()) == 0;
-        if ok { Ok(()) } else { Err(()) }
+        let whole =
+            written.unsigned_abs() == bytes.len() && libc::ftruncate(fd, bytes.len() as libc::off_t) == 0;
+        libc::close(fd) == 0 && whole
     }
 }
 

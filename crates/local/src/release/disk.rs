@@ -22,8 +22,8 @@ impl Default for DiskFloor {
 /// There is not enough space.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the disk of {} has {} free; with {} more it would fall below the {} that must stay free",
-    .path.display(), megabytes(*.available), megabytes(*.needed), megabytes(*.floor)
+    "the disk of {} has {} free; {} {} must stay free",
+    .path.display(), megabytes(*.available), beside(*.needed), megabytes(*.floor)
 )]
 pub struct DiskLow {
     pub path: PathBuf,
@@ -48,6 +48,10 @@ impl DiskFloor {
         }
         Ok(Err(DiskLow { path: path.to_owned(), available, needed, floor }))
     }
+}
+
+fn beside(needed: u64) -> String {
+    if needed == 0 { "at least".to_owned() } else { format!("beside {} to be written,", megabytes(needed)) }
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -46,7 +46,7 @@ impl ReleaseError {
             ReleaseError::Changed { .. } => "run deploy again, when nothing writes into the app's folder",
             ReleaseError::Empty => "name what belongs to a release in `include`",
             ReleaseError::DiskLow(_) => {
-                "free some space; `switchback status` shows what releases and data take"
+                "free some space; `switchback rollback --list` shows what releases take"
             }
             ReleaseError::NotStored { .. } => "`switchback rollback` lists the releases that are kept",
             ReleaseError::Damaged { .. } => "deploy it again; somebody has changed the state folder",

@@ -159,5 +159,7 @@ pub fn log_to_stderr() {
         .flatten_event(true)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that a full disk refuses is lost. The subscriber would say so on the same stderr, and panic there.
+        .log_internal_errors(false)
         .init();
 }

@@ -34,6 +34,9 @@ fn table(status: &Status, stream: Stream) -> String {
         let seconds = operation.running_ms / 1_000;
         text.push_str(&paint(stream, YELLOW, &format!("{} in progress for {seconds} s\n", operation.name)));
     }
+    if let Some(low) = &machine.disk_low {
+        text.push_str(&paint(stream, RED, &format!("no change is possible: {low}\n")));
+    }
     if let Some(why) = &machine.unlimited_because {
         text.push_str(&paint(stream, DIM, &format!("sizes are not enforced: {why}\n")));
     }

@@ -372,7 +372,7 @@ fn step_failed(error: StepError) -> Failure {
 
 fn apply_failed(error: &ApplyError) -> Failure {
     let failure = match error {
-        ApplyError::Stale { .. } | ApplyError::OtherApp(_) | ApplyError::Busy => {
+        ApplyError::Stale { .. } | ApplyError::OtherApp(_) | ApplyError::Busy | ApplyError::DiskLow(_) => {
             Failure::refused(error.to_string())
         }
         ApplyError::RolledBack { error: step, .. } => Failure {

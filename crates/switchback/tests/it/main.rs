@@ -8,6 +8,7 @@ mod data;
 mod drill_crashes;
 mod drill_scaling;
 mod faults;
+mod full_disk;
 
 use testkit::{App, Switchback};
 
