@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{App, Load, Mix, Status};
+use testkit::{App, Load, Mix, Status, Switchback, get, request};
 
-use crate::up;
+use crate::{prepare, up};
 
-/// Steps of the plans between the stages, as `plan` says them: one more is tried, which must then simply succeed.
+/// Steps of the plans, as `plan` says them: one more is tried, which must then simply succeed.
 const STEPS_UP: usize = 4;
 const STEPS_DOWN: usize = 3;
+const STEPS_OF_THE_FIRST: usize = 8;
+const STEPS_OF_A_DEPLOYMENT: usize = 7;
 const MOMENTS: [&str; 3] = ["before", "after", "committed"];
 
 #[test]
@@ -57,19 +59,24 @@ fn a_daemon_killed_at_any_step_of_the_stages_leaves_nothing_undone() {
 }
 
 /// Goes there with a daemon that dies at `point`; `true` when it did. Whatever it left is then taken up by the next.
-fn go_to_stage(switchback: &mut testkit::Switchback, stage: u8, point: &str) -> bool {
+fn go_to_stage(switchback: &mut Switchback, stage: u8, point: &str) -> bool {
     switchback.kill_daemon();
     switchback.app_mut().change("", "stage", stage);
-    let output = switchback.cli(&["up", "--detach", "--crash-at", point]);
+    dies_in(switchback, &["up", "--detach", "--crash-at", point])
+}
+
+/// `true`: the daemon died while it carried the command out, and another one was started.
+fn dies_in(switchback: &Switchback, command: &[&str]) -> bool {
+    let output = switchback.cli(command);
     if output.code == Some(0) {
         return false;
     }
-    assert!(output.stderr.contains("the daemon went away"), "{point}: {output:#?}");
+    assert!(output.stderr.contains("the daemon went away"), "{command:?}: {output:#?}");
     switchback.start_daemon_again();
     true
 }
 
-fn stands_at(switchback: &testkit::Switchback, stage: u8, zones: &[&str], point: &str) {
+fn stands_at(switchback: &Switchback, stage: u8, zones: &[&str], point: &str) {
     let what = format!("stage {stage} after a crash at {point}");
     let status = switchback.wait_for(&what, Duration::from_secs(30), |status| {
         status.stage == stage && status.all_ready() && status.raw["operation"].is_null()
@@ -82,4 +89,66 @@ fn stands_at(switchback: &testkit::Switchback, stage: u8, zones: &[&str], point:
     switchback.wait_for(&format!("no strays, {what}"), Duration::from_secs(30), |_| {
         switchback.running().len() == 2 + zones.len()
     });
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_the_first_up_leaves_nothing_half_made() {
+    let release = "psql -q -c 'CREATE TABLE IF NOT EXISTS visits (name text)' $DATABASE_URL";
+    let switchback = prepare(App::guestbook("shop").set("web", "release", format!("{release:?}")));
+    for step in 0..=STEPS_OF_THE_FIRST {
+        for moment in MOMENTS {
+            let point = format!("{step}:{moment}");
+            let crashed = dies_in(&switchback, &["up", "--detach", "--crash-at", &point]);
+            assert_eq!(crashed, step < STEPS_OF_THE_FIRST, "at {point}");
+
+            let status = switchback.wait_for(&point, Duration::from_secs(30), |status| {
+                status.all_ready() && status.raw["operation"].is_null()
+            });
+            assert_eq!(status.raw["plan_in_progress"], false, "{point}");
+            let names: Vec<&str> = status.processes.iter().map(|process| process.name.as_str()).collect();
+            assert_eq!(names, ["edge", "pgproxy-db", "db.1", "web.1"], "{point}");
+            runs_once(&switchback, &point);
+            // The release command has run, and what the app writes is kept.
+            let front = status.front[0].trim_end_matches('/');
+            let written = request("POST", &format!("{front}/sql"), &[], b"INSERT INTO visits VALUES ('ada')");
+            assert_eq!(written.unwrap().status, 200, "{point}");
+            let data = switchback.app().state_dir().join("data");
+            assert!(!data.join("retired").exists() && !data.join("postgres/db.1.new").exists(), "{point}");
+            switchback.must(&["down", "--destroy", "--yes", "shop"]);
+        }
+    }
+}
+
+/// One process of each kind, PostgreSQL's own children aside.
+fn runs_once(switchback: &Switchback, point: &str) {
+    let kinds =
+        ["switchback daemon ", "switchback role edge ", "switchback role pgproxy ", "python3 app.py", " -D "];
+    switchback.wait_for(&format!("no strays, {point}"), Duration::from_secs(30), |_| {
+        let running = switchback.running();
+        kinds.iter().all(|kind| running.iter().filter(|line| line.contains(kind)).count() == 1)
+    });
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_a_deployment_finishes_it() {
+    let mut switchback = up(App::python("shop").set("web", "release", "\"true\""));
+    let load = Load::start(&switchback.url("/"), Mix::both().at_most(300));
+    let mut version = 1;
+    for step in 0..=STEPS_OF_A_DEPLOYMENT {
+        for moment in MOMENTS {
+            let point = format!("{step}:{moment}");
+            switchback.kill_daemon();
+            switchback.must(&["up", "--detach", "--crash-at", &point]);
+            version += 1;
+            let version = version.to_string();
+            switchback.app_mut().put("version", &version);
+            let crashed = dies_in(&switchback, &["deploy"]);
+            assert_eq!(crashed, step < STEPS_OF_A_DEPLOYMENT, "at {point}");
+            stands_at(&switchback, 1, &["a"], &point);
+            let served = get(&switchback.url("/")).unwrap();
+            assert_eq!(served.header("x-app-version"), Some(version.as_str()), "{point}");
+        }
+    }
+    load.stop().assert_nothing_failed(1_000);
+    switchback.down();
 }
