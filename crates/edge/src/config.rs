@@ -50,8 +50,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
 }
 
-/// Certificates are read when the configuration is applied; a configuration whose files do not parse is refused as a
-/// whole and the one in force stays.
+/// Certificates are read when a configuration with other files, or another revision of them, is applied; a
+/// configuration whose files do not parse is refused as a whole and the one in force stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -59,6 +59,9 @@ pub struct Tls {
     pub certificate_chain: PathBuf,
     /// PEM, PKCS#8, PKCS#1 or SEC1.
     pub private_key: PathBuf,
+    /// Any number that is another one when what the files hold is. Default 0.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

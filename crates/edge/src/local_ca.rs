@@ -1,9 +1,11 @@
 //! A certificate authority for development: made once, kept beside the app, trusted by hand.
 //!
 //! The directory holds `ca.pem` and `ca-key.pem`, and `leaf.pem` and `leaf-key.pem` for the front door. Keys are
-//! readable by their owner only. The authority lasts ten years, so that trusting it is done once; the leaf lasts 397
-//! days, the most that browsers take, and is renewed by the first start within its last 30. What the leaf was made for
-//! stands in `leaf.names`, which is written last: without it, or with other names in it, the leaf is made again.
+//! readable by their owner only. The authority lasts ten years, so that trusting it is done once; in its last year it is
+//! signed anew with the same key and name, so that whoever trusts the old one is served until that ends. The leaf lasts
+//! 397 days, the most that browsers take, and is renewed within its last 30. What the leaf was made for stands in
+//! `leaf.names`, how long the authority lasts in `ca.until`; both are written last: without them, or with something else
+//! in them, what they tell of is made again.
 //!
 //! This is for one developer's machine. Nothing here revokes, and whoever reads `ca-key.pem` can pose as any site to
 //! those who trust the authority.
@@ -17,12 +19,13 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 const AUTHORITY_DAYS: i64 = 3_650;
+const RENEW_AUTHORITY_DAYS: i64 = 365;
 const LEAF_DAYS: i64 = 397;
 const RENEW_DAYS: i64 = 30;
 
@@ -112,6 +115,7 @@ struct Authority {
 impl Authority {
     fn load_or_make(directory: &Path, now: Timestamp) -> Result<Authority, LocalCaError> {
         let (certificate, key) = (directory.join("ca.pem"), directory.join("ca-key.pem"));
+        let note = directory.join("ca.until");
         let damaged =
             |source: Option<rcgen::Error>| LocalCaError::Damaged { directory: directory.to_owned(), source };
         let failed = |source| damaged(Some(source));
@@ -124,6 +128,13 @@ impl Authority {
             if !is_for(&read(&certificate)?, &pair) {
                 return Err(damaged(None));
             }
+            let noted = std::fs::read_to_string(&note).ok();
+            let until = noted.and_then(|until| until.trim().parse::<Timestamp>().ok());
+            if until.is_none_or(|until| days(until, -RENEW_AUTHORITY_DAYS) <= now) {
+                let signed = params.self_signed(&pair).map_err(failed)?;
+                write(&certificate, &signed.pem(), Readable::ByAll)?;
+                write(&note, &format!("{}\n", days(now, AUTHORITY_DAYS)), Readable::ByAll)?;
+            }
             // An issuer is its name and its key; the rest of the certificate, its dates for one, is not needed.
             return Ok(Authority { issuer: Issuer::new(params, pair), is_new: false });
         }
@@ -131,6 +142,7 @@ impl Authority {
         let signed = params.self_signed(&pair).map_err(failed)?;
         write(&key, &pair.serialize_pem(), Readable::ByOwner)?;
         write(&certificate, &signed.pem(), Readable::ByAll)?;
+        write(&note, &format!("{}\n", days(now, AUTHORITY_DAYS)), Readable::ByAll)?;
         Ok(Authority { issuer: Issuer::new(params, pair), is_new: true })
     }
 
@@ -166,6 +178,8 @@ fn authority_params(now: Timestamp) -> Result<CertificateParams, rcgen::Error> {
     params.distinguished_name.push(DnType::CommonName, "Switchback local development");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // One signed anew with the same key is another certificate: browsers refuse two of one number.
+    params.serial_number = Some(SerialNumber::from(now.as_second().unsigned_abs()));
     last(&mut params, now, days(now, AUTHORITY_DAYS));
     Ok(params)
 }
@@ -273,6 +287,29 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_in_its_last_year_is_renewed_and_whoever_trusts_the_old_one_is_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let (now, wanted) = (Timestamp::now(), names(&["localhost"]));
+        let issued = ensure_at(directory.path(), &wanted, days(now, 400 - AUTHORITY_DAYS)).unwrap();
+        let before = directory.path().join("trusted-before.pem");
+        std::fs::copy(&issued.authority, &before).unwrap();
+        let is_renewed = || std::fs::read(&issued.authority).unwrap() != std::fs::read(&before).unwrap();
+
+        ensure_at(directory.path(), &wanted, now).unwrap();
+        assert!(!is_renewed());
+        ensure_at(directory.path(), &wanted, days(now, 400 - RENEW_AUTHORITY_DAYS)).unwrap();
+        assert!(is_renewed());
+        let server = crate::tls::server_config(&crate::config::Tls {
+            certificate_chain: issued.certificate_chain.clone(),
+            private_key: issued.private_key.clone(),
+            revision: 0,
+        })
+        .unwrap();
+        handshake(&before, &server, "localhost");
+        handshake(&issued.authority, &server, "localhost");
+    }
+
+    #[test]
     fn a_leaf_of_a_lost_authority_is_made_again() {
         let directory = tempfile::tempdir().unwrap();
         let issued = ensure(directory.path(), &names(&["localhost"])).unwrap();
@@ -299,6 +336,7 @@ mod tests {
         let server = crate::tls::server_config(&crate::config::Tls {
             certificate_chain: issued.certificate_chain,
             private_key: issued.private_key,
+            revision: 0,
         })
         .unwrap();
         for name in ["localhost", "127.0.0.1", "::1", "app.localhost", "www.front.example"] {

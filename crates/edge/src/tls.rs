@@ -131,7 +131,11 @@ mod tests {
         let issued = local_ca::ensure(directory.path(), &["localhost".to_owned()]).unwrap();
         Files {
             _directory: directory,
-            tls: config::Tls { certificate_chain: issued.certificate_chain, private_key: issued.private_key },
+            tls: config::Tls {
+                certificate_chain: issued.certificate_chain,
+                private_key: issued.private_key,
+                revision: 0,
+            },
         }
     }
 

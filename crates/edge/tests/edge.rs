@@ -3,6 +3,7 @@
 mod support;
 
 mod bodies;
+mod certificates;
 mod drain;
 mod fields;
 mod h2;

@@ -314,6 +314,7 @@ async fn tls_offers_both_protocols() {
         config.listeners.get_mut("front").expect("front").tls = Some(edge::config::Tls {
             certificate_chain: issued.certificate_chain.clone(),
             private_key: issued.private_key.clone(),
+            revision: 0,
         });
     });
     let mut roots = rustls::RootCertStore::empty();

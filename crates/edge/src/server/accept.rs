@@ -101,7 +101,7 @@ fn admit(thread: &Rc<Thread>, name: &str, stream: TcpStream, peer: SocketAddr) {
     };
     // Without it the kernel may hold small answers back; failing to set it only costs time.
     let _ = stream.set_nodelay(true);
-    let tls = listener.tls.clone();
+    let tls = listener.tls.as_ref().map(|tls| Arc::clone(&tls.server));
     let Some(other) = shared.less_busy_than(thread.index) else {
         connection::spawn(thread, stream, peer, tls, place);
         return;

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::snapshot::{Limits, Listener, Network, Route, Snapshot, Timeouts, Upstream};
+use super::snapshot::{Certified, Limits, Listener, Network, Route, Snapshot, Timeouts, Upstream};
 use crate::access_log::AccessLog;
 use crate::balance::Cluster;
 use crate::config::{self, Config};
@@ -58,7 +58,8 @@ pub(super) fn compile(
         if !sockets.contains(name) {
             return Err(ConfigError::NoSocket(name.clone()));
         }
-        let tls = listener.tls.as_ref().map(tls::server_config).transpose();
+        let kept = previous.and_then(|snapshot| snapshot.listeners.get(name)?.tls.clone());
+        let tls = listener.tls.as_ref().map(|files| certified(files, kept)).transpose();
         let tls =
             tls.map_err(|source| ConfigError::Tls { listener: name.clone(), source: Box::new(source) })?;
         listeners.insert(name.clone(), Listener { tls });
@@ -103,6 +104,14 @@ pub(super) fn adopt(config: &Config, snapshot: &Snapshot) {
         if let Some(wanted) = config.upstreams.get(upstream.cluster.name()) {
             upstream.cluster.reconfigure(wanted, config.zone.as_deref(), now);
         }
+    }
+}
+
+/// Files that were read are not read again: a renewal that is under way must not get in the way of other changes.
+fn certified(files: &config::Tls, kept: Option<Certified>) -> Result<Certified, TlsError> {
+    match kept.filter(|kept| kept.files == *files) {
+        Some(kept) => Ok(kept),
+        None => Ok(Certified { files: files.clone(), server: tls::server_config(files)? }),
     }
 }
 

@@ -27,7 +27,14 @@ pub(crate) struct Snapshot {
 
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Certified>,
+}
+
+/// What was read from the files of a certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Certified {
+    pub(crate) files: config::Tls,
+    pub(crate) server: Arc<rustls::ServerConfig>,
 }
 
 #[derive(Debug)]

@@ -10,6 +10,8 @@ use edge::config::{
 };
 use model::{DatabaseNode, EdgeProcess, FrontTls, Instance, ProxyProcess, ServiceProtocol, Topology};
 
+use super::certificates::{self, FRONT_TLS};
+use super::roles::edge_unit;
 use super::{Machine, StepError, Units};
 use crate::keeper::Phase;
 use crate::probe::Chosen;
@@ -40,8 +42,9 @@ impl Machine {
         let mut listeners =
             BTreeMap::from([("front".to_owned(), Listener { address: edge.front.address, tls: None })]);
         if let (Some(front), Some(tls)) = (&edge.front_tls, &settings.tls) {
-            let tls = self.certificate(tls, settings.domain.as_deref(), front.address)?;
-            listeners.insert("front-tls".to_owned(), Listener { address: front.address, tls: Some(tls) });
+            let tls =
+                self.certificate(&edge_unit(&edge.id), tls, settings.domain.as_deref(), front.address)?;
+            listeners.insert(FRONT_TLS.to_owned(), Listener { address: front.address, tls: Some(tls) });
         }
         let service = &settings.default_service;
         let instances: Vec<&Instance> = topology.instances_of(service).collect();
@@ -103,15 +106,27 @@ impl Machine {
 
     fn certificate(
         &self,
+        unit: &str,
         tls: &FrontTls,
         domain: Option<&str>,
         address: SocketAddr,
     ) -> Result<Tls, StepError> {
         match &tls.certificate {
-            Some(files) => Ok(Tls {
-                certificate_chain: self.inner.setup.app_dir.join(&files.certificate_chain),
-                private_key: self.inner.setup.app_dir.join(&files.private_key),
-            }),
+            Some(files) => {
+                let files = Tls {
+                    certificate_chain: self.inner.setup.app_dir.join(&files.certificate_chain),
+                    private_key: self.inner.setup.app_dir.join(&files.private_key),
+                    revision: 0,
+                };
+                // What the edge has read stays in use until a look at the files has found that others load.
+                let same = |in_use: &Tls| {
+                    (&in_use.certificate_chain, &in_use.private_key)
+                        == (&files.certificate_chain, &files.private_key)
+                };
+                let in_use = self.certificate_in_use(unit).filter(same);
+                let revision = in_use.map_or_else(|| certificates::revision(&files), |tls| tls.revision);
+                Ok(Tls { revision, ..files })
+            }
             None => {
                 let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
                 names.push(format!("{}.localhost", self.inner.setup.app));
@@ -121,7 +136,9 @@ impl Machine {
                 }
                 let issued = edge::local_ca::ensure(&self.inner.setup.state.tls(), &names)
                     .map_err(|error| StepError::new(crate::chain(&error)))?;
-                Ok(Tls { certificate_chain: issued.certificate_chain, private_key: issued.private_key })
+                let (certificate_chain, private_key) = (issued.certificate_chain, issued.private_key);
+                let files = Tls { certificate_chain, private_key, revision: 0 };
+                Ok(Tls { revision: certificates::revision(&files), ..files })
             }
         }
     }

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod apply;
+mod certificates;
 mod clusters;
 mod compare;
 mod edge_config;
@@ -155,6 +156,7 @@ impl Machine {
     pub async fn supervise(&self) {
         let mut changed = self.inner.changed.subscribe();
         let mut seen: BTreeMap<String, KeptState> = BTreeMap::new();
+        let mut looks = certificates::Looks::new();
         let mut sample = tokio::time::interval(status::SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -162,6 +164,7 @@ impl Machine {
                 alive = changed.changed() => if alive.is_err() { return },
                 _ = sample.tick() => {
                     self.sample().await;
+                    self.look_at_certificates(&mut looks).await;
                     continue;
                 }
             }

@@ -14,6 +14,7 @@ use model::{EdgeProcess, ProxyProcess, ResourceId, Topology};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::certificates::FRONT_TLS;
 use super::{Machine, StepError};
 use crate::control::{self, Request};
 use crate::jobs::role::{Role, RoleJob, Sockets, write_private};
@@ -32,7 +33,7 @@ pub(super) struct RoleUnit {
     /// `edge.3`: the third process of this unit.
     pub(super) process: String,
     sockets: Sockets,
-    config: Arc<Mutex<Value>>,
+    pub(super) config: Arc<Mutex<Value>>,
     /// The generation of the last configuration.
     generation: u64,
     /// Whether the process has said that it took that configuration, or began with it.
@@ -57,7 +58,7 @@ pub(super) fn incarnation(process: &str) -> Option<(&str, u32)> {
 pub(super) fn edge_addresses(edge: &EdgeProcess) -> BTreeMap<String, SocketAddr> {
     let mut addresses = BTreeMap::from([("front".to_owned(), edge.front.address)]);
     if let Some(tls) = &edge.front_tls {
-        addresses.insert("front-tls".to_owned(), tls.address);
+        addresses.insert(FRONT_TLS.to_owned(), tls.address);
     }
     if let Some(metrics) = edge.settings.metrics {
         addresses.insert("metrics".to_owned(), metrics);
@@ -323,7 +324,7 @@ impl Machine {
         Ok(())
     }
 
-    async fn push_role(&self, unit: &str, mut config: Value) -> Result<(), StepError> {
+    pub(super) async fn push_role(&self, unit: &str, mut config: Value) -> Result<(), StepError> {
         let mut watched = {
             let units = self.units();
             let Some(role) = units.roles.get(unit) else { return Ok(()) };

@@ -2,6 +2,7 @@
 //!
 //! Modules named `drill_` put load on a whole app and break things; they run one at a time, apart from the quick ones.
 
+mod certificates;
 mod changes;
 mod cluster;
 mod data;
