@@ -140,6 +140,18 @@ impl Switchback {
         }
     }
 
+    /// Returns when the daemon of `status` has died by itself.
+    ///
+    /// # Panics
+    /// When it still lives after half a minute.
+    pub fn wait_for_daemon_to_end(&self, status: &Status) {
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !folder::is_gone(status.daemon_pid) {
+            assert!(Instant::now() < deadline, "the daemon still lives: {}", self.daemon_log());
+            std::thread::sleep(POLL);
+        }
+    }
+
     /// What a person does then: `up --detach`.
     ///
     /// # Panics

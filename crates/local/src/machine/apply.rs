@@ -57,12 +57,12 @@ pub enum Event {
 /// Receives events; never blocks.
 pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// Ends the process on purpose at one instant of a plan, to prove that what follows is safe.
+/// Ends the process on purpose at one instant, to prove that what follows is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CrashPoint {
-    /// Counted from 0.
-    pub step: usize,
-    pub moment: Moment,
+pub enum CrashPoint {
+    /// Of a plan, whose steps are counted from 0.
+    Step(usize, Moment),
+    Failover(FailoverMoment),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,16 @@ pub enum Moment {
     /// The step is done and not yet written down.
     AfterEffect,
     AfterCommit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailoverMoment {
+    /// The successor is chosen.
+    Chosen,
+    /// It is written down that it is the primary, and it still follows.
+    WrittenDown,
+    /// It takes writes, and nobody was told.
+    Promoted,
 }
 
 /// How a plan ended well.
@@ -222,9 +232,9 @@ impl Machine {
         let mut next = self.world().topology;
         action.apply(&mut next).map_err(|unmet| StepError::new(unmet.to_string()))?;
 
-        self.crash_at(step, Moment::BeforeEffect);
+        self.crash_at(CrashPoint::Step(step, Moment::BeforeEffect));
         self.perform(action, &next, report).await?;
-        self.crash_at(step, Moment::AfterEffect);
+        self.crash_at(CrashPoint::Step(step, Moment::AfterEffect));
         journal.cursor += 1;
         // Applied to what stands by now: a failover may have changed it meanwhile.
         let committed = self.change_world(Journaling::Write(journal), |world| {
@@ -237,7 +247,7 @@ impl Machine {
             self.forget_what_is_ahead();
             return Err(error.into());
         }
-        self.crash_at(step, Moment::AfterCommit);
+        self.crash_at(CrashPoint::Step(step, Moment::AfterCommit));
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         report(Event::Done { step: step + 1, of, what: action.to_string(), took_ms });
         Ok(())
@@ -292,8 +302,8 @@ impl Machine {
         }
     }
 
-    fn crash_at(&self, step: usize, moment: Moment) {
-        if self.inner.crash_point == Some(CrashPoint { step, moment }) {
+    pub(super) fn crash_at(&self, point: CrashPoint) {
+        if self.inner.crash_point == Some(point) {
             // As SIGKILL does it: nothing is flushed, nobody is told.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }

@@ -34,7 +34,7 @@ use crate::setup::Setup;
 use crate::store::{Decision, Store, StoreError, World};
 
 pub use crate::keeper::Phase;
-pub use apply::{Applied, ApplyError, CrashPoint, Event, Moment, Report};
+pub use apply::{Applied, ApplyError, CrashPoint, Event, FailoverMoment, Moment, Report};
 pub use releases::{build_environment, memory};
 pub use status::{MachineStatus, ProcessKind, ProcessStatus};
 pub use stop::StopMode;

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use local::cgroup::Cgroups;
 use local::chain;
-use local::machine::{self, CrashPoint, Event, Machine, Moment, Report};
+use local::machine::{self, CrashPoint, Event, FailoverMoment, Machine, Moment, Report};
 use local::output::{Budget, Logs, Tailer};
 use local::paths::{StateDir, StateError};
 use local::process::{BaseEnv, Processes};
@@ -45,14 +45,23 @@ pub struct DaemonArgs {
 }
 
 fn crash_point(text: &str) -> Result<CrashPoint, String> {
-    let (step, moment) = text.split_once(':').ok_or("expected STEP:MOMENT")?;
+    let (step, moment) = text.split_once(':').ok_or("expected STEP:MOMENT or failover:MOMENT")?;
+    if step == "failover" {
+        let moment = match moment {
+            "chosen" => FailoverMoment::Chosen,
+            "written" => FailoverMoment::WrittenDown,
+            "promoted" => FailoverMoment::Promoted,
+            _ => return Err("the moment is one of chosen, written, promoted".to_owned()),
+        };
+        return Ok(CrashPoint::Failover(moment));
+    }
     let moment = match moment {
         "before" => Moment::BeforeEffect,
         "after" => Moment::AfterEffect,
         "committed" => Moment::AfterCommit,
         _ => return Err("the moment is one of before, after, committed".to_owned()),
     };
-    Ok(CrashPoint { step: step.parse().map_err(|_| "the step is not a number")?, moment })
+    Ok(CrashPoint::Step(step.parse().map_err(|_| "the step is not a number")?, moment))
 }
 
 /// What every connection shares.

@@ -4,11 +4,17 @@ use std::time::{Duration, Instant};
 
 use testkit::{App, Load, Mix, Status, Switchback, get, request};
 
+use crate::data::sql;
 use crate::{prepare, up};
 
 /// Steps of the plans, as `plan` says them: one more is tried, which must then simply succeed.
 const STEPS_UP: usize = 4;
 const STEPS_DOWN: usize = 3;
+/// Of stage 1 to 2 with a database: adding the standby. And back, from a primary in the zone that goes: switching over,
+/// removing the other.
+const ADDING: usize = 1;
+const SWITCHING_OVER: usize = 2;
+const REMOVING: usize = 3;
 const STEPS_OF_THE_FIRST: usize = 8;
 const STEPS_OF_A_DEPLOYMENT: usize = 7;
 const MOMENTS: [&str; 3] = ["before", "after", "committed"];
@@ -55,6 +61,68 @@ fn a_daemon_killed_at_any_step_of_the_stages_leaves_nothing_undone() {
         }
     }
     load.stop().assert_nothing_failed(1_000);
+    switchback.down();
+}
+
+#[test]
+fn a_daemon_killed_while_standbys_come_go_and_take_over_loses_no_commit() {
+    let mut switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (id serial)");
+    let mut written = 0;
+    let mut check = |switchback: &Switchback, nodes: usize, point: &str| {
+        let status = switchback.wait_for(point, Duration::from_secs(60), |status| {
+            status.is_whole() && status.raw["operation"].is_null()
+        });
+        assert_eq!(status.of_kind("postgres").len(), nodes, "{point}");
+        assert_eq!(status.raw["plan_in_progress"], false, "{point}");
+        // Connections that a change of primary has ended are made anew by the app.
+        let insert = || request("POST", &switchback.url("/sql"), &[], b"INSERT INTO visits DEFAULT VALUES");
+        while insert().unwrap().status != 200 {}
+        written += 1;
+        let count: u32 = sql(switchback, "SELECT count(*) FROM visits").parse().unwrap();
+        assert_eq!(count, written, "{point}");
+    };
+    for step_down in [SWITCHING_OVER, REMOVING] {
+        for moment in MOMENTS {
+            let point = format!("{ADDING}:{moment}");
+            assert!(go_to_stage(&mut switchback, 2, &point), "to stage 2, at {point}");
+            check(&switchback, 2, &format!("stage 2, at {point}"));
+            switchback.must(&["failover"]);
+            check(&switchback, 2, &format!("switched over, before {step_down}:{moment}"));
+
+            let point = format!("{step_down}:{moment}");
+            assert!(go_to_stage(&mut switchback, 1, &point), "to stage 1, at {point}");
+            check(&switchback, 1, &format!("stage 1, at {point}"));
+        }
+    }
+    switchback.down();
+}
+
+#[test]
+fn a_daemon_killed_at_any_moment_of_a_failover_leaves_one_primary_with_every_commit() {
+    let switchback = up(App::guestbook("shop").stage(2));
+    switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+    sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
+    let mut written = 0;
+    for moment in ["chosen", "written", "promoted"] {
+        switchback.kill_daemon();
+        switchback.must(&["up", "--detach", "--crash-at", &format!("failover:{moment}")]);
+        let status = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+        written += 1;
+        sql(&switchback, &format!("INSERT INTO visits VALUES ({written})"));
+        status.primary().crash();
+        switchback.wait_for_daemon_to_end(&status);
+        switchback.start_daemon_again();
+        let after = switchback.wait_for(moment, Duration::from_secs(60), Status::is_whole);
+        assert_eq!(after.of_kind("postgres").len(), 2, "{moment}");
+        if moment != "chosen" {
+            assert_ne!(after.primary().name, status.primary().name, "{moment}");
+        }
+        written += 1;
+        let insert = format!("INSERT INTO visits VALUES ({written}) ON CONFLICT DO NOTHING");
+        while request("POST", &switchback.url("/sql"), &[], insert.as_bytes()).unwrap().status != 200 {}
+        assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), written.to_string(), "{moment}");
+    }
     switchback.down();
 }
 

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::nodes::failed;
 use super::world::Journaling;
-use super::{Machine, StepError};
+use super::{CrashPoint, FailoverMoment, Machine, StepError};
 use crate::jobs::node::{NodeDown, NodeJob};
 use crate::keeper::{Down, Phase};
 use crate::postgres::{self, Membership, Place, Position, RELOAD_SIGNAL, Session, member_name, processes_in};
@@ -264,6 +264,7 @@ impl Machine {
     async fn promote(&self, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
         let id = from.resource();
         let session = self.session(to).await?;
+        self.crash_at(CrashPoint::Failover(FailoverMoment::Chosen));
         self.change_world(Journaling::Keep, |world| {
             if let Some(cluster) = world.topology.clusters.get_mut(id) {
                 cluster.promote(to);
@@ -271,12 +272,14 @@ impl Machine {
             world.generation += 1;
             Ok(())
         })?;
+        self.crash_at(CrashPoint::Failover(FailoverMoment::WrittenDown));
         self.watched(id, |watch| {
             let leaving = std::mem::take(&mut watch.leaving);
             *watch = Watch { leaving, ..Watch::default() };
         });
         locked(&self.inner.clusters.sessions).remove(from);
         session.promote().await.map_err(|error| failed(&error))?;
+        self.crash_at(CrashPoint::Failover(FailoverMoment::Promoted));
         let pushed = self.push_proxies().await;
         self.settle_members(id, &session).await?;
         pushed
