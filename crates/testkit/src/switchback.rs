@@ -43,8 +43,16 @@ impl Switchback {
     pub fn up(program: impl AsRef<Path>, app: App) -> Switchback {
         let mut switchback = Switchback::prepare(program, app);
         switchback.must(&["up", "--detach"]);
-        switchback.front = switchback.status().front.into_iter().find(|url| url.starts_with("http://"));
+        switchback.look_up_front();
         switchback
+    }
+
+    /// Learns where it answers, for [`Switchback::url`], when the test has brought it up in another way.
+    ///
+    /// # Panics
+    /// When no daemon answers.
+    pub fn look_up_front(&mut self) {
+        self.front = self.status().front.into_iter().find(|url| url.starts_with("http://"));
     }
 
     pub fn app(&self) -> &App {

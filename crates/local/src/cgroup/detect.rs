@@ -26,7 +26,7 @@ pub(super) fn base(view: &View) -> Base {
     if let Some(place) = &v2
         && controllers(&place.mount_point).is_some_and(|c| has_both(&c))
     {
-        return match v2_base(view.pid, &place.dir, &place.mount_point) {
+        return match v2_base(view.movable, &place.dir, &place.mount_point) {
             Ok(base) => Base::V2(base),
             Err(reason) => Base::None(Unavailable { reason, hint: HINT_V2 }),
         };
@@ -68,7 +68,7 @@ fn v1_dirs(view: &View) -> V1Bases {
     V1Bases { cpu: dir("cpu"), cpuacct: dir("cpuacct"), memory: dir("memory"), pids: dir("pids") }
 }
 
-fn v2_base(pid: u32, own: &Path, mount_point: &Path) -> Result<PathBuf, String> {
+fn v2_base(movable: Option<u32>, own: &Path, mount_point: &Path) -> Result<PathBuf, String> {
     for dir in own.ancestors().take_while(|dir| dir.starts_with(mount_point)) {
         let writable = is_writable(dir)
             && is_writable(&dir.join("cgroup.procs"))
@@ -83,15 +83,12 @@ fn v2_base(pid: u32, own: &Path, mount_point: &Path) -> Result<PathBuf, String> 
         if hands_down(dir) || enable(dir).is_ok() {
             return Ok(dir.to_owned());
         }
-        let alone = read_procs(dir).is_ok_and(|procs| procs == [pid]);
+        let alone = movable.is_some_and(|pid| read_procs(dir).is_ok_and(|procs| procs == [pid]));
         if alone && enter_leaf(dir).is_ok() {
             return Ok(dir.to_owned());
         }
     }
-    Err(format!(
-        "other processes share {} with us, and no group above it hands out cpu and memory",
-        own.display()
-    ))
+    Err(format!("processes stand in {}, and no group above it hands out cpu and memory", own.display()))
 }
 
 /// Safe because nobody else is there: moving only ourselves changes no limit that anyone relies on.

@@ -70,7 +70,17 @@ impl Cgroups {
     ///
     /// Never fails: without groups, [`Cgroups::unavailable`] has the reason.
     pub fn detect(tag: &str) -> Cgroups {
-        match View::of_this_process() {
+        Cgroups::detect_in_any(View::of_this_process(), tag)
+    }
+
+    /// [`Cgroups::detect`] without moving anybody: a service manager puts the next daemon where it has put this one, and
+    /// could not, were groups with controllers below.
+    pub fn detect_in_place(tag: &str) -> Cgroups {
+        Cgroups::detect_in_any(View::of_this_process().map(|view| View { movable: None, ..view }), tag)
+    }
+
+    fn detect_in_any(view: std::io::Result<View>, tag: &str) -> Cgroups {
+        match view {
             Ok(view) => Cgroups::detect_in(&view, tag),
             Err(error) => Cgroups::none(tag, format!("/proc cannot be read: {error}")),
         }

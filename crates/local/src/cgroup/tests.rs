@@ -45,12 +45,19 @@ impl Fake {
         self.file(&format!("{path}/memory.max"), "max\n");
     }
 
+    /// Refuses to hand controllers down, as the kernel does while processes stand there. Made-up files take any write.
+    fn shut(&self, path: &str) {
+        let file = self.dir.path().join(path).join("cgroup.subtree_control");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+    }
+
     fn view(&self, cgroup: &str, mounts: &[(&str, &str)]) -> View {
         let root = self.dir.path().display();
         let line = |(point, filesystem): &(&str, &str)| {
             format!("30 20 0:1 / {root}/{point} rw shared:1 - {filesystem}\n")
         };
-        View { cgroup: cgroup.to_owned(), mountinfo: mounts.iter().map(line).collect(), pid: 42 }
+        View { cgroup: cgroup.to_owned(), mountinfo: mounts.iter().map(line).collect(), movable: Some(42) }
     }
 }
 
@@ -100,20 +107,31 @@ fn version_2_usage_is_what_the_group_cannot_give_back() {
     assert_eq!(fake.text(&format!("{at}/memory.max")), "max\n");
 }
 
-#[test]
-fn version_2_looks_upwards_when_others_share_our_group() {
+/// Our group is shut, so the one above it is used.
+fn looks_upwards(own: &str, procs: &str, movable: Option<u32>) {
+    let above = "v2/above";
     let fake = Fake::new();
     fake.v2("v2", "cpu memory", "");
-    fake.v2("v2/user", "cpu memory", "");
-    fake.v2("v2/user/session", "", "42\n43\n");
-    // A made-up file takes any write, so this one is shut to show that the search goes on.
-    fs::remove_file(fake.dir.path().join("v2/user/session/cgroup.subtree_control")).unwrap();
-    fs::create_dir(fake.dir.path().join("v2/user/session/cgroup.subtree_control")).unwrap();
-    let cgroups = Cgroups::detect_in(&fake.view("0::/user/session\n", &[V2]), "shop");
-    fake.v2("v2/user/switchback-shop", "cpu memory", "");
-    fake.v2("v2/user/switchback-shop/web.1", "", "");
+    fake.v2(above, "cpu memory", "");
+    fake.v2(&format!("{above}/{own}"), "", procs);
+    fake.shut(&format!("{above}/{own}"));
+    let view = fake.view(&format!("0::/above/{own}\n"), &[V2]);
+    let cgroups = Cgroups::detect_in(&View { movable, ..view }, "shop");
+    fake.v2(&format!("{above}/switchback-shop"), "cpu memory", "");
+    fake.v2(&format!("{above}/switchback-shop/web.1"), "", "");
     cgroups.create("web.1", size(250, 64)).unwrap();
-    assert_eq!(fake.text("v2/user/switchback-shop/web.1/cpu.max"), "25000 100000");
+    assert_eq!(fake.text(&format!("{above}/switchback-shop/web.1/cpu.max")), "25000 100000");
+    assert!(!fake.dir.path().join(format!("{above}/{own}/switchback-daemon")).exists());
+}
+
+#[test]
+fn version_2_looks_upwards_when_others_share_our_group() {
+    looks_upwards("session", "42\n43\n", Some(42));
+}
+
+#[test]
+fn version_2_leaves_the_group_of_a_service_to_its_manager() {
+    looks_upwards("shop.service", "42\n", None);
 }
 
 #[test]
@@ -163,7 +181,7 @@ fn in_a_container_the_mount_shows_only_our_part_of_the_hierarchy() {
     let view = View {
         cgroup: "3:cpu:/docker/abc\n".to_owned(),
         mountinfo: format!("30 20 0:1 /docker/abc {escaped} rw - cgroup cgroup rw,cpu\n"),
-        pid: 42,
+        movable: Some(42),
     };
     let cgroups = Cgroups::detect_in(&view, "shop");
     assert_eq!(cgroups.missing(), [Missing::Memory]);

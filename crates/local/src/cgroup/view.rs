@@ -11,8 +11,8 @@ pub struct View {
     pub cgroup: String,
     /// As `/proc/self/mountinfo`.
     pub mountinfo: String,
-    /// Who stands there: the one process that may be moved to a leaf.
-    pub pid: u32,
+    /// The one process that may be moved to a leaf, if any.
+    pub movable: Option<u32>,
 }
 
 /// The mounted hierarchies, as they concern us.
@@ -34,7 +34,7 @@ impl View {
         Ok(View {
             cgroup: std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?,
             mountinfo: std::fs::read_to_string("/proc/self/mountinfo")?,
-            pid,
+            movable: Some(pid),
         })
     }
 

@@ -110,6 +110,9 @@ impl Failure {
 pub struct Hello {
     pub version: String,
     pub pid: u32,
+    /// A service manager starts it again when it ends.
+    #[serde(default)]
+    pub supervised: bool,
 }
 
 /// `status --json`. Fields are only ever added.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use local::machine::Event;
 use local::paths::StateDir;
 use model::AppName;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::de::DeserializeOwned;
 
 use super::Place;
@@ -18,6 +20,9 @@ use crate::api::{Hello, Request};
 
 /// From its start to the first answer. It reads its state and binds a socket before that; nothing slow.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// From SIGTERM to its end: it only stores what was said last.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One app's folders, settled.
 #[derive(Debug, Clone)]
@@ -108,6 +113,36 @@ impl App {
         }
     }
 
+    /// Ends a daemon and waits until it is gone. What it runs goes on.
+    ///
+    /// # Errors
+    /// When it belongs to somebody else, or does not end.
+    pub fn end_daemon(&self, pid: u32) -> Result<(), Problem> {
+        let failed = |error: rustix::io::Errno| {
+            Problem::failed(format!("the daemon (pid {pid}) cannot be ended: {error}"))
+                .hint("run this as the user who started the app")
+        };
+        let Some(raw) = Pid::from_raw(pid.cast_signed()) else { return Ok(()) };
+        let daemon = match pidfd_open(raw, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            opened => opened.map_err(failed)?,
+        };
+        match pidfd_send_signal(&daemon, Signal::TERM) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            sent => sent.map_err(failed)?,
+        }
+        let mut ended = [PollFd::new(&daemon, PollFlags::IN)];
+        let limit = Timespec::try_from(END_TIMEOUT).map_err(|error| Problem::failed(error.to_string()))?;
+        match poll(&mut ended, Some(&limit)).map_err(failed)? {
+            0 => Err(Problem::failed(format!(
+                "the daemon (pid {pid}) does not end within {} s",
+                END_TIMEOUT.as_secs()
+            ))
+            .hint(format!("`kill -KILL {pid}` ends it; what it runs goes on"))),
+            _ => Ok(()),
+        }
+    }
+
     fn spawn_daemon(&self, app: &AppName, log: fs::File, crash_at: Option<&str>) -> Result<Child, Problem> {
         let program = std::env::current_exe().map_err(|error| Problem::failed(error.to_string()))?;
         let mut command = Command::new(program);
@@ -145,7 +180,7 @@ fn said_since(path: &Path, offset: u64) -> Vec<String> {
 
 /// `$XDG_CACHE_HOME/switchback`, by default under the home folder (XDG Base Directory Specification). Root's home is
 /// closed to the users that engines run as, so root uses the system's cache (file-hierarchy(7)).
-fn cache_dir() -> PathBuf {
+pub fn cache_dir() -> PathBuf {
     if local::user::running_as_root() {
         return PathBuf::from("/var/cache/switchback");
     }

@@ -14,7 +14,9 @@ mod plan;
 mod progress;
 mod say;
 mod status;
+mod supervised;
 mod up;
+mod upgrade;
 mod why;
 
 use std::collections::BTreeSet;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use model::{NodeId, ReleaseId, ResourceId};
 
-use crate::daemon::{self, DaemonArgs};
+use crate::daemon::{self, DaemonArgs, Life};
 use crate::role::{self, RoleArgs};
 use say::Problem;
 
@@ -77,6 +79,9 @@ enum Command {
         /// Return when the app answers, and leave it running
         #[arg(long)]
         detach: bool,
+        /// Be the daemon, for a service manager that starts it again when it ends; SIGTERM leaves the app running
+        #[arg(long, conflicts_with_all = ["detach", "destroy", "crash_at"])]
+        supervised: bool,
         /// Delete the data of something that is no longer in the manifest
         #[arg(long, value_name = "NAME")]
         destroy: Vec<ResourceId>,
@@ -150,6 +155,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Put this program in the place of the one that runs, without a failed request
+    Upgrade,
     /// Stop everything in order, and keep the data
     Down {
         /// Delete the app's data, releases and logs, too; the app's name must be typed
@@ -215,7 +222,8 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Init { print } => manifest::init(place, print),
         Command::Check { json } => manifest::check(place, json),
         Command::Explain { json } => manifest::explain(place, json),
-        Command::Up { detach, destroy, crash_at } => {
+        Command::Up { supervised: true, .. } => supervised::up(place),
+        Command::Up { detach, destroy, crash_at, .. } => {
             up::up(place, &up::Options { detach, destroy: set(destroy), crash_at })
         }
         Command::Plan { out, json, destroy } => plan::plan(place, out.as_deref(), json, set(destroy)),
@@ -227,13 +235,15 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Status { json } => status::status(place, json),
         Command::Logs { names, follow, lines, json } => logs::logs(place, names, follow, lines, json),
         Command::Why { lines, json } => why::why(place, lines, json),
+        Command::Upgrade => upgrade::upgrade(place),
         Command::Down { destroy, yes, now } => down::down(place, destroy, yes.as_deref(), now),
         Command::Metrics => status::metrics(place),
         Command::Failover { to, database, json } => failover::failover(place, database, to, json),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
         Command::Daemon(args) => {
             say::log_to_stderr();
-            daemon::run(args).map_err(Problem::from)
+            daemon::run(args, Life::Detached)?;
+            Ok(())
         }
         Command::Role(args) => {
             say::log_to_stderr();

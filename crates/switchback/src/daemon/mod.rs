@@ -3,11 +3,14 @@
 //! It may be killed at any instant. What it runs goes on; the next daemon takes everything over, finishes or takes
 //! back the plan that was in progress, and goes on from there. SIGTERM ends it the same way: stopping the app is what
 //! `switchback down` is for.
+//!
+//! A command starts it and leaves it to itself, or a service manager runs it and starts it again: see [`Life`].
 
 mod operations;
+mod ready;
 mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,12 +19,12 @@ use std::time::Instant;
 
 use local::cgroup::Cgroups;
 use local::chain;
-use local::machine::{self, CrashPoint, Event, FailoverMoment, Machine, Moment, Report};
+use local::machine::{self, CrashPoint, Event, FailoverMoment, Machine, Moment, Report, StopMode};
 use local::output::{Budget, Logs, Tailer};
 use local::paths::{StateDir, StateError};
 use local::process::{BaseEnv, Processes};
 use local::setup::Setup;
-use model::AppName;
+use model::{AppName, ResourceGraph};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,16 +35,34 @@ use crate::api::{Failure, Operation};
 pub struct DaemonArgs {
     /// The app's folder.
     #[arg(long)]
-    app_dir: PathBuf,
+    pub app_dir: PathBuf,
     #[arg(long)]
-    state_dir: PathBuf,
+    pub state_dir: PathBuf,
     #[arg(long)]
-    cache_dir: PathBuf,
+    pub cache_dir: PathBuf,
     #[arg(long)]
-    app: AppName,
+    pub app: AppName,
     /// STEP:before|after|committed. Ends the daemon by SIGKILL there, to prove that the next one goes on.
     #[arg(long, value_parser = crash_point)]
-    crash_at: Option<CrashPoint>,
+    pub crash_at: Option<CrashPoint>,
+}
+
+/// Who looks after the daemon.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Life {
+    /// Nobody. Whoever started it asks it for what is wanted.
+    Detached,
+    /// A service manager, which starts it again when it ends. It brings the app up as this says by itself.
+    Supervised(ResourceGraph),
+}
+
+/// How a daemon ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was told to; what it ran goes on.
+    Signal,
+    /// The app was brought down.
+    Down,
 }
 
 fn crash_point(text: &str) -> Result<CrashPoint, String> {
@@ -70,6 +91,7 @@ struct Daemon {
     machine: Machine,
     /// The one operation that may change things; `None` when there is none.
     operation: Arc<Mutex<Option<(String, Instant)>>>,
+    life: Arc<Life>,
     /// Cancelled when everything that ran is taken over and a plan in progress has ended.
     taken_over: CancellationToken,
     /// The daemon is to end, once whoever asked for it has its answer.
@@ -81,8 +103,9 @@ struct Daemon {
 /// Runs until told to go down, or SIGTERM.
 ///
 /// # Errors
-/// When the state folder is held by another daemon, is of a newer format, or cannot be read.
-pub fn run(args: DaemonArgs) -> Result<(), Failure> {
+/// When the state folder is held by another daemon, is of a newer format, or cannot be read; supervised, also when the
+/// app does not come up and nothing of it served before.
+pub fn run(args: DaemonArgs, life: Life) -> Result<End, Failure> {
     let failed = |error: StateError| Failure::refused(chain(&error)).hint(error.hint());
     let state = StateDir::open(&args.state_dir).map_err(failed)?;
     let _lock = state.lock().map_err(failed)?;
@@ -91,15 +114,19 @@ pub fn run(args: DaemonArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(error.to_string()))?;
-    let setup = setup(args, state);
-    let result = runtime.block_on(serve_until_end(setup));
+    let setup = setup(args, state, &life);
+    let result = runtime.block_on(serve_until_end(setup, life));
     // Keepers end with the runtime; what they kept runs on.
     runtime.shutdown_background();
     result
 }
 
-fn setup(args: DaemonArgs, state: StateDir) -> (Setup, Option<CrashPoint>) {
-    let cgroups = Cgroups::detect(&format!("{}-{}", args.app, state.tag()));
+fn setup(args: DaemonArgs, state: StateDir, life: &Life) -> (Setup, Option<CrashPoint>) {
+    let tag = format!("{}-{}", args.app, state.tag());
+    let cgroups = match life {
+        Life::Detached => Cgroups::detect(&tag),
+        Life::Supervised(_) => Cgroups::detect_in_place(&tag),
+    };
     if let Some(why) = cgroups.unavailable() {
         tracing::warn!(reason = why.reason, hint = why.hint, "sizes are not enforced");
     }
@@ -122,7 +149,7 @@ fn setup(args: DaemonArgs, state: StateDir) -> (Setup, Option<CrashPoint>) {
     (setup, args.crash_at)
 }
 
-async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Result<(), Failure> {
+async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: Life) -> Result<End, Failure> {
     let socket = setup.state.daemon_socket();
     let logs = setup.logs.clone();
     let machine = Machine::open(setup, crash_at).map_err(|error| {
@@ -133,6 +160,7 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
     let daemon = Daemon {
         machine,
         operation: Arc::default(),
+        life: Arc::new(life),
         leaving: CancellationToken::new(),
         taken_over: CancellationToken::new(),
         end: CancellationToken::new(),
@@ -144,25 +172,35 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
     let end_tailing = CancellationToken::new();
     let tailing = tokio::spawn(tailer.run(end_tailing.clone()));
     let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
-    let _ignored = signal(SignalKind::interrupt()).map_err(|error| Failure::failed(error.to_string()))?;
+    let mut int = signal(SignalKind::interrupt()).map_err(|error| Failure::failed(error.to_string()))?;
     let daemon_left = daemon.leaving.clone();
-    let beginning = daemon.begin("take over what runs");
+    let is_supervised = daemon.is_supervised();
+    let beginning = daemon.begin(if is_supervised { "up" } else { "take over what runs" });
     let begun = daemon.take_over();
     let serving = serve::serve(listener, daemon.clone());
     let supervising = daemon.machine.supervise();
     let guarding = daemon.machine.guard();
-    tokio::select! {
+    let ended = tokio::select! {
         never = serving => match never {},
-        () = supervising => {}
-        () = guarding => {}
-        () = async {
+        () = supervising => Ok(End::Signal),
+        () = guarding => Ok(End::Signal),
+        failure = async {
             begun.await;
+            // Whoever asks for something waits until it is up.
+            if let Err(failure) = daemon.come_up().await {
+                return failure;
+            }
             drop(beginning);
             daemon.taken_over.cancel();
             std::future::pending().await
-        } => {}
-        _ = term.recv() => tracing::info!("SIGTERM: the daemon ends, what it runs goes on"),
-        () = daemon.end.cancelled() => {}
+        } => Err(failure),
+        _ = term.recv() => Ok(End::Signal),
+        // In a session of its own nobody presses Ctrl-C.
+        _ = int.recv(), if is_supervised => Ok(End::Signal),
+        () = daemon.end.cancelled() => Ok(End::Down),
+    };
+    if matches!(ended, Ok(End::Signal)) {
+        tracing::info!("the daemon was told to end, what it runs goes on");
     }
     end_tailing.cancel();
     // A panic in it has been printed; the daemon is ending anyway.
@@ -171,7 +209,7 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>)) -> Resu
     if daemon_left.is_cancelled() {
         let _ = fs::remove_file(socket);
     }
-    Ok(())
+    ended
 }
 
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
@@ -198,6 +236,29 @@ impl Daemon {
             tracing::warn!(error = chain(&error), "the plan in progress was taken back");
         }
         self.machine.clear_strays(&report).await;
+    }
+
+    /// What a supervised daemon does first. What stands already is left to serve when it cannot be as the manifest says.
+    async fn come_up(&self) -> Result<(), Failure> {
+        let Life::Supervised(graph) = &*self.life else { return Ok(()) };
+        let report: Report = Arc::new(log_event);
+        match self.up(graph, &BTreeSet::new(), &report).await {
+            Ok(outcome) => tracing::info!(front = outcome.front.join(" "), "the app answers"),
+            Err(failure) if self.machine.world().topology.instances.is_empty() => {
+                // Nothing half up is left for the next try.
+                let _ = self.machine.stop(StopMode::Graceful, &report).await;
+                return Err(failure);
+            }
+            Err(Failure { message, hint, last_lines, .. }) => {
+                tracing::error!(message, hint, ?last_lines, "the app is not up as the manifest says");
+            }
+        }
+        ready::say();
+        Ok(())
+    }
+
+    fn is_supervised(&self) -> bool {
+        matches!(*self.life, Life::Supervised(_))
     }
 
     /// Claims the right to change things; `None` when somebody else has it.

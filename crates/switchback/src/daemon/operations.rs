@@ -27,7 +27,7 @@ const RELEASE_TO_COME: &str = "000000000000";
 impl Daemon {
     pub(super) async fn answer(&self, request: Request, report: &Report) -> Result<Value, Failure> {
         match request {
-            Request::Hello => value(&hello()),
+            Request::Hello => value(&self.hello()),
             Request::Status => value(&self.status().await),
             Request::Why { limit } => {
                 value(&self.machine.decisions(limit).map_err(|error| Failure::failed(chain(&error)))?)
@@ -77,6 +77,14 @@ impl Daemon {
         }
     }
 
+    fn hello(&self) -> Hello {
+        Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            supervised: self.is_supervised(),
+        }
+    }
+
     fn claim(&self, name: &str) -> Result<super::Claim, Failure> {
         self.begin(name).ok_or_else(|| {
             let current = self.current_operation();
@@ -93,10 +101,14 @@ impl Daemon {
     }
 
     async fn status(&self) -> Status {
-        Status { machine: self.machine.status().await, daemon: hello(), operation: self.current_operation() }
+        Status {
+            machine: self.machine.status().await,
+            daemon: self.hello(),
+            operation: self.current_operation(),
+        }
     }
 
-    async fn up(
+    pub(super) async fn up(
         &self,
         graph: &ResourceGraph,
         destroy: &BTreeSet<ResourceId>,
@@ -352,10 +364,6 @@ struct StoredRelease {
 
 fn same_commands(release: &Release, service: &Service) -> bool {
     release.run == service.run && release.release_command == service.release
-}
-
-fn hello() -> Hello {
-    Hello { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() }
 }
 
 fn value(answer: &impl Serialize) -> Result<Value, Failure> {

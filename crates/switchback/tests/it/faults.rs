@@ -17,7 +17,7 @@ fn fails_to_come_up(app: App) -> testkit::Output {
     output
 }
 
-fn nothing_runs(switchback: &Switchback) {
+pub(crate) fn nothing_runs(switchback: &Switchback) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !switchback.running().is_empty() {
         assert!(Instant::now() < deadline, "left running: {:#?}", switchback.running());
@@ -108,8 +108,10 @@ fn an_app_that_crashes_again_and_again_is_said_to_be_crash_looping_with_its_last
         status.web().iter().any(|instance| instance.state == "crash-looping")
     });
     assert!(status.web()[0].reason.as_deref().unwrap_or_default().contains("ended"));
-    let why = switchback.must(&["why"]).stdout;
-    assert!(why.contains("crash-looping"), "{why}");
+    // Written down a moment after it is seen.
+    switchback.wait_for("why it is said to be", Duration::from_secs(5), |_| {
+        switchback.must(&["why"]).stdout.contains("crash-looping")
+    });
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod drill_crashes;
 mod drill_scaling;
 mod faults;
 mod full_disk;
+mod service;
 
 use testkit::{App, Switchback};
 

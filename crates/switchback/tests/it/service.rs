@@ -1,0 +1,159 @@
+//! A daemon that somebody looks after, and a new program in the place of the old one.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use testkit::{App, Load, Mix, Status, Switchback};
+
+use crate::faults::nothing_runs;
+use crate::prepare;
+
+/// What a service manager does: starts it again whenever it ends, but not once the app was brought down (exit code 4).
+const MANAGER: &str = r#"while "$@"; [ $? -ne 4 ]; do sleep 0.1; done"#;
+
+fn managed(switchback: &Switchback, notify: &Path) -> Child {
+    let supervised = switchback.command(&["up", "--supervised"]);
+    let mut manager = Command::new("sh");
+    manager.args(["-c", MANAGER, "manager"]).arg(supervised.get_program()).args(supervised.get_args());
+    manager.env("NOTIFY_SOCKET", notify).spawn().expect("sh is part of every Linux system")
+}
+
+fn ends_within(mut child: Child, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The program that a process runs: device and inode.
+fn program(pid: u32) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let program = std::fs::metadata(format!("/proc/{pid}/exe")).unwrap();
+    (program.dev(), program.ino())
+}
+
+/// Puts a copy of the program at `path`: another file, in the place of the one that was there.
+fn install(path: &Path) {
+    let beside = path.with_extension("new");
+    std::fs::copy(env!("CARGO_BIN_EXE_switchback"), &beside).unwrap();
+    std::fs::rename(&beside, path).unwrap();
+}
+
+fn pids(status: &Status) -> Vec<(String, Option<u32>)> {
+    status.processes.iter().map(|process| (process.name.clone(), process.pid)).collect()
+}
+
+fn with_load(switchback: &mut Switchback) -> Load {
+    switchback.look_up_front();
+    Load::start(&switchback.url("/"), Mix::both().at_most(300))
+}
+
+#[test]
+fn a_supervised_daemon_may_end_and_the_app_goes_on_until_it_is_brought_down() {
+    let mut switchback = prepare(App::python("shop"));
+    let told = switchback.app().dir().with_file_name("notify.sock");
+    let notified = UnixDatagram::bind(&told).unwrap();
+    notified.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut message = [0; 64];
+    let manager = managed(&switchback, &told);
+    let read = notified.recv(&mut message).unwrap();
+    assert_eq!(&message[..read], b"READY=1");
+    let load = with_load(&mut switchback);
+    let before = switchback.status();
+    assert!(before.all_ready());
+
+    for signal in ["TERM", "KILL", "INT"] {
+        let old = switchback.status().daemon_pid;
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(old.to_string()).status().unwrap();
+        assert!(sent.success());
+        notified.recv(&mut message).unwrap();
+        let now = switchback.status();
+        assert_ne!(now.daemon_pid, old, "after SIG{signal}");
+        assert_eq!(pids(&now), pids(&before), "after SIG{signal}");
+    }
+    load.stop().assert_nothing_failed(100);
+    switchback.down();
+    ends_within(manager, Duration::from_secs(10));
+}
+
+#[test]
+fn a_supervised_daemon_takes_over_from_one_that_nobody_looks_after() {
+    let switchback = crate::up(App::python("shop"));
+    let before = switchback.status();
+    assert_eq!(before.raw["daemon"]["supervised"], false);
+    let manager = managed(&switchback, Path::new("/nowhere"));
+    let after = switchback.wait_for("a supervised daemon", Duration::from_secs(30), |status| {
+        status.raw["daemon"]["supervised"] == true && status.raw["operation"].is_null()
+    });
+    assert_eq!(pids(&after), pids(&before));
+    let second = switchback.cli(&["up", "--supervised"]);
+    assert_eq!(second.code, Some(3), "{second:#?}");
+    switchback.down();
+    ends_within(manager, Duration::from_secs(10));
+}
+
+#[test]
+fn a_supervised_daemon_whose_app_does_not_come_up_leaves_nothing_and_says_why() {
+    let failing = prepare(App::python("shop").set("web", "run", "\"echo no config; exit 3\""));
+    let ended = failing.cli(&["up", "--supervised"]);
+    for said in ["no config", "hint:"] {
+        assert!(ended.stderr.contains(said), "{ended:#?}");
+    }
+    assert_eq!(ended.code, Some(1));
+    nothing_runs(&failing);
+}
+
+#[test]
+fn an_upgrade_replaces_daemon_and_edge_without_a_failed_request() {
+    let app = App::guestbook("shop").stage(2);
+    let installed = app.dir().with_file_name("switchback");
+    install(&installed);
+    let mut switchback = Switchback::up(&installed, app);
+    let load = Load::start(&switchback.url("/"), Mix::both().at_most(300));
+    let before = switchback.status();
+
+    install(&installed);
+    let said = switchback.must(&["upgrade"]).stderr;
+    for part in ["daemon: ", "took over from", "edge: a new process serves", "pgproxy-db: stays"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let after = switchback.status();
+    let new = program(after.daemon_pid);
+    assert_ne!(new, program(before.process("pgproxy-db").pid()));
+    assert_eq!(program(after.process("edge").pid()), new);
+    for name in ["pgproxy-db", "db.1", "web.1", "web.2"] {
+        assert_eq!(after.process(name).pid, before.process(name).pid, "{name}");
+    }
+    let again = switchback.must(&["upgrade"]).stderr;
+    assert!(again.contains("daemon: runs this program already"), "{again}");
+    assert_eq!(switchback.status().daemon_pid, after.daemon_pid);
+    switchback.app_mut().put("version", "2");
+    switchback.must(&["deploy"]);
+    load.stop().assert_nothing_failed(200);
+    switchback.down();
+}
+
+#[test]
+fn an_upgrade_of_a_supervised_daemon_leaves_its_start_to_the_service_manager() {
+    let app = App::python("shop");
+    let installed = app.dir().with_file_name("switchback");
+    install(&installed);
+    let mut switchback = Switchback::prepare(&installed, app);
+    let manager = managed(&switchback, Path::new("/nowhere"));
+    switchback.wait_for("up", Duration::from_secs(60), |status| {
+        status.web().len() == 1 && status.all_ready() && status.raw["operation"].is_null()
+    });
+    let load = with_load(&mut switchback);
+
+    install(&installed);
+    switchback.must(&["upgrade"]);
+    let after = switchback.status();
+    assert_eq!(after.raw["daemon"]["supervised"], true);
+    assert_eq!(program(after.daemon_pid), program(after.process("edge").pid()));
+    load.stop().assert_nothing_failed(50);
+    switchback.down();
+    ends_within(manager, Duration::from_secs(10));
+}
