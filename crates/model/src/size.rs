@@ -108,6 +108,19 @@ impl ByteSize {
     pub fn megabytes(self) -> u64 {
         self.0 / Self::MB
     }
+
+    /// For people: `640 kB`, `1.4 MB`, `23 MB`. Something is never shown as nothing.
+    pub fn rounded(self) -> String {
+        let units = [("TB", Self::TB), ("GB", Self::GB), ("MB", Self::MB), ("kB", Self::KB)];
+        let (name, unit) = units.into_iter().find(|(_, unit)| self.0 >= *unit).unwrap_or(("kB", Self::KB));
+        let count = self.0 as f64 / unit as f64;
+        match count {
+            0.0 => "0 kB".to_owned(),
+            ..0.1 => format!("0.1 {name}"),
+            ..9.95 => format!("{count:.1} {name}"),
+            _ => format!("{count:.0} {name}"),
+        }
+    }
 }
 
 impl FromStr for ByteSize {
@@ -193,6 +206,22 @@ mod tests {
         assert_eq!("0.25".parse::<Cpu>().unwrap().millis(), 250);
         for text in ["64kB", "512MB", "2GB", "1TB"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn people_are_shown_two_digits_and_never_nothing_for_something() {
+        let shown = |bytes| ByteSize::from_bytes(bytes).rounded();
+        for (bytes, expected) in [
+            (0, "0 kB"),
+            (1, "0.1 kB"),
+            (655_360, "640 kB"),
+            (1_468_006, "1.4 MB"),
+            (10_500_000, "10 MB"),
+            (24_117_248, "23 MB"),
+            (3 * ByteSize::GB / 2, "1.5 GB"),
+        ] {
+            assert_eq!(shown(bytes), expected);
         }
     }
 

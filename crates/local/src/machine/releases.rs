@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Cpu, Release, ResourceId, Service, Size};
+use model::{ByteSize, Cpu, Release, ResourceId, Service, Size};
 
 use super::apply::{Event, Report};
 use super::{Machine, StepError};
@@ -64,10 +64,10 @@ impl Machine {
             tracing::info!(link = %link.display(), "points out of the release and was kept as it is");
         }
         let metadata = snapshot.metadata;
-        let megabytes = metadata.bytes.div_ceil(1 << 20);
+        let size = ByteSize::from_bytes(metadata.bytes).rounded();
         let text = match snapshot.was_stored {
             true => format!("release {} is stored already", metadata.id),
-            false => format!("stored release {}: {} files, {megabytes} MB", metadata.id, metadata.files),
+            false => format!("stored release {}: {} files, {size}", metadata.id, metadata.files),
         };
         report(Event::Note { text });
         Ok(metadata.release())

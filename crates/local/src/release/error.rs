@@ -38,7 +38,9 @@ impl ReleaseError {
             ReleaseError::Io { .. } | ReleaseError::Walk(_) => {
                 "see that the disk is not full and that the files are yours to read"
             }
-            ReleaseError::Include { .. } => "build it first (`build` in the manifest), or correct `include`",
+            ReleaseError::Include { .. } => {
+                "the path must be there when `build` has run: see what the build makes, or correct `include`"
+            }
             ReleaseError::Special { .. } => "remove it, or name it in .gitignore or .switchbackignore",
             ReleaseError::TooManyFiles => {
                 "name what does not belong to a release in .gitignore or .switchbackignore"

@@ -1,6 +1,6 @@
 //! `deploy` and `rollback`: another release, with no failed request in between.
 
-use model::ReleaseId;
+use model::{ByteSize, ReleaseId};
 use serde_json::Value;
 
 use super::progress::Progress;
@@ -46,9 +46,9 @@ pub fn list(place: &Place, as_json: bool) -> Result<(), Problem> {
         let field = |name: &str| release.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let number = |name: &str| release.get(name).and_then(Value::as_u64).unwrap_or_default();
         let serving = if release.get("serving") == Some(&Value::Bool(true)) { "serving" } else { "" };
-        let megabytes = number("bytes").div_ceil(1 << 20);
+        let size = ByteSize::from_bytes(number("bytes")).rounded();
         let (id, created, files) = (field("id"), field("created"), number("files"));
-        text.push_str(format!("{id}  {created}  {files:>6} files {megabytes:>5} MB  {serving}").trim_end());
+        text.push_str(format!("{id}  {created}  {files:>6} files {size:>8}  {serving}").trim_end());
         text.push('\n');
     }
     say::data(&text)

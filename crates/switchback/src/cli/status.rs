@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Phase;
 use local::machine::{ProcessKind, ProcessStatus};
+use model::ByteSize;
 use model::DatabaseRole;
 
 use super::Place;
@@ -64,7 +65,8 @@ fn row(process: &ProcessStatus, stream: Stream) -> String {
     let number =
         |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
     let in_flight = process.in_flight.map_or_else(|| "-".to_owned(), |count| count.to_string());
-    let memory = process.memory_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} MB", bytes >> 20));
+    let memory = process.memory_bytes.map(|bytes| ByteSize::from_bytes(bytes).rounded());
+    let memory = memory.unwrap_or_else(|| "-".to_owned());
     let address = match process.kind {
         ProcessKind::Postgres => behind(process),
         _ => process.address.clone(),
