@@ -473,6 +473,9 @@ fn ended_early(exit: Exit) -> String {
 pub(crate) async fn end(process: &Process, grace: Duration) {
     let name = process.name();
     match process.stop(grace).await {
+        Ok(report) if report.ended == Ended::AtOnce => {
+            tracing::warn!(process = name, "did not end within its grace and was told to end at once");
+        }
         Ok(report) if report.ended == Ended::LeaderKilled && !grace.is_zero() => {
             tracing::warn!(process = name, "did not end within its grace and was killed");
         }

@@ -21,6 +21,9 @@ use crate::cgroup::{Cgroups, Group};
 /// nobody.
 pub const FENCE_LIMIT: Duration = Duration::from_secs(10);
 
+/// From the last signal to SIGKILL. PostgreSQL gives its own children five seconds.
+const LAST_GRACE: Duration = Duration::from_secs(10);
+
 /// How long another parent may take to reap before we do without the status.
 const REAPED_BY_OTHERS_LIMIT: Duration = Duration::from_millis(100);
 const REAP_AGAIN: Duration = Duration::from_millis(1);
@@ -70,6 +73,8 @@ pub struct StopReport {
 pub enum Ended {
     /// Everyone ended within the grace.
     InGrace,
+    /// Everyone did when told a second time, to end at once.
+    AtOnce,
     /// The leader did, but children of it had to be killed.
     ChildrenKilled,
     /// The leader itself had to be killed.
@@ -181,7 +186,8 @@ impl Process {
         self.inner.members.signal(signal);
     }
 
-    /// Asks it to end, and waits until nobody of it is there; after `grace`, kills.
+    /// Asks it to end, and waits until nobody of it is there; after `grace`, kills. Without any grace it is not asked a
+    /// second time.
     ///
     /// Not cancel safe in effect: dropped in between, it was asked to end but nobody makes sure.
     ///
@@ -196,7 +202,19 @@ impl Process {
         };
         let mut ended = Ended::InGrace;
         let mut leftover = 0;
-        if tokio::time::timeout(grace, all_gone).await.is_err() {
+        let mut all_gone = std::pin::pin!(all_gone);
+        let mut gone = tokio::time::timeout(grace, &mut all_gone).await.is_ok();
+        if let Some(signal) =
+            self.inner.record.stop_signal.last_signal().filter(|_| !gone && !grace.is_zero())
+        {
+            // Gone meanwhile is what is wanted.
+            let _ = self.signal(signal);
+            gone = tokio::time::timeout(LAST_GRACE, &mut all_gone).await.is_ok();
+            if gone {
+                ended = Ended::AtOnce;
+            }
+        }
+        if !gone {
             let left = self.inner.members.list();
             leftover = left.iter().filter(|pid| **pid != self.pid()).count();
             ended = match self.try_exited() {

@@ -100,7 +100,8 @@ pub enum StopSignal {
     TermGroup,
     /// SIGTERM to the leader only, which ends its own children.
     TermLeader,
-    /// SIGINT to the leader only: PostgreSQL's fast shutdown.
+    /// SIGINT to the leader only: PostgreSQL's fast shutdown. After the grace SIGQUIT, its immediate one: it ends its
+    /// children itself and frees its shared memory.
     IntLeader,
 }
 
@@ -109,6 +110,14 @@ impl StopSignal {
         match self {
             StopSignal::TermGroup | StopSignal::TermLeader => Signal::TERM,
             StopSignal::IntLeader => Signal::INT,
+        }
+    }
+
+    /// What a leader that did not end within its grace is asked before it is killed.
+    fn last_signal(self) -> Option<Signal> {
+        match self {
+            StopSignal::TermGroup | StopSignal::TermLeader => None,
+            StopSignal::IntLeader => Some(Signal::QUIT),
         }
     }
 }

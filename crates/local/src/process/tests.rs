@@ -321,6 +321,17 @@ async fn an_app_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[tokio::test]
+async fn a_postgres_that_does_not_end_in_time_is_told_to_end_at_once_before_it_is_killed() {
+    let place = Place::without_cgroups();
+    let mut spec = place.shell("trap '' INT; trap 'exit 7' QUIT; echo ready; while :; do sleep 0.05; done");
+    spec.stop_signal = StopSignal::IntLeader;
+    let process = place.processes.spawn(spec).unwrap();
+    place.said("ready").await;
+    let report = within_deadline(process.stop(NO_GRACE)).await.unwrap();
+    assert_eq!((report.exit, report.ended), (Exit::Code(7), Ended::AtOnce));
+}
+
+#[tokio::test]
 async fn an_app_that_is_stopped_by_a_debugger_still_hears_sigterm() {
     let place = Place::without_cgroups();
     let process = place.start("sleep 60");
