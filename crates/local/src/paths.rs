@@ -178,6 +178,32 @@ impl StateDir {
         Ok(file)
     }
 
+    /// Deletes all of Switchback's that stands in the folder, and the folder where nothing else does. Only when nothing
+    /// runs any more.
+    ///
+    /// # Errors
+    /// When something cannot be deleted.
+    pub fn remove(&self) -> io::Result<()> {
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        for folder in ["data", "releases", "credentials", "tls", "logs", "run", "sockets"] {
+            gone(fs::remove_dir_all(self.root.join(folder)))?;
+        }
+        if self.sockets != self.root {
+            gone(fs::remove_dir_all(&self.sockets))?;
+        }
+        // The format last: without it the rest would be taken for something else's.
+        for file in ["state.redb", "daemon.lock", "VERSION"] {
+            gone(fs::remove_file(self.root.join(file)))?;
+        }
+        match fs::remove_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            result => gone(result),
+        }
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -52,9 +52,15 @@ pub enum Action {
         from: WithoutStandby,
         to: WithoutStandby,
     },
-    /// Stops the node and deletes its data. Has no inverse.
+    /// Stops the node and sets its data aside, to be deleted when the whole plan was carried out.
     DestroyNode {
         node: DatabaseNode,
+        cluster: ClusterState,
+    },
+    /// Brings the data of a node back that was set aside, and starts it. Only ever the inverse of `DestroyNode`.
+    RestoreNode {
+        node: DatabaseNode,
+        cluster: ClusterState,
     },
     /// With `restart` the node is restarted, because PostgreSQL fixes its shared memory when it starts.
     ResizeNode {
@@ -168,7 +174,11 @@ impl Action {
                 let second = topology.primary_of(node.id.resource()).is_some();
                 require(!second, || format!("{} would get a second primary", node.id.resource()))
             }
-            Action::RetireNode { node } | Action::DestroyNode { node } => {
+            Action::RestoreNode { node, .. } => {
+                let id = node.id.resource();
+                require(topology.primary_of(id).is_none(), || format!("{id} would get a second primary"))
+            }
+            Action::RetireNode { node } | Action::DestroyNode { node, .. } => {
                 require(topology.nodes.get(&node.id) == Some(node), || {
                     format!("{} is not as planned", node.id)
                 })?;
@@ -291,7 +301,11 @@ impl Action {
                 // An empty database must see the release command, whatever an earlier one has seen.
                 topology.prepared.clear();
             }
-            Action::RetireNode { node } | Action::DestroyNode { node } => {
+            Action::RestoreNode { node, cluster } => {
+                topology.clusters.insert(node.id.resource().clone(), cluster.clone());
+                add_node(topology, node);
+            }
+            Action::RetireNode { node } | Action::DestroyNode { node, .. } => {
                 topology.nodes.remove(&node.id);
                 topology.clusters.remove(node.id.resource());
             }
@@ -398,8 +412,9 @@ impl Action {
                 previous_from: previous_to,
                 previous_to: previous_from,
             },
+            Action::DestroyNode { node, cluster } => Action::RestoreNode { node, cluster },
             Action::RetireNode { .. }
-            | Action::DestroyNode { .. }
+            | Action::RestoreNode { .. }
             | Action::RunReleaseCommand { .. }
             | Action::Compare { .. } => return None,
         })

@@ -71,8 +71,9 @@ pub(crate) fn destroy(draft: &mut Draft<'_>) {
             let role = draft.world.role_of(&node.id);
             draft.push(Action::RemoveFollower { node, role });
         }
-        if let Some(node) = draft.world.primary_of(id).cloned() {
-            draft.push(Action::DestroyNode { node });
+        let cluster = draft.world.clusters.get(id).cloned();
+        if let (Some(node), Some(cluster)) = (draft.world.primary_of(id).cloned(), cluster) {
+            draft.push(Action::DestroyNode { node, cluster });
         }
     }
 }

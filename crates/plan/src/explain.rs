@@ -18,7 +18,8 @@ impl fmt::Display for Action {
             }
             Action::CreateNode { node, .. } => write!(f, "create {} in zone {}", node.id, node.zone),
             Action::RetireNode { node } => write!(f, "retire {}, keeping its data aside", node.id),
-            Action::DestroyNode { node } => write!(f, "destroy {} and its data", node.id),
+            Action::DestroyNode { node, .. } => write!(f, "destroy {} and its data", node.id),
+            Action::RestoreNode { node, .. } => write!(f, "bring {} and its data back", node.id),
             Action::AddFollower { node, role } => {
                 write!(f, "add {} as {} in zone {}", node.id, a(*role), node.zone)
             }

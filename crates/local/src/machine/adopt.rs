@@ -7,6 +7,7 @@ use model::{DatabaseNode, DatabaseRole, Topology};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::aside::Aside;
 use super::clusters::Clusters;
 use super::roles::{edge_addresses, edge_unit, incarnation, proxy_addresses, proxy_unit};
 use super::world::Running;
@@ -184,7 +185,8 @@ impl Machine {
         }
     }
 
-    /// Stops processes of this app that nothing in the topology accounts for, once no plan is in progress.
+    /// Stops processes of this app that nothing in the topology accounts for, once no plan is in progress, and deletes
+    /// what the last one was told to destroy.
     pub async fn clear_strays(&self, report: &Report) {
         let topology = self.topology();
         for process in self.inner.setup.processes.find_all() {
@@ -199,6 +201,9 @@ impl Machine {
                 crate::keeper::end(&process, Duration::from_secs(5)).await;
                 self.inner.setup.processes.forget(&name);
             }
+        }
+        if matches!(self.inner.store.journal(), Ok(None)) {
+            self.delete_what_stands_aside(Aside::Destroyed, report).await;
         }
     }
 }

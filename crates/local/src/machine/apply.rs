@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use plan::{Action, Plan};
 
+use super::aside::Aside;
 use super::world::{Journaling, NotChanged};
 use super::{Machine, StepError};
 use crate::release::{DiskFloor, DiskLow};
@@ -222,6 +223,7 @@ impl Machine {
         }
         self.write_journal(Journaling::Clear)?;
         self.keep_new_nodes();
+        self.delete_what_stands_aside(Aside::All, report).await;
         Ok(Applied { steps: of, generation: self.world().generation })
     }
 

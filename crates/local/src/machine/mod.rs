@@ -6,6 +6,7 @@
 
 mod adopt;
 mod apply;
+mod aside;
 mod certificates;
 mod clusters;
 mod compare;

@@ -116,7 +116,12 @@ impl Machine {
         self.begin_node(job, node, begin).await
     }
 
-    async fn begin_node(&self, job: NodeJob, node: &DatabaseNode, begin: Begin) -> Result<(), StepError> {
+    pub(super) async fn begin_node(
+        &self,
+        job: NodeJob,
+        node: &DatabaseNode,
+        begin: Begin,
+    ) -> Result<(), StepError> {
         let processes = self.inner.setup.processes.clone();
         let keeper = Keeper::begin(job.clone(), processes, begin, self.inner.changed.clone());
         let mut watched = keeper.watch();
@@ -242,15 +247,6 @@ impl Machine {
         let kept: PathBuf = to.with_extension("credentials.json");
         move_if_there(&credentials, &kept)
     }
-
-    pub(super) async fn destroy_node(&self, node: &DatabaseNode) -> Result<(), StepError> {
-        self.delete_node(&node.id).await?;
-        let credentials = self.inner.setup.state.database_credentials(node.id.resource());
-        match fs::remove_file(&credentials) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&credentials, &error)),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Machine {
@@ -270,7 +266,7 @@ impl Machine {
         self.inner.setup.state.node(id).with_file_name(format!("{id}.new"))
     }
 
-    /// Nodes that a plan has made are the app's now.
+    /// Nodes that a plan has made are the app's now: its clients write to them, or it has been carried out.
     pub(super) fn keep_new_nodes(&self) {
         let nodes: Vec<NodeId> = self.topology().nodes.keys().cloned().collect();
         for id in nodes {
@@ -280,13 +276,13 @@ impl Machine {
     }
 }
 
-fn move_if_there(from: &Path, to: &Path) -> Result<(), StepError> {
+pub(super) fn move_if_there(from: &Path, to: &Path) -> Result<(), StepError> {
     match fs::rename(from, to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(from, &error)),
         _ => Ok(()),
     }
 }
 
-fn at(path: &Path, error: &std::io::Error) -> StepError {
+pub(super) fn at(path: &Path, error: &std::io::Error) -> StepError {
     StepError::new(format!("{}: {error}", path.display()))
 }

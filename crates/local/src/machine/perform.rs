@@ -41,7 +41,8 @@ impl Machine {
             // The guard of the clusters sees it when it is written down.
             Action::ConfigureCluster { .. } => Ok(()),
             Action::RetireNode { node } => self.retire_node(node).await,
-            Action::DestroyNode { node } => self.destroy_node(node).await,
+            Action::DestroyNode { node, .. } => self.set_node_aside(node).await,
+            Action::RestoreNode { node, .. } => self.bring_node_back(node, next, report).await,
             Action::ResizeNode { id, to, restart, .. } => self.resize_node(id, *to, *restart, report).await,
             Action::StartProxy { proxy } => self.start_proxy(proxy, next, Begin::Fresh).await,
             Action::StopProxy { proxy } => {
@@ -66,6 +67,8 @@ impl Machine {
                 Ok(())
             }
             Action::AddEndpoint { id } => {
+                // What clients write from now on is nobody's draft.
+                self.keep_new_nodes();
                 self.set_draining(id, Draining::No);
                 self.push_ahead_of(action).await
             }
@@ -109,6 +112,13 @@ impl Machine {
             Action::CreateNode { node, .. } => {
                 if let Err(error) = self.retire_node(node).await {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be set aside");
+                }
+            }
+            Action::DestroyNode { node, cluster } => {
+                let mut whole = self.topology();
+                whole.clusters.insert(node.id.resource().clone(), cluster.clone());
+                if let Err(error) = self.bring_node_back(node, &whole, report).await {
+                    tracing::warn!(node = %node.id, error = error.reason, "could not be brought back");
                 }
             }
             Action::ResizeNode { id, from, restart, .. } => {

@@ -1,6 +1,7 @@
 //! Finding the app's daemon, or starting one.
 
 use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use local::machine::Event;
 use local::paths::StateDir;
 use model::AppName;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::de::DeserializeOwned;
 
@@ -118,28 +120,10 @@ impl App {
     /// # Errors
     /// When it belongs to somebody else, or does not end.
     pub fn end_daemon(&self, pid: u32) -> Result<(), Problem> {
-        let failed = |error: rustix::io::Errno| {
-            Problem::failed(format!("the daemon (pid {pid}) cannot be ended: {error}"))
-                .hint("run this as the user who started the app")
-        };
-        let Some(raw) = Pid::from_raw(pid.cast_signed()) else { return Ok(()) };
-        let daemon = match pidfd_open(raw, PidfdFlags::empty()) {
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
-            opened => opened.map_err(failed)?,
-        };
-        match pidfd_send_signal(&daemon, Signal::TERM) {
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
-            sent => sent.map_err(failed)?,
-        }
-        let mut ended = [PollFd::new(&daemon, PollFlags::IN)];
-        let limit = Timespec::try_from(END_TIMEOUT).map_err(|error| Problem::failed(error.to_string()))?;
-        match poll(&mut ended, Some(&limit)).map_err(failed)? {
-            0 => Err(Problem::failed(format!(
-                "the daemon (pid {pid}) does not end within {} s",
-                END_TIMEOUT.as_secs()
-            ))
-            .hint(format!("`kill -KILL {pid}` ends it; what it runs goes on"))),
-            _ => Ok(()),
+        let Some(daemon) = Running::find(pid)? else { return Ok(()) };
+        match pidfd_send_signal(&daemon.pidfd, Signal::TERM) {
+            Err(Errno::SRCH) => Ok(()),
+            sent => sent.map_err(|error| daemon.cannot_be_ended(error)).and_then(|()| daemon.wait()),
         }
     }
 
@@ -166,6 +150,47 @@ impl App {
             command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
         }
         command.spawn().map_err(|error| Problem::failed(format!("the daemon cannot be started: {error}")))
+    }
+}
+
+/// A daemon that runs, pinned: its number cannot become another process's.
+pub struct Running {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Running {
+    /// `None` when there is none any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn find(pid: u32) -> Result<Option<Running>, Problem> {
+        let Some(raw) = Pid::from_raw(pid.cast_signed()) else { return Ok(None) };
+        match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Some(Running { pid, pidfd })),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(Problem::failed(format!("the daemon (pid {pid}): {error}"))),
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end in its time.
+    pub fn wait(&self) -> Result<(), Problem> {
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let limit = Timespec::try_from(END_TIMEOUT).map_err(|error| Problem::failed(error.to_string()))?;
+        if poll(&mut ended, Some(&limit)).map_err(|error| self.cannot_be_ended(error))? > 0 {
+            return Ok(());
+        }
+        let (pid, seconds) = (self.pid, END_TIMEOUT.as_secs());
+        Err(Problem::failed(format!("the daemon (pid {pid}) does not end within {seconds} s"))
+            .hint(format!("`kill -KILL {pid}` ends it; what it runs goes on")))
+    }
+
+    fn cannot_be_ended(&self, error: Errno) -> Problem {
+        Problem::failed(format!("the daemon (pid {}) cannot be ended: {error}", self.pid))
+            .hint("run this as the user who started the app")
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use local::machine::StopMode;
 use model::AppName;
 
-use super::connect::App;
+use super::connect::{App, Running};
 use super::progress::Progress;
 use super::say::{self, GREEN, Problem, Stream, paint};
 use super::{Place, manifest};
@@ -16,19 +16,30 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     if destroy {
         confirm(&app, name)?;
     }
-    if app.hello().is_none() {
-        if !destroy && !app.state.database().exists() {
+    let daemon = match app.hello() {
+        Some(daemon) => daemon,
+        None if !destroy && !app.state.database().exists() => {
             say::talk("nothing is up here");
             return Ok(());
         }
         // A daemon that was killed leaves the app running: a new one takes it over and stops it in order.
-        let manifest = manifest::read(&app.dir)?;
-        app.ensure_daemon(&manifest.graph().app, None)?;
-    }
+        None => app.ensure_daemon(&manifest::read(&app.dir)?.graph().app, None)?.0,
+    };
+    let daemon = Running::find(daemon.pid)?;
     let mode = if now { StopMode::Now } else { StopMode::Graceful };
     let progress = Progress::new();
     app.ask::<()>(&Request::Down { mode, destroy }, |event| progress.hear(event))?;
     drop(progress);
+    if let Some(daemon) = daemon {
+        daemon.wait()?;
+    }
+    if destroy {
+        let failed = |error: std::io::Error| {
+            Problem::failed(format!("the data is deleted, and something else is not: {error}"))
+                .hint(format!("{} can be deleted by hand", app.state.root().display()))
+        };
+        app.state.remove().map_err(failed)?;
+    }
     let what =
         if destroy { "everything is stopped and deleted" } else { "everything is stopped; the data is kept" };
     say::talk(&format!("{} {what}", paint(Stream::Err, GREEN, "down:")));

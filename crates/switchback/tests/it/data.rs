@@ -70,3 +70,54 @@ fn credentials_are_readable_by_their_owner_only_and_stand_in_no_argument() {
     }
     assert!(!switchback.daemon_log().contains(password));
 }
+
+#[test]
+fn a_plan_that_fails_after_it_destroyed_a_database_brings_it_back() {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    sql(&switchback, "INSERT INTO visits VALUES ('ada')");
+    let manifest = switchback.app().manifest();
+    switchback.app().put("switchback.toml", &manifest.replace("[db]\nengine = \"postgres\"\n", ""));
+    let file = switchback.app().dir().with_file_name("without.plan");
+    let file = file.to_str().unwrap();
+    switchback.must(&["plan", "--destroy", "db", "--out", file]);
+    // A last step that nothing can take.
+    let mut plan: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let steps = plan["steps"].as_array_mut().unwrap();
+    let interruption = steps[0]["interruption"].clone();
+    steps.push(
+        serde_json::json!({ "action": "remove_endpoint", "id": "web.99", "interruption": interruption }),
+    );
+    std::fs::write(file, plan.to_string()).unwrap();
+
+    let failed = switchback.cli(&["apply", file, "--yes"]);
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    assert!(failed.stderr.contains("destroy db.1 and its data"), "{failed:#?}");
+    assert!(failed.stderr.contains("Everything was taken back"), "{failed:#?}");
+    assert_eq!(sql(&switchback, "SELECT name FROM visits"), "ada");
+}
+
+#[test]
+fn data_of_a_first_plan_that_failed_is_deleted_by_the_next_that_succeeds() {
+    let mut switchback = crate::prepare(App::guestbook("shop").set("web", "release", "\"exit 1\""));
+    assert_eq!(switchback.cli(&["up", "--detach"]).code, Some(1));
+    let retired = switchback.app().state_dir().join("data/retired");
+    assert!(std::fs::read_dir(&retired).unwrap().count() > 0);
+    switchback.app_mut().change("web", "release", "\"true\"");
+    let up = switchback.must(&["up", "--detach"]);
+    assert!(up.stderr.contains("of data that stood aside"), "{up:#?}");
+    assert!(!retired.exists());
+}
+
+#[test]
+fn down_with_destroy_leaves_nothing_but_what_others_have_put_there() {
+    let switchback = up(App::guestbook("shop"));
+    let state = switchback.app().state_dir();
+    switchback.must(&["down", "--destroy", "--yes", "shop"]);
+    assert!(!state.exists());
+    switchback.must(&["up", "--detach"]);
+    std::fs::write(state.join("notes.txt"), "mine").unwrap();
+    switchback.must(&["down", "--destroy", "--yes", "shop"]);
+    let left: Vec<_> = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.txt"]);
+}
