@@ -30,6 +30,8 @@ cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
 cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE]
                                        [--program FILE] [--anyway]
+cargo xtask bench failover [--fault crash|hang|switchover] [--rounds N] [--anyway]
+                                       what writers see when the database's primary is lost
 cargo xtask bench idle [--seconds N]   the daemon's CPU and memory while nothing happens
 cargo xtask bench up [--rounds N]      from nothing to the first 200
 ";

@@ -1,6 +1,7 @@
 //! Measurements, side by side with what people would use otherwise.
 
 mod edge;
+mod failover;
 mod figures;
 mod idle;
 mod machine;
@@ -15,9 +16,12 @@ use crate::flags::Flags;
 pub fn run(mut flags: Flags) -> Result {
     match flags.word().as_deref() {
         Some("edge") => edge::run(flags),
+        Some("failover") => failover::run(flags),
         Some("idle") => idle::run(flags),
         Some("up") => up::run(flags),
-        Some(other) => Err(Failure::usage(format!("no bench `{other}`: there are edge, idle and up"))),
-        None => Err(Failure::usage("bench what? There are edge, idle and up")),
+        Some(other) => {
+            Err(Failure::usage(format!("no bench `{other}`: there are edge, failover, idle and up")))
+        }
+        None => Err(Failure::usage("bench what? There are edge, failover, idle and up")),
     }
 }
