@@ -55,7 +55,7 @@ pub fn router(site: Site) -> Router {
         .route("/signup", get(account::sign_up_form).post(account::sign_up))
         .route("/login", get(account::log_in_form).post(account::log_in))
         .route("/logout", post(account::log_out))
-        .route("/healthz", get(health))
+        .route(record::HEALTH, get(health))
         .route("/assets/{file}", get(assets::serve))
         .route("/robots.txt", get(assets::robots))
         .fallback(async || Error::NotFound)
