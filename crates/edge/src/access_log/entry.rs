@@ -54,21 +54,21 @@ impl Entry<'_> {
         out.extend_from_slice(b"{\"time\":\"");
         clock.write(out, self.time);
         out.push(b'"');
-        text(out, "request_id", self.request_id);
-        text(out, "trace_id", self.trace_id);
+        known(out, "request_id", self.request_id);
+        known(out, "trace_id", self.trace_id);
         key(out, "client");
         print(out, format_args!("\"{}\"", self.client));
-        text(out, "method", self.method);
+        known(out, "method", self.method);
         text(out, "scheme", self.scheme.as_bytes());
-        text(out, "host", self.host);
-        text(out, "path", self.path);
+        known(out, "host", self.host);
+        known(out, "path", self.path);
         text(out, "protocol", self.protocol.as_bytes());
         number(out, "status", u64::from(self.status));
         number(out, "bytes_in", self.bytes_in);
         number(out, "bytes_out", self.bytes_out);
         number(out, "duration_us", micros(self.duration));
-        let known = [("upstream", self.upstream), ("endpoint", self.endpoint), ("release", self.release)];
-        for (name, value) in known {
+        let served = [("upstream", self.upstream), ("endpoint", self.endpoint), ("release", self.release)];
+        for (name, value) in served {
             if let Some(value) = value {
                 text(out, name, value.as_bytes());
             }
@@ -135,6 +135,13 @@ fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'"');
     escape(out, value);
     out.push(b'"');
+}
+
+/// Of a request that could not be read not everything is.
+fn known(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if !value.is_empty() {
+        text(out, name, value);
+    }
 }
 
 fn number(out: &mut Vec<u8>, name: &str, value: u64) {

@@ -7,14 +7,16 @@
 mod attempt;
 mod ongoing;
 mod pump;
+mod refusal;
 mod relay;
 mod reply;
 mod scratch;
 mod seam;
 mod tunnel;
 
+pub(crate) use refusal::{Known, refused};
 pub(crate) use relay::{ConnectError, Connector, run};
-pub(crate) use reply::{reason_phrase, reject_for, reply};
+pub(crate) use reply::{reason_phrase, reply};
 pub(crate) use scratch::Scratch;
 pub(crate) use seam::{
     Downstream, Next, Piece, RequestSink, ResponseSink, ResponseSource, Sink, SinkError, Source, SourceError,

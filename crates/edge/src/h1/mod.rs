@@ -18,7 +18,7 @@ mod stream;
 pub use chunked::{ChunkDecoder, Step};
 pub(crate) use client::{Client, ClientStream};
 pub(crate) use connector::ClientConnector;
-pub(crate) use fields::{is_authority, is_target, parse_content_length};
+pub(crate) use fields::{is_authority, is_target, is_token, parse_content_length};
 pub use reject::Reject;
 pub(crate) use request::parse_request_head;
 pub(crate) use response::{Expected, parse_response_head};

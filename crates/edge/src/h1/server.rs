@@ -56,9 +56,18 @@ pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<P
                 return Served::BecomesH2(wire.into_inner(), inbox.filled().to_vec());
             }
             HeadWait::Gone => return Served::Closed,
-            HeadWait::Refuse(status, reason) => {
-                thread.recorder.rejected(reason);
-                connection.refuse(status).await;
+            HeadWait::Refuse(status, head) => {
+                let sent = connection.refuse(status);
+                let request = &scratch.request;
+                let known = match head {
+                    Head::Unread => exchange::Known::from_start(connection.inbox.filled()),
+                    Head::Read => exchange::Known {
+                        method: request.method(),
+                        target: request.target(),
+                        host: request.authority(),
+                    },
+                };
+                exchange::refused(thread, peer, "HTTP/1.1", status, known, sent);
                 break;
             }
         }
@@ -84,7 +93,15 @@ enum HeadWait {
     Request,
     Preface,
     Gone,
-    Refuse(u16, crate::metrics::Reject),
+    Refuse(u16, Head),
+}
+
+/// How much is known of a request that is refused.
+enum Head {
+    /// Its bytes, which made no sense.
+    Unread,
+    /// All of it: it asks for too much.
+    Read,
 }
 
 #[derive(Debug, Default)]
@@ -130,12 +147,12 @@ impl<S: Stream> ServerConnection<S> {
                         self.inbox.consume(length);
                         let too_long = matches!(scratch.request.length, BodyLength::Known(n) if n > snapshot.limits.request_body);
                         if too_long {
-                            return refusal(Reject::BodyTooLarge);
+                            return HeadWait::Refuse(Reject::BodyTooLarge.status(), Head::Read);
                         }
                         return HeadWait::Request;
                     }
                     Ok(None) => {}
-                    Err(reject) => return refusal(reject),
+                    Err(reject) => return HeadWait::Refuse(reject.status(), Head::Unread),
                 }
             }
             let idle = self.inbox.is_empty() && served > 0;
@@ -154,7 +171,7 @@ impl<S: Stream> ServerConnection<S> {
             match filled {
                 // Nothing was begun, so there is nothing to answer.
                 None if self.inbox.is_empty() => return HeadWait::Gone,
-                None => return HeadWait::Refuse(408, crate::metrics::Reject::RequestTimeout),
+                None => return HeadWait::Refuse(408, Head::Unread),
                 Some(Ok(0) | Err(_)) => return HeadWait::Gone,
                 Some(Ok(_)) => {}
             }
@@ -172,15 +189,17 @@ impl<S: Stream> ServerConnection<S> {
         self.sending = Sending { version: request.version, ..Sending::default() };
     }
 
-    /// Answers a request that could not be read and whose end is therefore unknown.
-    async fn refuse(&mut self, status: u16) {
+    /// Answers a request that could not be read and whose end is therefore unknown. Returns the length of the body.
+    fn refuse(&mut self, status: u16) -> u64 {
         use std::io::Write;
         let reason = exchange::reason_phrase(status);
+        let length = reason.len() + 1;
         let _ = write!(
             self.out.bytes(),
             "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{reason}\n",
-            reason.len() + 1,
+            length,
         );
+        length as u64
     }
 
     /// Sends what is left, ends our direction and reads on until the client has ended its own.
@@ -201,11 +220,6 @@ impl<S: Stream> ServerConnection<S> {
             }
         }
     }
-}
-
-fn refusal(reject: Reject) -> HeadWait {
-    let status = reject.status();
-    HeadWait::Refuse(status, exchange::reject_for(status))
 }
 
 impl<S: Stream> Downstream for ServerConnection<S> {

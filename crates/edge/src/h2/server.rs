@@ -137,7 +137,8 @@ async fn stream_task(thread: Rc<Thread>, peer: Rc<Peer>, counts: Rc<Counts>, (re
     let view = thread.snapshot();
     let mut scratch = Scratch::default();
     let read = request::read(&request, &view.limits.request_head, &mut scratch.request);
-    let body = Incoming::new(request.into_body(), view.limits.request_body);
+    let (asked, body) = request.into_parts();
+    let body = Incoming::new(body, view.limits.request_body);
     let mut stream = ServerStream::new(body, respond);
     let too_long = matches!(
         scratch.request.length, crate::head::BodyLength::Known(length) if length > view.limits.request_body
@@ -148,7 +149,15 @@ async fn stream_task(thread: Rc<Thread>, peer: Rc<Peer>, counts: Rc<Counts>, (re
         Ok(()) => None,
     };
     match refused {
-        Some(status) => refuse(&thread, &view, &mut scratch, &mut stream, status).await,
+        Some(status) => {
+            let sent = refuse(&view, &mut scratch, &mut stream, status).await;
+            let known = exchange::Known {
+                method: asked.method.as_str().as_bytes(),
+                target: asked.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes(),
+                host: asked.uri.authority().map_or("", |authority| authority.as_str()).as_bytes(),
+            };
+            exchange::refused(&thread, &peer, "HTTP/2", status, known, sent);
+        }
         None => exchange::run(&thread, &view, &peer, &mut scratch, &mut stream).await,
     }
     if stream.was_reset() {
@@ -156,11 +165,12 @@ async fn stream_task(thread: Rc<Thread>, peer: Rc<Peer>, counts: Rc<Counts>, (re
     }
 }
 
-async fn refuse(thread: &Thread, view: &View, scratch: &mut Scratch, stream: &mut ServerStream, status: u16) {
-    thread.recorder.rejected(exchange::reject_for(status));
+/// Returns the length of the body that was sent.
+async fn refuse(view: &View, scratch: &mut Scratch, stream: &mut ServerStream, status: u16) -> u64 {
     let (_, mut sink) = stream.split();
     let persistence = crate::head::Persistence::KeepAlive;
     let answer = exchange::reply(&mut sink, &mut scratch.response, status, b"-", b"GET", persistence);
     // A client that does not take it has reset the stream or is about to lose the connection.
-    let _ = scratch.watchdog.within(view.timeouts.write_idle, pin!(answer)).await;
+    let answered = scratch.watchdog.within(view.timeouts.write_idle, pin!(answer)).await;
+    answered.ok().and_then(Result::ok).unwrap_or(0)
 }
