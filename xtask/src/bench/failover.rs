@@ -86,9 +86,12 @@ pub fn run(mut flags: Flags) -> Result {
         break_it(&cluster, &status, fault)?;
         cluster.whole_after(&status, fault)?;
         let returned = began.elapsed().as_secs_f64();
-        measured.said.push_str(&writers.wait()?);
+        let said = writers.wait()?;
         let acknowledged = take_acknowledgements(&cluster.folder)?;
-        let pause = longest_pause(&acknowledged, since);
+        // Writers that gave up write no more: there is no end to their pause.
+        let gave_up = said.contains("aborted");
+        let pause = if gave_up { f64::INFINITY } else { longest_pause(&acknowledged, since) };
+        measured.said.push_str(&said);
         eprintln!("    round {round}: {pause:.3} s without a commit, whole again after {returned:.2} s");
         measured.acknowledged += acknowledged.len();
         measured.pauses.push(pause);

@@ -172,6 +172,21 @@ fn a_primary_that_is_lost_while_no_daemon_runs_loses_nothing() {
 }
 
 #[test]
+fn a_cluster_comes_back_whole_after_down_and_up() {
+    let switchback = second_stage();
+    sql(&switchback, "INSERT INTO visits VALUES (1)");
+    switchback.must(&["failover"]);
+    let before = whole(&switchback);
+    switchback.down();
+    switchback.must(&["up", "--detach"]);
+    let after = whole(&switchback);
+    assert_eq!(after.primary().name, before.primary().name);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "1");
+    let said = switchback.must(&["logs", "-n", "1000", "db"]).stdout;
+    assert!(!said.contains("rewind") && !said.contains("timeline forked"), "{said}");
+}
+
+#[test]
 fn a_standby_whose_data_is_gone_is_copied_anew() {
     let switchback = second_stage();
     let status = switchback.status();

@@ -14,13 +14,16 @@ use crate::keeper::Phase;
 use crate::machine::world::Journaling;
 use crate::machine::{Machine, StepError};
 use crate::postgres::{Follower, Need, Position, Session, member_name};
+use crate::usage;
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// A primary that does not answer a kept session within this has missed a look.
 const LOOK_LIMIT: Duration = Duration::from_millis(250);
-/// Misses in a row before a primary whose followers hear nothing of it either counts as hung.
+/// Misses in a row before a primary counts as hung that does nothing, and of which its followers hear nothing.
 const MISSES: u32 = 3;
+/// And before one that is busy with something does: on a machine that is short of everything, waiting beats killing.
+const MISSES_OF_A_BUSY_ONE: u32 = 20;
 /// A follower that has heard of its primary within this is evidence that it only is busy.
 const HEARD_WITHIN: Duration = Duration::from_millis(900);
 /// A follower that runs and does not follow for this long has lost its way, and is rewound; then copied anew.
@@ -112,7 +115,13 @@ impl Machine {
             ..Watch::default()
         };
         locked(&self.inner.clusters.watches).insert(id.clone(), watch);
-        self.tell_members(id, topology)
+        for node in topology.nodes_of(id) {
+            let Some(job) = self.node_kept(&node.id) else { continue };
+            *locked(&job.membership) = self.membership(&node.id, topology);
+            // Whatever the daemon before has told it last.
+            self.tell(&job)?;
+        }
+        Ok(())
     }
 
     pub(super) fn watched<T>(&self, id: &ResourceId, change: impl FnOnce(&mut Watch) -> T) -> T {
@@ -121,11 +130,16 @@ impl Machine {
 
     async fn missed(&self, primary: &DatabaseNode, topology: &Topology, why: &str) -> Result<(), StepError> {
         let id = primary.id.resource();
-        let misses = self.watched(id, |watch| {
+        let Some(process) = self.inner.setup.processes.find(&primary.id.to_string()) else { return Ok(()) };
+        let used = usage::of(&process).cpu_us;
+        let (misses, does_something) = self.watched(id, |watch| {
             watch.misses += 1;
-            watch.misses
+            if watch.misses == 1 {
+                watch.used_at_first_miss = used;
+            }
+            (watch.misses, used != watch.used_at_first_miss)
         });
-        if misses < MISSES {
+        if misses < if does_something { MISSES_OF_A_BUSY_ONE } else { MISSES } {
             return Ok(());
         }
         for node in topology.followers_of(id) {
@@ -137,14 +151,12 @@ impl Machine {
             }
         }
         self.watched(id, |watch| watch.misses = 0);
-        if let Some(process) = self.inner.setup.processes.find(&primary.id.to_string()) {
-            let evidence =
-                format!("{misses} looks in a row failed ({why}), and its followers hear nothing of it");
-            self.remember(&primary.id.to_string(), "kill it: it is hung", evidence);
-            // Its keeper sees the end, and what follows is as after any crash.
-            process.signal_all(rustix::process::Signal::KILL);
-            let _ = process.signal(rustix::process::Signal::KILL);
-        }
+        let evidence =
+            format!("{misses} looks in a row failed ({why}), and its followers hear nothing of it");
+        self.remember(&primary.id.to_string(), "kill it: it is hung", evidence);
+        // Its keeper sees the end, and what follows is as after any crash.
+        process.signal_all(rustix::process::Signal::KILL);
+        let _ = process.signal(rustix::process::Signal::KILL);
         Ok(())
     }
 

@@ -74,6 +74,8 @@ struct Watch {
     leaving: BTreeSet<NodeId>,
     /// Looks in a row that the primary did not answer.
     misses: u32,
+    /// The CPU time it had used by then, in microseconds.
+    used_at_first_miss: u64,
     /// Since when a follower that runs does not follow, and what was done about it.
     astray: BTreeMap<NodeId, (Instant, u32)>,
     /// Whether it was said that commits wait.
@@ -128,12 +130,18 @@ impl Machine {
                 changed
             };
             if changed {
-                job.write_config()?;
-                if let Some(process) = self.inner.setup.processes.find(&node.id.to_string()) {
-                    // One that has just ended reads it when it starts.
-                    let _ = process.signal(RELOAD_SIGNAL);
-                }
+                self.tell(&job)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes a node's configuration, and lets it read that where it runs.
+    fn tell(&self, job: &NodeJob) -> Result<(), StepError> {
+        job.write_config()?;
+        if let Some(process) = self.inner.setup.processes.find(&job.id.to_string()) {
+            // One that has just ended reads it when it starts.
+            let _ = process.signal(RELOAD_SIGNAL);
         }
         Ok(())
     }
