@@ -3,6 +3,10 @@
 //! The control group knows both for everyone who ever was in it, in two reads. Without one, `/proc` is walked
 //! for the members of the session that are there now: what those used that have ended is missing, and shared
 //! memory counts for each of them.
+//!
+//! A group is charged only for the pages that its own members touched first: of a small process the program and its
+//! libraries are mostly somebody else's, and next to nothing is left. So memory is at least what the largest member has
+//! resident, which is what `ps` and `top` say of it.
 
 use std::time::Instant;
 
@@ -21,20 +25,18 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
 }
 
-/// Reads what `process` uses now. Costs some tens of microseconds with a control group, a walk of `/proc`
-/// without.
+/// Reads what `process` uses now. Costs a read for each of its members, and two more with a control group.
 pub fn of(process: &Process) -> Usage {
     let at = Instant::now();
     let pids = process.pids();
     let group = process.group().map(|group| group.usage()).unwrap_or_default();
-    let walked = match (group.cpu_us, group.memory_bytes) {
-        (Some(_), Some(_)) => Walked::default(),
-        _ => walk(&pids),
-    };
+    let walked = walk(&pids);
     Usage {
         at,
         cpu_us: group.cpu_us.unwrap_or(walked.cpu_us),
-        memory_bytes: group.memory_bytes.unwrap_or(walked.memory_bytes),
+        memory_bytes: group
+            .memory_bytes
+            .map_or(walked.memory_bytes, |charged| charged.max(walked.largest_bytes)),
         processes: pids.len(),
         oom_kills: group.oom_kills,
     }
@@ -55,6 +57,7 @@ impl Usage {
 struct Walked {
     cpu_us: u64,
     memory_bytes: u64,
+    largest_bytes: u64,
 }
 
 fn walk(pids: &[u32]) -> Walked {
@@ -64,6 +67,7 @@ fn walk(pids: &[u32]) -> Walked {
     stats.fold(Walked::default(), |sum, stat| Walked {
         cpu_us: sum.cpu_us + stat.cpu_ticks * 1_000_000 / ticks_per_second,
         memory_bytes: sum.memory_bytes + stat.resident_pages * page_bytes,
+        largest_bytes: sum.largest_bytes.max(stat.resident_pages * page_bytes),
     })
 }
 
@@ -76,6 +80,7 @@ fn system_constant(name: libc::c_int, otherwise: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -85,24 +90,29 @@ mod tests {
     /// Holds 64 MiB, burns some CPU in a child, and says when it has done so.
     const PROGRAM: &str = "import os, sys, time\nheld = bytearray(os.urandom(1 << 20) * 64)\nif os.fork() == 0:\n    while time.process_time() < 0.3: pass\n    print('burnt', flush=True)\ntime.sleep(600)\n";
 
-    async fn check(cgroups: Cgroups) {
-        let dir = tempfile::tempdir().unwrap();
-        let processes = Processes::new(dir.path(), cgroups, BaseEnv::pick(std::env::vars_os()));
-        let out = dir.path().join("out");
+    fn start(dir: &Path, cgroups: Cgroups, command: &[&str]) -> (Processes, Process) {
+        let processes = Processes::new(dir, cgroups, BaseEnv::pick(std::env::vars_os()));
         let spec = Spec {
             name: "web.1".to_owned(),
-            command: Command::Argv(["python3", "-c", PROGRAM].map(Into::into).to_vec()),
-            cwd: dir.path().to_owned(),
+            command: Command::Argv(command.iter().map(Into::into).collect()),
+            cwd: dir.to_owned(),
             env: BTreeMap::new(),
             user: None,
             size: model::Size::UNLIMITED,
-            output: OutputFiles { stdout: out.clone(), stderr: dir.path().join("err") },
+            output: OutputFiles { stdout: dir.join("out"), stderr: dir.join("err") },
             priority: Priority::Normal,
             inherited_fds: Vec::new(),
             oom_score_adj: None,
             stop_signal: StopSignal::TermGroup,
         };
         let process = processes.spawn(spec).unwrap();
+        (processes, process)
+    }
+
+    async fn check(cgroups: Cgroups) {
+        let dir = tempfile::tempdir().unwrap();
+        let (processes, process) = start(dir.path(), cgroups, &["python3", "-c", PROGRAM]);
+        let out = dir.path().join("out");
         let before = of(&process);
         let burnt = async {
             while !std::fs::read_to_string(&out).is_ok_and(|text| text.contains("burnt")) {
@@ -125,12 +135,39 @@ mod tests {
         check(Cgroups::none("test", "switched off by the test")).await;
     }
 
+    fn real_cgroups(tag: &str) -> Option<Cgroups> {
+        let cgroups = Cgroups::detect(&format!("{tag}-{}", std::process::id()));
+        if let Some(why) = cgroups.unavailable() {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        Some(cgroups)
+    }
+
     #[tokio::test]
     async fn a_process_and_its_children_are_counted_by_their_control_group() {
-        let cgroups = Cgroups::detect(&format!("usagetest-{}", std::process::id()));
-        match cgroups.unavailable() {
-            Some(why) => eprintln!("skipped: {why}"),
-            None => check(cgroups).await,
-        }
+        let Some(cgroups) = real_cgroups("usagetest") else { return };
+        check(cgroups).await;
+    }
+
+    #[tokio::test]
+    async fn a_small_process_is_shown_with_what_it_has_resident() {
+        let Some(cgroups) = real_cgroups("smalltest") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        // Once before: the pages of the program are charged to whoever is first.
+        std::process::Command::new("sleep").arg("0").status().unwrap();
+        let (processes, process) = start(dir.path(), cgroups, &["sleep", "600"]);
+        let resident = || std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+        let kilobytes = |status: String| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        // It only grows from here; the kernel counts by the dozen pages.
+        let before = kilobytes(resident()) * 1024;
+        let shown = of(&process).memory_bytes;
+        assert!(shown > 0 && shown >= before / 2, "{shown} bytes of {before}");
+        process.kill_group().await.unwrap();
+        processes.forget("web.1");
+        processes.cgroups().remove_empty();
     }
 }
