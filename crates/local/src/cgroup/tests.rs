@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use model::{ByteSize, Cpu, Size};
 
+use super::view::Hierarchy;
 use super::*;
 
 fn size(millis: u32, megabytes: u64) -> Size {
@@ -247,6 +248,52 @@ impl Drop for Real {
         }
         self.cgroups.remove_empty();
     }
+}
+
+/// Groups in the machine's own hierarchy of version 2, also where it has no controllers: what needs none is the same.
+fn real_version_2(tag: &str) -> Option<Real> {
+    let place = View::of_this_process().ok().and_then(|view| view.place(&Hierarchy::V2));
+    let Some(place) = place else {
+        eprintln!("skipped: version 2 is not mounted");
+        return None;
+    };
+    let tag = format!("{tag}-{}", std::process::id());
+    let cgroups = Cgroups { tag, base: Base::V2(place.dir.clone()) };
+    if let Err(error) = fs::create_dir(&cgroups.app_dirs()[0]) {
+        eprintln!("skipped: no group can be made in {}: {error}", place.dir.display());
+        return None;
+    }
+    Some(Real { cgroups, children: Vec::new() })
+}
+
+#[test]
+fn version_2_kills_everyone_at_once_and_says_when_nobody_is_left() {
+    let Some(mut real) = real_version_2("v2test") else { return };
+    let group = real.cgroups.group("web.1").unwrap();
+    let folder = real.cgroups.app_dirs()[0].join("web.1");
+    fs::create_dir(&folder).unwrap();
+    let populated = || fs::read_to_string(folder.join("cgroup.events")).unwrap().contains("populated 1");
+    assert!(!populated());
+
+    // The second leaves the session and the process group of the first, and not the control group.
+    let program =
+        "if os.fork() == 0:\n    os.setsid()\n    os.write(1, b'.')\n    time.sleep(600)\ntime.sleep(600)";
+    let pid = real.run_in(&group, program);
+    let procs = group.procs().unwrap();
+    assert!(procs.len() == 2 && procs.contains(&pid), "{procs:?}");
+    assert!(populated() && group.usage().cpu_us.is_some());
+    assert!(group.remove().is_err(), "a group in use was removed");
+
+    fs::write(folder.join("cgroup.kill"), "1").expect("Linux 5.14 and newer can");
+    real.children[0].wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while populated() {
+        assert!(Instant::now() < deadline, "somebody survived: {:?}", group.procs());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(group.procs().unwrap(), Vec::<u32>::new());
+    group.remove().unwrap();
+    assert!(!folder.exists());
 }
 
 /// CPU used per second over the next half second: a quota is renewed five times in it.
