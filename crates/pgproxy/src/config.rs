@@ -1,7 +1,8 @@
-//! What the proxy is told: which databases there are, and where each can be reached now.
+//! What the proxy is told: which databases there are, of which nodes each consists, and how clients are served.
 //!
-//! A configuration replaces the one before as a whole. Open sessions stay where they are; clients that still wait for
-//! their database follow the new upstream, which is how a database can move under clients that are connecting.
+//! A configuration replaces the one before as a whole, while clients are connected. What a session needs to know of a
+//! change is small: whether its database has a primary, where, and of which epoch. A higher epoch is the fence: no
+//! connection of an older one is used again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,13 +27,70 @@ pub struct Database {
     /// The socket that clients connect to, by the name under which the caller hands it over. Two databases cannot
     /// share one, and it cannot change while the database exists.
     pub listener: String,
-    pub upstream: Upstream,
+    /// Grows with every change of primary, and never shrinks. Raising it closes every connection of an older epoch.
+    pub epoch: u64,
+    /// By name. At most one is the primary; without one, whoever needs it waits for [`Database::hold_ms`].
+    pub nodes: BTreeMap<String, Node>,
+    /// A JSON file `{"app": {"role", "password"}, "database", ...}`: the one login that may enter, and the database it
+    /// enters. Read anew with each configuration.
+    pub credentials: PathBuf,
+    /// TLS for clients that ask for it. Unset: such a request is declined, and the client decides whether to go on.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    #[serde(default)]
+    pub pool_mode: PoolMode,
+    /// Connections to one node at once. Above it clients queue.
+    #[serde(default = "defaults::pool_size")]
+    pub pool_size: u32,
     /// Sessions open or waiting at once. Above it a client gets SQLSTATE 53300. Cancel requests do not count.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: u32,
-    /// How long a new client may wait for a database that cannot be reached or is starting. Then it gets 57P03.
-    #[serde(default = "defaults::connect_wait_ms")]
-    pub connect_wait_ms: u64,
+    /// How long a client may queue for a connection while all of them are in use. Then its request fails with 53300.
+    #[serde(default = "defaults::queue_wait_ms")]
+    pub queue_wait_ms: u64,
+    /// Clients that may queue at once. Above it a request fails with 53300 at once.
+    #[serde(default = "defaults::max_queue")]
+    pub max_queue: u32,
+    /// How long what has not started is held while there is no primary or it cannot be reached. Then 57P03.
+    #[serde(default = "defaults::hold_ms")]
+    pub hold_ms: u64,
+    /// A connection that nobody used for so long is closed.
+    #[serde(default = "defaults::idle_timeout_ms")]
+    pub idle_timeout_ms: u64,
+    /// A connection older than this is closed when it is next free: it may have grown large.
+    #[serde(default = "defaults::server_lifetime_ms")]
+    pub server_lifetime_ms: u64,
+}
+
+/// One PostgreSQL of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    pub upstream: Upstream,
+    #[serde(default)]
+    pub zone: Option<String>,
+    pub role: Role,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Primary,
+    /// Takes over when the primary is lost. Serves nobody through the proxy.
+    Standby,
+    /// Serves reads. Not used yet: every statement goes to the primary.
+    ReadReplica,
+}
+
+/// When a client lets go of its connection to PostgreSQL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolMode {
+    /// At the end of each transaction, unless the session has state that only this connection knows.
+    #[default]
+    Transaction,
+    /// At the end of the session.
+    Session,
 }
 
 /// Where PostgreSQL listens.
@@ -44,11 +102,25 @@ pub enum Upstream {
     Tcp(SocketAddr),
 }
 
+/// PEM files of the certificate that clients see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate_chain: PathBuf,
+    pub private_key: PathBuf,
+}
+
 /// Why a configuration was refused. The one in force stays.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     #[error("generation {given} is older than generation {in_force}, which is in force")]
     Stale { given: u64, in_force: u64 },
+    #[error("database `{database}`: epoch {given} is older than epoch {in_force}, which is in force")]
+    StaleEpoch { database: String, given: u64, in_force: u64 },
+    #[error("database `{database}` has two primaries, `{first}` and `{second}`")]
+    TwoPrimaries { database: String, first: String, second: String },
+    #[error("database `{database}`: `{limit}` must be at least 1")]
+    Zero { database: String, limit: &'static str },
     #[error("database `{database}` names the listener `{listener}`, for which no socket was handed over")]
     NoSocket { database: String, listener: String },
     #[error("the databases `{first}` and `{second}` share the listener `{listener}`")]
@@ -57,12 +129,16 @@ pub enum ConfigError {
     ListenerChanged { database: String },
     #[error("the socket for database `{database}` cannot be used: {cause}")]
     Socket { database: String, cause: String },
+    #[error("the credentials of database `{database}` cannot be used: {cause}")]
+    Credentials { database: String, cause: String },
+    #[error("the certificate of database `{database}` cannot be used: {cause}")]
+    Certificate { database: String, cause: String },
     #[error("the proxy is draining and takes no new configuration")]
     Draining,
 }
 
 impl Config {
-    /// What can be judged without sockets.
+    /// What can be judged without sockets and files.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, database) in &self.databases {
@@ -73,16 +149,61 @@ impl Config {
                     listener: database.listener.clone(),
                 });
             }
+            database.check(name)?;
         }
         Ok(())
     }
 }
 
+impl Database {
+    fn check(&self, name: &str) -> Result<(), ConfigError> {
+        let mut primaries = self.primaries();
+        if let (Some((first, _)), Some((second, _))) = (primaries.next(), primaries.next()) {
+            return Err(ConfigError::TwoPrimaries {
+                database: name.to_owned(),
+                first: first.to_owned(),
+                second: second.to_owned(),
+            });
+        }
+        for (limit, value) in [("pool_size", self.pool_size), ("max_clients", self.max_clients)] {
+            if value == 0 {
+                return Err(ConfigError::Zero { database: name.to_owned(), limit });
+            }
+        }
+        Ok(())
+    }
+
+    /// The node that takes writes, if there is one now.
+    pub fn primary(&self) -> Option<(&str, &Node)> {
+        self.primaries().next()
+    }
+
+    fn primaries(&self) -> impl Iterator<Item = (&str, &Node)> {
+        let is_primary = |(_, node): &(&String, &Node)| node.role == Role::Primary;
+        self.nodes.iter().filter(is_primary).map(|(name, node)| (name.as_str(), node))
+    }
+}
+
 mod defaults {
+    pub(super) fn pool_size() -> u32 {
+        20
+    }
     pub(super) fn max_clients() -> u32 {
         1_000
     }
-    pub(super) fn connect_wait_ms() -> u64 {
+    pub(super) fn queue_wait_ms() -> u64 {
         30_000
+    }
+    pub(super) fn max_queue() -> u32 {
+        1_000
+    }
+    pub(super) fn hold_ms() -> u64 {
+        30_000
+    }
+    pub(super) fn idle_timeout_ms() -> u64 {
+        600_000
+    }
+    pub(super) fn server_lifetime_ms() -> u64 {
+        3_600_000
     }
 }

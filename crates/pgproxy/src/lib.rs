@@ -1,22 +1,39 @@
-//! The stable address of every PostgreSQL.
+//! The stable address of every PostgreSQL: a pooling proxy whose clients do not see a failover.
 //!
-//! Apps connect here for as long as they live; PostgreSQL behind may restart, move or be replaced. For now this is a
-//! relay that understands only how a connection begins: it takes the startup packet, waits for a database that is
-//! restarting instead of passing its refusal on, and from the first answer on copies bytes.
+//! Apps connect here for as long as they live; PostgreSQL behind may restart, move or be replaced. A client logs in at
+//! the proxy and is given a connection for a transaction at a time. While there is no primary, what has not started
+//! waits. What was in flight when the primary was lost is run again, or settled, or refused with the SQLSTATE that says
+//! which; nothing that may have been committed is ever run twice.
 //!
-//! What this crate deliberately does not know: manifests, plans, processes, passwords. Callers own the sockets, the
-//! signals and the runtime: see [`start`].
+//! What this crate deliberately does not know: manifests, plans, processes. Callers own the sockets, the signals and
+//! the runtime: see [`start`].
 
 pub mod config;
+pub mod frame;
 pub mod status;
 
+mod acquire;
+mod cancel;
+mod connection;
+mod credentials;
+mod horizon;
+mod login;
+mod message;
 mod metrics;
 mod opening;
-mod relay;
+mod pool;
+mod prepared;
+mod proxy;
+mod scram;
 mod server;
 mod session;
-mod upstream;
+mod settings;
+mod shared;
+mod startup;
+mod statement;
+mod tls;
+mod wire;
 
-pub use config::{Config, ConfigError, Database, Upstream};
-pub use server::{Drained, Handle, start};
+pub use config::{Config, ConfigError, Database, Node, PoolMode, Role, Tls, Upstream};
+pub use proxy::{Drained, Handle, start};
 pub use status::{DatabaseStatus, Status};

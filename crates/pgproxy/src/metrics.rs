@@ -8,9 +8,26 @@ type Read = fn(&DatabaseStatus) -> u64;
 
 const FAMILIES: &[(&str, Kind, &str, Read)] = &[
     ("switchback_pgproxy_clients", Kind::Gauge, "Sessions open or waiting.", |db| db.clients),
-    ("switchback_pgproxy_clients_waiting", Kind::Gauge, "Clients waiting for their database.", |db| {
-        db.waiting
+    ("switchback_pgproxy_clients_waiting", Kind::Gauge, "Clients waiting for a connection.", |db| db.waiting),
+    (
+        "switchback_pgproxy_clients_held",
+        Kind::Gauge,
+        "Clients whose connection was lost under a request.",
+        |db| db.held,
+    ),
+    ("switchback_pgproxy_servers", Kind::Gauge, "Connections to the primary.", |db| db.servers),
+    ("switchback_pgproxy_servers_idle", Kind::Gauge, "Of those, unused.", |db| db.servers_idle),
+    ("switchback_pgproxy_requests_total", Kind::Counter, "Requests answered.", |db| db.requests_total),
+    ("switchback_pgproxy_replays_total", Kind::Counter, "Requests and transactions run again.", |db| {
+        db.replays_total
     }),
+    ("switchback_pgproxy_settled_commits_total", Kind::Counter, "Lost answers of commits found out.", |db| {
+        db.settled_commits_total
+    }),
+    ("switchback_pgproxy_unknown_outcomes_total", Kind::Counter, "Errors 08007.", |db| {
+        db.unknown_outcomes_total
+    }),
+    ("switchback_pgproxy_epoch", Kind::Gauge, "Grows with every change of primary.", |db| db.epoch),
     ("switchback_pgproxy_connections_total", Kind::Counter, "Client connections accepted.", |db| {
         db.connections_total
     }),
@@ -25,6 +42,8 @@ const FAMILIES: &[(&str, Kind, &str, Read)] = &[
 
 const REFUSED: &[(&str, Read)] = &[
     ("full", |db| db.refused_full_total),
+    ("login", |db| db.refused_login_total),
+    ("queue", |db| db.refused_queue_total),
     ("unavailable", |db| db.refused_unavailable_total),
     ("protocol", |db| db.refused_protocol_total),
 ];
@@ -43,6 +62,17 @@ pub(crate) fn expose(status: &Status, text: &mut String) {
     for (database, figures) in &status.databases {
         for (reason, read) in REFUSED {
             refused.sample(&[("database", database), ("reason", reason)], read(figures));
+        }
+    }
+    let mut statements = page.family(
+        "switchback_pgproxy_statements_total",
+        Kind::Counter,
+        "Statements sent, by node and by what they may do.",
+    );
+    for (database, figures) in &status.databases {
+        let node = figures.primary.as_deref().unwrap_or_default();
+        for (class, &sent) in &figures.statements_total {
+            statements.sample(&[("database", database), ("node", node), ("class", class)], sent);
         }
     }
     text.push_str(&page.finish());

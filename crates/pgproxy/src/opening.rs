@@ -1,17 +1,14 @@
 //! How a PostgreSQL connection begins, from the client's side.
 //!
 //! The first packets have no type byte: a length and a code. A client may first ask for encryption (SSLRequest,
-//! GSSENCRequest), which is answered `N`: the proxy listens on the loopback address and its upstream is a Unix socket,
-//! where PostgreSQL itself answers `N`. Then comes a StartupMessage, or a CancelRequest, which is a connection of its
-//! own that carries a key and gets no answer.
-
-use std::time::Duration;
+//! GSSENCRequest). GSS is declined, TLS where it is not configured. Then comes a StartupMessage, or a CancelRequest,
+//! which is a connection of its own that carries a key and gets no answer.
+//!
+//! Not a byte more than a packet is read: what follows a request for encryption must go through the encryption, and
+//! must not be taken for something that was said inside of it.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
 
-/// A client that has not sent its startup packet by then is closed.
-pub(crate) const OPENING_TIMEOUT: Duration = Duration::from_secs(20);
 /// PostgreSQL's own MAX_STARTUP_PACKET_LENGTH.
 const MAX_PACKET_BYTES: usize = 10_000;
 /// One SSLRequest and one GSSENCRequest.
@@ -21,11 +18,20 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 
-/// What a client came for; the packet as it was sent.
+/// What a client came for. Of a packet, what follows its length.
 #[derive(Debug)]
 pub(crate) enum Opening {
     Session(Vec<u8>),
     Cancel(Vec<u8>),
+    /// It waits for a handshake; what it came for follows that.
+    Tls,
+}
+
+/// What an SSLRequest is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    Offered,
+    Declined,
 }
 
 /// Why there is no [`Opening`].
@@ -38,14 +44,7 @@ pub(crate) enum NotOpened {
 }
 
 /// Reads what a client came for and no byte more.
-pub(crate) async fn read_opening<S>(client: &mut S) -> Result<Opening, NotOpened>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    timeout(OPENING_TIMEOUT, read_untimed(client)).await.unwrap_or(Err(NotOpened::Protocol))
-}
-
-async fn read_untimed<S>(client: &mut S) -> Result<Opening, NotOpened>
+pub(crate) async fn read_opening<S>(client: &mut S, encryption: Encryption) -> Result<Opening, NotOpened>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -67,39 +66,22 @@ where
             if length != head.len() {
                 return Err(NotOpened::Protocol);
             }
+            if code == SSL_REQUEST && encryption == Encryption::Offered {
+                client.write_all(b"S").await.map_err(|_| NotOpened::Silent)?;
+                return Ok(Opening::Tls);
+            }
             client.write_all(b"N").await.map_err(|_| NotOpened::Silent)?;
             continue;
         }
-        let mut packet = vec![0; length];
-        packet[..head.len()].copy_from_slice(&head);
-        client.read_exact(&mut packet[head.len()..]).await.map_err(|_| NotOpened::Protocol)?;
+        let mut packet = vec![0; length - 4];
+        packet[..4].copy_from_slice(&head[4..]);
+        client.read_exact(&mut packet[4..]).await.map_err(|_| NotOpened::Protocol)?;
         return Ok(match code {
             CANCEL_REQUEST => Opening::Cancel(packet),
-            // Any version: PostgreSQL answers those it does not know.
             _ => Opening::Session(packet),
         });
     }
     Err(NotOpened::Protocol)
-}
-
-/// An ErrorResponse that ends a session before it began.
-pub(crate) fn fatal(sqlstate: &str, message: &str, hint: &str) -> Vec<u8> {
-    let mut body = Vec::with_capacity(message.len() + hint.len() + 48);
-    for (field, text) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', sqlstate), (b'M', message), (b'H', hint)] {
-        body.push(field);
-        body.extend_from_slice(text.as_bytes());
-        body.push(0);
-    }
-    body.push(0);
-    let mut packet = vec![b'E'];
-    packet.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
-    packet.extend_from_slice(&body);
-    packet
-}
-
-/// The SQLSTATE in the body of an ErrorResponse.
-pub(crate) fn sqlstate(body: &[u8]) -> Option<&[u8]> {
-    body.split(|&b| b == 0).find_map(|field| field.strip_prefix(b"C"))
 }
 
 #[cfg(test)]
@@ -117,7 +99,7 @@ mod tests {
         let (mut near, mut far) = tokio::io::duplex(64 * 1024);
         far.write_all(sent).await.unwrap();
         far.shutdown().await.unwrap();
-        let opening = read_opening(&mut near).await;
+        let opening = read_opening(&mut near, Encryption::Declined).await;
         drop(near);
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.unwrap();
@@ -129,7 +111,7 @@ mod tests {
         let startup = packet(196_608, b"user\0app\0\0");
         let sent = [packet(SSL_REQUEST, b""), packet(GSSENC_REQUEST, b""), startup.clone()].concat();
         let (opening, answer) = open(&sent).await;
-        assert!(matches!(opening, Ok(Opening::Session(packet)) if packet == startup));
+        assert!(matches!(opening, Ok(Opening::Session(packet)) if packet == startup[4..]));
         assert_eq!(answer, b"NN");
     }
 
@@ -151,16 +133,13 @@ mod tests {
         assert!(matches!(open(b"").await.0, Err(NotOpened::Silent)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_says_nothing_is_not_waited_for_for_ever() {
-        let (mut near, _far) = tokio::io::duplex(64);
-        assert!(matches!(read_opening(&mut near).await, Err(NotOpened::Protocol)));
-    }
-
-    #[test]
-    fn the_sqlstate_of_our_own_error_reads_back() {
-        let packet = fatal("57P03", "no Cats here", "Come back");
-        assert_eq!(packet[0], b'E');
-        assert_eq!(sqlstate(&packet[5..]), Some(&b"57P03"[..]));
+    #[tokio::test]
+    async fn where_tls_is_offered_not_a_byte_of_the_handshake_is_taken_away() {
+        let (mut near, mut far) = tokio::io::duplex(64);
+        far.write_all(&[packet(SSL_REQUEST, b""), b"hello".to_vec()].concat()).await.unwrap();
+        assert!(matches!(read_opening(&mut near, Encryption::Offered).await, Ok(Opening::Tls)));
+        let mut rest = [0; 5];
+        near.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"hello");
     }
 }

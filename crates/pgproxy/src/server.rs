@@ -1,293 +1,291 @@
-//! The listeners, the sessions they begot, and the handle by which the caller steers them.
+//! One connection to PostgreSQL: how it begins, and what is known of its session.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpListener as StdListener;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use bytes::{Buf, BufMut, BytesMut};
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use tokio::time::timeout;
 
-use crate::config::{Config, ConfigError, Database};
-use crate::metrics;
-use crate::session::{Context, serve};
-use crate::status::{Counters, Status};
+use crate::connection::{Connection, connect, fence};
+use crate::credentials::Credentials;
+use crate::frame::{Cut, Framer};
+use crate::message::{self, Refusal, TransactionStatus, body, cstr, error_field, split_cstr, until_nul};
+use crate::pool::{Permit, Target};
+use crate::prepared::{OnServer, StatementId};
+use crate::scram::MECHANISM;
+use crate::settings::Settings;
+use crate::wire::Wire;
 
-/// Connections beyond `max_clients` that may be at the door at once, to be told so or to cancel something. More are
-/// closed without a word.
-const AT_THE_DOOR: usize = 128;
-/// After a failed accept, which mostly means that the process has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Up to this size a message is forwarded in one piece, so that a connection that is lost ends between two messages.
+pub(crate) const WHOLE_MESSAGE_BYTES: usize = 32 * 1024;
+/// To connect and to log in. A primary that hangs must not hold those who wait for the next.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For what the proxy itself asks a server.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running proxy. Dropping the handle ends it at once, sessions included.
-pub struct Handle {
-    state: Mutex<State>,
-    /// Stops the listeners.
-    stop: CancellationToken,
-    /// Cuts the sessions.
-    cut: CancellationToken,
-    tasks: TaskTracker,
+/// Must be the first thing said on a connection: the next transaction id then is above every one that this node has
+/// ever told anybody, and at or below every one that it had not yet told when it crashed.
+const INTRODUCTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
+     pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+
+/// ParameterStatus, as last said.
+pub(crate) type Parameters = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What cancels the query of a connection.
+#[derive(Clone)]
+pub(crate) struct CancelKey {
+    pub target: Arc<Target>,
+    pub pid_and_secret: Vec<u8>,
+    /// Cancel requests that are under way. While there are any, the connection must not serve somebody else.
+    pub under_way: Arc<AtomicU32>,
 }
 
-struct State {
-    generation: u64,
-    draining: bool,
-    databases: BTreeMap<String, Served>,
+pub(crate) struct Server {
+    pub wire: Wire<Connection>,
+    pub framer: Framer,
+    pub key: CancelKey,
+    pub parameters: Arc<Parameters>,
+    /// In force for the session.
+    pub settings: Settings,
+    pub prepared: OnServer,
+    /// What the unnamed statement is. 0: nothing that we know.
+    pub unnamed: StatementId,
+    /// It has state of a client that must not reach another.
+    pub is_dirty: bool,
+    pub status: TransactionStatus,
+    pub opened: Instant,
+    pub last_used: Instant,
+    pub permit: Permit,
 }
 
-struct Served {
-    settings: watch::Sender<Database>,
-    counters: Arc<Counters>,
-    /// `None` once draining: a socket that is open but not accepted from would let clients hang.
-    listener: Option<Arc<TcpListener>>,
-    stop: CancellationToken,
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NotConnected {
+    /// Trying again may help: it is down, starting, full, or not promoted yet.
+    NotNow(String),
+    /// It will not get better by itself.
+    Refused(Refusal),
 }
 
-/// How a drain ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// Connections that were still open at the deadline and were cut.
-    pub cut: usize,
-}
-
-/// Serves `config` on the runtime this is called from, until [`Handle::drain`]. The listeners come by the names that
-/// the databases give them; sockets that nobody names are closed.
-///
-/// # Errors
-/// When a listener has no socket, two databases share one, or a socket cannot be used. Nothing is served then.
-///
-/// # Panics
-/// Outside of a tokio runtime.
-pub fn start(config: Config, sockets: BTreeMap<String, StdListener>) -> Result<Handle, ConfigError> {
-    let handle = Handle {
-        state: Mutex::new(State { generation: 0, draining: false, databases: BTreeMap::new() }),
-        stop: CancellationToken::new(),
-        cut: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-    };
-    handle.configure_with(config, sockets)?;
-    Ok(handle)
-}
-
-impl Handle {
-    /// Replaces the configuration, for databases that are already served. See [`Handle::configure_with`].
+impl Server {
+    /// Connects and logs in. Gives the next transaction id of the node too.
     ///
     /// # Errors
-    /// As [`Handle::configure_with`].
-    pub fn configure(&self, config: Config) -> Result<(), ConfigError> {
-        self.configure_with(config, BTreeMap::new())
+    /// See [`NotConnected`].
+    pub async fn connect(permit: Permit, login: &Credentials) -> Result<(Server, Option<u64>), NotConnected> {
+        let connect = async {
+            let mut server = Server::log_in(permit, login).await?;
+            let horizon = server.introduce().await?;
+            Ok((server, horizon))
+        };
+        timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .unwrap_or_else(|_| Err(NotConnected::NotNow("it does not answer".to_owned())))
     }
 
-    /// Replaces the configuration as a whole, with sockets for the databases that are new in it. Open sessions stay;
-    /// waiting clients follow the new upstream; a database that is gone accepts nothing more, while its open sessions
-    /// may end by themselves.
+    async fn log_in(mut permit: Permit, login: &Credentials) -> Result<Server, NotConnected> {
+        let target = permit.target().clone();
+        let connection = connect(&target.upstream).await?;
+        permit.fence_with(fence(&connection)?);
+        let mut server = Server {
+            wire: Wire::new(connection),
+            framer: Framer::new(WHOLE_MESSAGE_BYTES),
+            key: CancelKey { target, pid_and_secret: Vec::new(), under_way: Arc::default() },
+            parameters: Arc::default(),
+            settings: Settings::default(),
+            prepared: OnServer::default(),
+            unnamed: 0,
+            is_dirty: false,
+            status: TransactionStatus::Idle,
+            opened: Instant::now(),
+            last_used: Instant::now(),
+            permit,
+        };
+        message::sized(&mut server.wire.output, |out| {
+            out.put_u32(196_608);
+            for (name, value) in [("user", &login.role), ("database", &login.database)] {
+                cstr(out, name.as_bytes());
+                cstr(out, value.as_bytes());
+            }
+            out.put_u8(0);
+        });
+        server.authenticate(login).await?;
+        Ok(server)
+    }
+
+    async fn authenticate(&mut self, login: &Credentials) -> Result<(), NotConnected> {
+        let mut scram: Option<ScramSha256> = None;
+        let sasl =
+            |cause: io::Error| refused("28000", format!("PostgreSQL's half of SCRAM does not hold: {cause}"));
+        loop {
+            let said = self.next_message().await?;
+            match said[0] {
+                b'R' => {
+                    let Some((code, data)) = body(&said).split_first_chunk::<4>() else { continue };
+                    match (u32::from_be_bytes(*code), &mut scram) {
+                        (0, _) => {}
+                        (10, _) => {
+                            let binding = ChannelBinding::unsupported();
+                            let exchange = ScramSha256::new(login.password.as_bytes(), binding);
+                            message::message(&mut self.wire.output, b'p', |out| {
+                                cstr(out, MECHANISM.as_bytes());
+                                out.put_u32(exchange.message().len() as u32);
+                                out.put_slice(exchange.message());
+                            });
+                            scram = Some(exchange);
+                        }
+                        (11, Some(exchange)) => {
+                            exchange.update(data).map_err(sasl)?;
+                            let answer = exchange.message();
+                            message::message(&mut self.wire.output, b'p', |out| out.put_slice(answer));
+                        }
+                        (12, Some(exchange)) => exchange.finish(data).map_err(sasl)?,
+                        (code, _) => {
+                            return Err(refused(
+                                "28000",
+                                format!("PostgreSQL asks for authentication {code}"),
+                            ));
+                        }
+                    }
+                }
+                b'K' => self.key.pid_and_secret = body(&said).to_vec(),
+                b'E' => return Err(judge(&said)),
+                b'Z' => return Ok(()),
+                _ => self.learn(&said),
+            }
+        }
+    }
+
+    async fn introduce(&mut self) -> Result<Option<u64>, NotConnected> {
+        let row = self.ask(INTRODUCTION).await?.map_err(|error| judge(&error))?;
+        match row.as_slice() {
+            [Some(recovery), horizon] if recovery == b"f" => {
+                let horizon =
+                    horizon.as_deref().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+                Ok(horizon)
+            }
+            _ => Err(NotConnected::NotNow("it is still a standby".to_owned())),
+        }
+    }
+
+    /// Asks on an idle connection and waits for the whole answer: the columns of the first row, or the ErrorResponse.
     ///
     /// # Errors
-    /// When the configuration is older than the one in force, or sockets do not fit. The one in force stays.
-    pub fn configure_with(
-        &self,
-        config: Config,
-        mut sockets: BTreeMap<String, StdListener>,
-    ) -> Result<(), ConfigError> {
-        config.check()?;
-        let mut state = self.state();
-        if state.draining {
-            return Err(ConfigError::Draining);
-        }
-        if config.generation < state.generation {
-            return Err(ConfigError::Stale { given: config.generation, in_force: state.generation });
-        }
-        let mut added = Vec::new();
-        for (name, database) in &config.databases {
-            match state.databases.get(name) {
-                Some(served) if served.settings.borrow().listener == database.listener => {}
-                Some(_) => {
-                    return Err(ConfigError::ListenerChanged { database: name.clone() });
-                }
-                None => {
-                    let socket = sockets.remove(&database.listener).ok_or_else(|| ConfigError::NoSocket {
-                        database: name.clone(),
-                        listener: database.listener.clone(),
-                    })?;
-                    let listener = listener(socket).map_err(|cause| ConfigError::Socket {
-                        database: name.clone(),
-                        cause: cause.to_string(),
-                    })?;
-                    added.push((name.clone(), Arc::new(listener)));
+    /// When the connection is lost, or does not answer in time.
+    pub async fn ask(&mut self, sql: &str) -> io::Result<Result<Vec<Option<Vec<u8>>>, BytesMut>> {
+        message::query(&mut self.wire.output, sql);
+        // The simple protocol destroys it.
+        self.unnamed = 0;
+        let answer = async {
+            let mut answer = Ok(Vec::new());
+            loop {
+                let said = self.next_message().await?;
+                match said[0] {
+                    b'D' if matches!(&answer, Ok(row) if row.is_empty()) => answer = Ok(columns(&said)),
+                    b'E' => answer = Err(said),
+                    b'Z' => {
+                        self.status = status(&said);
+                        return Ok(answer);
+                    }
+                    _ => self.learn(&said),
                 }
             }
+        };
+        timeout(ASK_TIMEOUT, answer).await?
+    }
+
+    /// What a message says about the session, whoever reads it.
+    pub fn learn(&mut self, message: &[u8]) {
+        if message[0] == b'S'
+            && let Some((name, value)) = split_cstr(body(message))
+        {
+            Arc::make_mut(&mut self.parameters).insert(name.to_vec(), until_nul(value).to_vec());
         }
-        // Nothing can fail from here on.
-        state.databases.retain(|name, served| {
-            let kept = config.databases.contains_key(name);
-            if !kept {
-                served.stop.cancel();
+    }
+
+    async fn next_message(&mut self) -> io::Result<BytesMut> {
+        self.wire.flush().await?;
+        loop {
+            match self.framer.cut(&self.wire.input).map_err(io::Error::other)? {
+                Cut::Whole { bytes, .. } => return Ok(self.wire.input.split_to(bytes)),
+                Cut::More => self.wire.fill().await?,
+                // Nothing that we ask for is answered with more than fits. What does not is not looked at.
+                Cut::Head { bytes, .. } | Cut::Rest { bytes } => self.wire.input.advance(bytes),
             }
-            kept
-        });
-        for (name, listener) in added {
-            let database = config.databases[&name].clone();
-            let served = self.serve(&name, database, listener);
-            state.databases.insert(name, served);
         }
-        for (name, served) in &state.databases {
-            let database = &config.databases[name];
-            served.settings.send_if_modified(|current| {
-                let changed = current != database;
-                if changed {
-                    current.clone_from(database);
-                }
-                changed
-            });
+    }
+
+    /// Whether nothing has happened on an idle connection. It may have been closed, or a late answer have come.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.wire.input.is_empty() && matches!(self.wire.poll_fill(&mut cx), Poll::Pending)
+    }
+
+    /// Forgets everything that a client left in the session.
+    ///
+    /// # Errors
+    /// When the connection is lost or refuses; it must not be used again.
+    pub async fn discard_all(&mut self) -> io::Result<()> {
+        if self.ask("DISCARD ALL").await?.is_err() || self.status != TransactionStatus::Idle {
+            return Err(io::Error::other("DISCARD ALL failed"));
         }
-        state.generation = config.generation;
+        self.forget_session();
+        self.is_dirty = false;
         Ok(())
     }
 
-    /// A snapshot of what is served.
-    pub fn status(&self) -> Status {
-        let state = self.state();
-        let databases = state.databases.iter();
-        Status {
-            generation: state.generation,
-            draining: state.draining,
-            databases: databases.map(|(name, served)| (name.clone(), served.counters.snapshot())).collect(),
-        }
-    }
-
-    /// Appends the metrics to `text` in the Prometheus text format.
-    pub fn metrics(&self, text: &mut String) {
-        metrics::expose(&self.status(), text);
-    }
-
-    /// Duplicates of the listening sockets by listener name, for a successor to accept from. While both accept, the
-    /// kernel gives each connection to one of them; none is refused. Empty once draining.
-    ///
-    /// # Errors
-    /// When the process has no descriptor left.
-    pub fn listener_fds(&self) -> io::Result<BTreeMap<String, OwnedFd>> {
-        let state = self.state();
-        let mut fds = BTreeMap::new();
-        for served in state.databases.values() {
-            let name = served.settings.borrow().listener.clone();
-            if let Some(listener) = &served.listener {
-                fds.insert(name, listener.as_fd().try_clone_to_owned()?);
-            }
-        }
-        Ok(fds)
-    }
-
-    /// Stops accepting, lets sessions end by themselves for as long as `grace`, and cuts the rest.
-    ///
-    /// Cancel safe: called again, it goes on, with a grace of its own.
-    pub async fn drain(&self, grace: Duration) -> Drained {
-        self.stop.cancel();
-        {
-            let mut state = self.state();
-            state.draining = true;
-            for served in state.databases.values_mut() {
-                served.listener = None;
-            }
-        }
-        self.tasks.close();
-        if timeout(grace, self.tasks.wait()).await.is_ok() {
-            return Drained { cut: 0 };
-        }
-        let cut = self.tasks.len();
-        self.cut.cancel();
-        self.tasks.wait().await;
-        Drained { cut }
-    }
-
-    fn serve(&self, name: &str, database: Database, listener: Arc<TcpListener>) -> Served {
-        let (settings, receiver) = watch::channel(database);
-        let served = Served {
-            settings,
-            counters: Arc::default(),
-            listener: Some(listener.clone()),
-            stop: self.stop.child_token(),
-        };
-        let acceptor = Acceptor {
-            name: name.to_owned(),
-            settings: receiver,
-            counters: served.counters.clone(),
-            cut: self.cut.clone(),
-            tasks: self.tasks.clone(),
-            sessions: TaskTracker::new(),
-        };
-        self.tasks.spawn(acceptor.run(listener, served.stop.clone()));
-        served
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is made whole before the lock is released, so a panic elsewhere left nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn forget_session(&mut self) {
+        self.prepared.clear();
+        self.settings = Settings::default();
+        self.unnamed = 0;
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.cut.cancel();
+impl From<io::Error> for NotConnected {
+    fn from(cause: io::Error) -> NotConnected {
+        NotConnected::NotNow(cause.to_string())
     }
 }
 
-fn listener(socket: StdListener) -> io::Result<TcpListener> {
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket)
+fn refused(sqlstate: &'static str, message: String) -> NotConnected {
+    let hint = "The proxy's credentials, pg_hba.conf and PostgreSQL's log say more.";
+    NotConnected::Refused(Refusal::new(sqlstate, message, hint))
 }
 
-/// Accepts the clients of one database.
-struct Acceptor {
-    name: String,
-    settings: watch::Receiver<Database>,
-    counters: Arc<Counters>,
-    cut: CancellationToken,
-    tasks: TaskTracker,
-    /// Of this database alone, to know how many are at the door.
-    sessions: TaskTracker,
-}
-
-impl Acceptor {
-    async fn run(self, listener: Arc<TcpListener>, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((client, _)) => self.accepted(client),
-                Err(cause) => {
-                    tracing::warn!(database = self.name, %cause, "a client could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
+/// Of an ErrorResponse to a connection that begins.
+fn judge(error: &[u8]) -> NotConnected {
+    let text = |field| String::from_utf8_lossy(error_field(error, field).unwrap_or_default()).into_owned();
+    match error_field(error, b'C') {
+        // Starting or stopping; out of connections, memory or disk; being ended.
+        Some(code) if code.starts_with(b"57P") || code.starts_with(b"53") || code.starts_with(b"58") => {
+            NotConnected::NotNow(text(b'M'))
         }
+        // The role or database does not exist, or not yet.
+        Some(b"3D000") => refused("3D000", text(b'M')),
+        _ => refused("28000", format!("PostgreSQL does not let the proxy in: {}", text(b'M'))),
     }
+}
 
-    fn accepted(&self, client: TcpStream) {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.counters.connections.fetch_add(1, Relaxed);
-        let max_clients = self.settings.borrow().max_clients as usize;
-        if self.sessions.len() >= max_clients.saturating_add(AT_THE_DOOR) {
-            self.counters.refused_full.fetch_add(1, Relaxed);
-            return;
-        }
-        let context = Context {
-            name: self.name.clone(),
-            settings: self.settings.clone(),
-            counters: self.counters.clone(),
-        };
-        let cut = self.cut.clone();
-        let session = self.sessions.track_future(async move {
-            cut.run_until_cancelled(serve(client, context)).await;
-        });
-        self.tasks.spawn(session);
+pub(crate) fn status(ready_for_query: &[u8]) -> TransactionStatus {
+    let byte = body(ready_for_query).first().copied().unwrap_or_default();
+    // Anything else is a protocol that does not exist yet; a failed transaction is the careful reading.
+    TransactionStatus::of(byte).unwrap_or(TransactionStatus::Failed)
+}
+
+/// The columns of a DataRow.
+pub(crate) fn columns(row: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let mut rest = body(row).get(2..).unwrap_or_default();
+    let mut columns = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let column = usize::try_from(i32::from_be_bytes(*length)).ok();
+        let Some((value, after)) = after.split_at_checked(column.unwrap_or(0)) else { break };
+        columns.push(column.map(|_| value.to_vec()));
+        rest = after;
     }
+    columns
 }

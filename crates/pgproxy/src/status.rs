@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::pool::Census;
+use crate::statement::Kind;
 use serde::{Deserialize, Serialize};
 
 /// Each figure is exact at some instant during the call.
@@ -20,7 +22,7 @@ pub struct Status {
 pub struct DatabaseStatus {
     /// Sessions open or waiting.
     pub clients: u64,
-    /// Of those, how many still wait for their database.
+    /// Of those, how many wait for a connection.
     pub waiting: u64,
     /// From clients, startup packets included.
     pub received_bytes_total: u64,
@@ -29,6 +31,29 @@ pub struct DatabaseStatus {
     /// Client connections accepted, cancel requests included.
     pub connections_total: u64,
     pub cancel_requests_total: u64,
+    /// Clients that were served when their connection was lost, and wait for the next.
+    pub held: u64,
+    /// Connections to PostgreSQL, those being made included.
+    pub servers: u64,
+    /// Of those, how many nobody uses.
+    pub servers_idle: u64,
+    /// Requests answered to their end.
+    pub requests_total: u64,
+    /// Statements sent, by what they may do.
+    pub statements_total: BTreeMap<String, u64>,
+    /// Requests and transactions run again after their connection was lost.
+    pub replays_total: u64,
+    /// Commits whose answer was lost and whose fate was found to be good.
+    pub settled_commits_total: u64,
+    /// Errors 08007: whether a statement was done could not be found out.
+    pub unknown_outcomes_total: u64,
+    /// Refused with 28P01.
+    pub refused_login_total: u64,
+    /// Requests refused with 53300 because the pool was busy for too long, or too many waited.
+    pub refused_queue_total: u64,
+    /// The node that is the primary, if there is one.
+    pub primary: Option<String>,
+    pub epoch: u64,
     /// Refused with 53300 because `max_clients` was reached, or closed at once because that many more were at the door.
     pub refused_full_total: u64,
     /// Refused with 57P03 after waiting for the database.
@@ -46,14 +71,36 @@ pub(crate) struct Counters {
     pub sent_bytes: AtomicU64,
     pub connections: AtomicU64,
     pub cancel_requests: AtomicU64,
+    pub held: AtomicU64,
+    pub requests: AtomicU64,
+    pub statements: [AtomicU64; Kind::ALL.len()],
+    pub replays: AtomicU64,
+    pub settled_commits: AtomicU64,
+    pub unknown_outcomes: AtomicU64,
+    pub refused_login: AtomicU64,
+    pub refused_queue: AtomicU64,
     pub refused_full: AtomicU64,
     pub refused_unavailable: AtomicU64,
     pub refused_protocol: AtomicU64,
 }
 
 impl Counters {
-    pub fn snapshot(&self) -> DatabaseStatus {
+    pub fn snapshot(&self, census: Census, primary: Option<String>, epoch: u64) -> DatabaseStatus {
+        let statements =
+            Kind::ALL.map(|kind| (kind.name().to_owned(), self.statements[kind as usize].load(Relaxed)));
         DatabaseStatus {
+            held: self.held.load(Relaxed),
+            servers: census.open as u64,
+            servers_idle: census.idle as u64,
+            requests_total: self.requests.load(Relaxed),
+            statements_total: statements.into(),
+            replays_total: self.replays.load(Relaxed),
+            settled_commits_total: self.settled_commits.load(Relaxed),
+            unknown_outcomes_total: self.unknown_outcomes.load(Relaxed),
+            refused_login_total: self.refused_login.load(Relaxed),
+            refused_queue_total: self.refused_queue.load(Relaxed),
+            primary,
+            epoch,
             clients: self.clients.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             received_bytes_total: self.received_bytes.load(Relaxed),

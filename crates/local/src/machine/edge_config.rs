@@ -14,10 +14,14 @@ use super::certificates::{self, FRONT_TLS};
 use super::roles::edge_unit;
 use super::{Machine, StepError, Units};
 use crate::keeper::Phase;
+use crate::postgres::memory_settings;
 use crate::probe::Chosen;
 
 /// The access log is begun anew at this size; with its predecessor it takes twice as much.
 const ACCESS_LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Of a node's connections: three that PostgreSQL keeps for superusers, and some for the daemon's own questions.
+const KEPT_CONNECTIONS: u32 = 8;
 
 /// Where the edge asks for health: the path of the manifest, or the usual one that every instance answers at. Without
 /// such a path a connect is the check.
@@ -151,13 +155,34 @@ impl Machine {
         let primary = topology
             .primary_of(&proxy.id)
             .ok_or_else(|| StepError::new(format!("{} has no primary", proxy.id)))?;
+        let node = pgproxy::Node {
+            upstream: pgproxy::Upstream::Unix(self.node_socket(primary)),
+            zone: Some(primary.zone.to_string()),
+            role: pgproxy::Role::Primary,
+        };
         let database = pgproxy::Database {
             listener: proxy.id.to_string(),
-            upstream: pgproxy::Upstream::Unix(self.node_socket(primary)),
+            epoch: 1,
+            nodes: BTreeMap::from([(primary.id.to_string(), node)]),
+            credentials: self.inner.setup.state.database_credentials(&proxy.id),
+            tls: None,
+            pool_mode: pgproxy::PoolMode::Transaction,
+            pool_size: self.proxy_connections(primary),
             max_clients: 1_000,
-            connect_wait_ms: 30_000,
+            queue_wait_ms: 30_000,
+            max_queue: 1_000,
+            hold_ms: 30_000,
+            idle_timeout_ms: 600_000,
+            server_lifetime_ms: 3_600_000,
         };
         Ok(pgproxy::Config { generation: 1, databases: BTreeMap::from([(proxy.id.to_string(), database)]) })
+    }
+
+    /// What a node of this size takes, but for those that the daemon and an operator need.
+    fn proxy_connections(&self, node: &DatabaseNode) -> u32 {
+        let setup = &self.inner.setup;
+        let settings = memory_settings(&node.cluster.size, setup.memory, u32::from(setup.cores));
+        settings.max_connections.saturating_sub(KEPT_CONNECTIONS).max(1)
     }
 
     pub(super) fn node_socket(&self, node: &DatabaseNode) -> PathBuf {

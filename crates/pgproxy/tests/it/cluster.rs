@@ -1,4 +1,4 @@
-//! A real PostgreSQL on a Unix socket in a temporary folder.
+//! A real PostgreSQL on a Unix socket in a temporary folder, with an app's role and database.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+
+pub const PASSWORD: &str = "correct horse";
+/// The superuser comes without a password, the app does not.
+const HBA: &str = "local all postgres trust\nlocal replication postgres trust\nlocal all all scram-sha-256\n";
 
 pub struct Cluster {
     folder: TempDir,
@@ -30,7 +34,7 @@ fn command(program: &str, folder: &Path) -> Command {
     if owner.uid() != std::fs::metadata("/proc/self").unwrap().uid() {
         command.uid(owner.uid()).gid(owner.gid());
     }
-    command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -45,47 +49,136 @@ fn unprivileged_owner() -> Option<(u32, u32)> {
     (me == 0).then(|| ids("postgres").or_else(|| ids("nobody")).expect("an unprivileged user"))
 }
 
+fn folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    if let Some((uid, gid)) = unprivileged_owner() {
+        chown(folder.path(), Some(uid), Some(gid)).unwrap();
+    }
+    folder
+}
+
 impl Cluster {
-    /// A cluster that is not started yet.
+    /// A running cluster with the role and database `app`.
     pub fn create() -> Cluster {
-        let folder = TempDir::new().unwrap();
-        if let Some((uid, gid)) = unprivileged_owner() {
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
+        let folder = folder();
         let status = command("initdb", folder.path())
-            .args(["-D", "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C"])
+            .args(["-D", "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8"])
             .status()
             .unwrap();
         assert!(status.success(), "initdb failed");
-        Cluster { folder, postmaster: None }
+        std::fs::write(folder.path().join("data/pg_hba.conf"), HBA).unwrap();
+        let mut cluster = Cluster { folder, postmaster: None };
+        cluster.start();
+        cluster.sql(&format!("create role app login password '{PASSWORD}'"));
+        cluster.sql("create database app owner app");
+        std::fs::write(cluster.credentials(), credentials()).unwrap();
+        cluster
     }
 
+    /// A running standby of this cluster.
+    pub fn standby(&self) -> Cluster {
+        let folder = folder();
+        let status = command("pg_basebackup", folder.path())
+            .args([
+                "-D",
+                "data",
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "--no-sync",
+                "-U",
+                "postgres",
+                "-p",
+                "5432",
+            ])
+            .arg("-h")
+            .arg(self.folder.path())
+            .status()
+            .unwrap();
+        assert!(status.success(), "pg_basebackup failed");
+        let mut cluster = Cluster { folder, postmaster: None };
+        std::fs::write(cluster.credentials(), credentials()).unwrap();
+        cluster.start();
+        cluster
+    }
+
+    /// Returns when it answers.
     pub fn start(&mut self) {
         let socket_dir = self.folder.path().display().to_string();
-        let child = command("postgres", self.folder.path())
-            .args(["-D", "data", "-c", "listen_addresses=", "-c", "port=5432", "-c", "fsync=off", "-k"])
-            .arg(socket_dir)
-            .spawn()
-            .unwrap();
-        self.postmaster = Some(child);
+        let mut postgres = command("postgres", self.folder.path());
+        postgres.args(["-D", "data", "-c", "listen_addresses=", "-c", "port=5432", "-c", "fsync=off"]);
+        postgres.args(["-c", "wal_retrieve_retry_interval=100ms", "-c", "max_connections=50", "-k"]);
+        postgres.arg(socket_dir);
+        self.postmaster = Some(postgres.spawn().unwrap());
+        while !self.psql("select 1").status.success() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     /// A fast shutdown, as an operator's restart does it.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.postmaster.take() {
-            let pid = child.id().to_string();
-            Command::new("kill").args(["-INT", &pid]).status().unwrap();
+            signal("-INT", child.id());
             child.wait().unwrap();
         }
+    }
+
+    /// All processes at once, as a machine dies.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.postmaster.take() {
+            let children = format!("/proc/{0}/task/{0}/children", child.id());
+            let backends = std::fs::read_to_string(children).unwrap();
+            child.kill().unwrap();
+            for pid in backends.split_whitespace() {
+                signal("-KILL", pid.parse().unwrap());
+            }
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn promote(&self) {
+        self.sql("select pg_promote(true)");
     }
 
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join(".s.PGSQL.5432")
     }
+
+    pub fn credentials(&self) -> PathBuf {
+        self.folder.path().join("credentials.json")
+    }
+
+    /// As the superuser in the app's database or, while that is not there, in its own.
+    pub fn sql(&self, sql: &str) -> String {
+        let output = self.psql(sql);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    fn psql(&self, sql: &str) -> std::process::Output {
+        let database = if self.credentials().exists() { "app" } else { "postgres" };
+        let mut psql = Command::new(bin().join("psql"));
+        psql.args(["-U", "postgres", "-p", "5432", "-XAtqc", sql, "-d", database, "-h"]);
+        psql.arg(self.folder.path()).output().unwrap()
+    }
+}
+
+fn credentials() -> String {
+    format!(
+        r#"{{"superuser":{{"role":"postgres","password":"unused"}},
+            "app":{{"role":"app","password":"{PASSWORD}"}},"database":"app"}}"#
+    )
+}
+
+pub fn signal(signal: &str, pid: u32) {
+    // One that is gone already is as good.
+    Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status().unwrap();
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.stop();
+        self.kill();
     }
 }

@@ -1,7 +1,11 @@
-//! The proxy at its border: real PostgreSQL where truth matters, small fakes where a moment must be caught.
+//! The proxy at its border: real PostgreSQL where truth matters, bare sockets where a moment must be caught.
 
 mod cluster;
-mod fake;
-mod opening;
-mod postgres;
+mod config;
+mod failover;
+mod login;
+mod pooling;
+mod prepared;
 mod proxy;
+mod tools;
+mod wire;

@@ -1,10 +1,13 @@
-//! A proxy in front of one upstream, on a free port.
+//! A proxy in front of one cluster, on a free port.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
-use pgproxy::{Config, Database, DatabaseStatus, Handle, Upstream};
-use tokio_postgres::{Client, NoTls};
+use pgproxy::{Config, Database, DatabaseStatus, Handle, Node, Role, Upstream};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::cluster::{Cluster, PASSWORD};
 
 pub struct Proxy {
     pub handle: Handle,
@@ -15,8 +18,16 @@ pub fn config(generation: u64, database: Database) -> Config {
     Config { generation, databases: BTreeMap::from([("db".to_owned(), database)]) }
 }
 
-pub fn database(upstream: Upstream) -> Database {
-    Database { listener: "db".to_owned(), upstream, max_clients: 100, connect_wait_ms: 30_000 }
+/// Everything by default, with one primary.
+pub fn database(credentials: &Path, upstream: Upstream) -> Database {
+    let json = serde_json::json!({ "listener": "db", "epoch": 1, "credentials": credentials, "nodes": {} });
+    let mut database: Database = serde_json::from_value(json).unwrap();
+    database.nodes.insert("db.1".to_owned(), Node { upstream, zone: None, role: Role::Primary });
+    database
+}
+
+pub fn of(cluster: &Cluster) -> Database {
+    database(&cluster.credentials(), Upstream::Unix(cluster.socket()))
 }
 
 pub fn start(database: Database) -> Proxy {
@@ -26,13 +37,25 @@ pub fn start(database: Database) -> Proxy {
     Proxy { handle, address }
 }
 
+/// A cluster behind a proxy.
+pub fn running() -> (Cluster, Proxy) {
+    let cluster = Cluster::create();
+    let proxy = start(of(&cluster));
+    (cluster, proxy)
+}
+
 impl Proxy {
     pub fn url(&self) -> String {
-        format!("postgres://postgres@{}/postgres", self.address)
+        let password = PASSWORD.replace(' ', "%20");
+        format!("postgres://app:{password}@{}/app", self.address)
     }
 
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
+        self.connect_with(&self.url()).await
+    }
+
+    pub async fn connect_with(&self, url: &str) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
     }
@@ -47,4 +70,20 @@ impl Proxy {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     }
+}
+
+/// The first column of the first row, by the simple protocol.
+pub async fn value(client: &Client, sql: &str) -> String {
+    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+        _ => None,
+    });
+    row.unwrap_or_default()
+}
+
+/// The SQLSTATE of what must fail.
+pub async fn sqlstate(client: &Client, sql: &str) -> String {
+    let error = client.simple_query(sql).await.err().unwrap_or_else(|| panic!("{sql} succeeded"));
+    error.code().unwrap_or_else(|| panic!("{sql}: {error:?}")).code().to_owned()
 }

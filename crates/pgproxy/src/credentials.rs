@@ -1,0 +1,63 @@
+//! Who may enter a database, read from a file.
+//!
+//! The file may hold more logins than the app's; they are not looked at. The password is kept, because PostgreSQL asks
+//! us for it as it would ask the app, and beside it what a client's proof of knowing it is checked against.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::scram::Verifier;
+
+pub(crate) struct Credentials {
+    pub role: String,
+    pub password: String,
+    pub database: String,
+    pub verifier: Verifier,
+}
+
+#[derive(Deserialize)]
+struct File {
+    app: Login,
+    database: String,
+}
+
+#[derive(Deserialize)]
+struct Login {
+    role: String,
+    password: String,
+}
+
+impl Credentials {
+    /// Reads the file and derives the verifier, which takes some milliseconds of computing.
+    ///
+    /// # Errors
+    /// In words that name the file and quote nothing of what stands in it.
+    pub fn load(path: &Path) -> Result<Credentials, String> {
+        let text = fs::read(path).map_err(|cause| format!("{}: {cause}", path.display()))?;
+        let file: File = serde_json::from_slice(&text)
+            .map_err(|cause| format!("{}: line {} is not as expected", path.display(), cause.line()))?;
+        let verifier = Verifier::derive(&file.app.password).map_err(|cause| cause.to_string())?;
+        Ok(Credentials {
+            role: file.app.role,
+            password: file.app.password,
+            database: file.database,
+            verifier,
+        })
+    }
+
+    pub fn is_same(&self, other: &Credentials) -> bool {
+        (&self.role, &self.password, &self.database) == (&other.role, &other.password, &other.database)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("role", &self.role)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}

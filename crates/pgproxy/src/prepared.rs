@@ -1,0 +1,195 @@
+//! Prepared statements of clients on connections that change under them.
+//!
+//! A client's `Parse` names a statement in its own words. Here equal statements of all clients are one
+//! [`Statement`] with a name of ours, under which it is prepared on a connection when somebody needs it there, and
+//! stays for the next. Both sides are bounded: the cache forgets the statement that was looked up longest ago (clients
+//! that hold it keep it), and a connection closes the one it used longest ago.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::message::{cstr, message};
+use crate::statement::{Facts, judge};
+
+/// Statements known by their text at once, of all clients of a database.
+const MAX_CACHED: usize = 5_000;
+/// Statements prepared on one connection at once.
+const MAX_ON_SERVER: usize = 500;
+
+/// Given once in a process; 0 is nobody's.
+pub(crate) type StatementId = u64;
+
+pub(crate) struct Statement {
+    pub id: StatementId,
+    pub facts: Facts,
+    /// What follows the name in a Parse message: text and types. `None`: too large to keep, so it exists only where it
+    /// was prepared.
+    definition: Option<Bytes>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Statement {
+    /// `definition`: what follows the name in a Parse message.
+    pub fn new(definition: &[u8]) -> Statement {
+        let facts = judge(crate::message::until_nul(definition));
+        Statement {
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            facts,
+            definition: Some(Bytes::copy_from_slice(definition)),
+        }
+    }
+
+    pub fn too_large_to_keep() -> Statement {
+        Statement { id: NEXT_ID.fetch_add(1, Relaxed), facts: Facts::UNKNOWN, definition: None }
+    }
+
+    pub fn write_name(&self, out: &mut BytesMut) {
+        out.put_slice(server_name(self.id).as_bytes());
+        out.put_u8(0);
+    }
+
+    /// Writes the Parse message that prepares it under our name, or under none; `false` when it cannot be.
+    pub fn write_parse(&self, named: Named, out: &mut BytesMut) -> bool {
+        let Some(definition) = &self.definition else { return false };
+        message(out, b'P', |out| {
+            match named {
+                Named::Ours => self.write_name(out),
+                Named::Unnamed => out.put_u8(0),
+            }
+            out.put_slice(definition);
+        });
+        true
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    Ours,
+    Unnamed,
+}
+
+fn server_name(id: StatementId) -> String {
+    format!("pgproxy_{id}")
+}
+
+pub(crate) fn write_close(id: StatementId, out: &mut BytesMut) {
+    message(out, b'C', |out| {
+        out.put_u8(b'S');
+        cstr(out, server_name(id).as_bytes());
+    });
+}
+
+/// The statements of all clients of a database, by definition.
+#[derive(Default)]
+pub(crate) struct Cache(Lru<Bytes, Arc<Statement>>);
+
+impl Cache {
+    pub fn get_or_insert(&mut self, definition: &[u8]) -> Arc<Statement> {
+        if let Some(statement) = self.0.touch(definition) {
+            return statement.clone();
+        }
+        let statement = Arc::new(Statement::new(definition));
+        let key = statement.definition.clone().unwrap_or_default();
+        self.0.insert(key, statement.clone(), MAX_CACHED);
+        statement
+    }
+}
+
+/// The statements prepared on one connection.
+#[derive(Default)]
+pub(crate) struct OnServer(Lru<StatementId, ()>);
+
+impl OnServer {
+    /// Whether it is prepared here; then it counts as used now.
+    pub fn touch(&mut self, id: StatementId) -> bool {
+        self.0.touch(&id).is_some()
+    }
+
+    /// Says that `id` is being prepared here, and which one must be closed for it.
+    pub fn insert(&mut self, id: StatementId) -> Option<StatementId> {
+        self.0.insert(id, (), MAX_ON_SERVER)
+    }
+
+    /// Says that closing it did not come about.
+    pub fn restore(&mut self, id: StatementId) {
+        self.0.insert(id, (), usize::MAX);
+    }
+
+    pub fn remove(&mut self, id: StatementId) {
+        self.0.entries.remove(&id);
+    }
+
+    pub fn clear(&mut self) {
+        self.0.entries.clear();
+    }
+}
+
+/// A bounded map that forgets what was used longest ago. Forgetting looks at all entries, which is rare: it happens
+/// only when something new comes to a full map.
+struct Lru<K, V> {
+    entries: HashMap<K, (V, u64)>,
+    clock: u64,
+}
+
+impl<K, V> Default for Lru<K, V> {
+    fn default() -> Self {
+        Lru { entries: HashMap::new(), clock: 0 }
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Clone, V> Lru<K, V> {
+    fn touch<Q>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: std::hash::Hash + Eq + ?Sized,
+    {
+        self.clock += 1;
+        let (value, used) = self.entries.get_mut(key)?;
+        *used = self.clock;
+        Some(value)
+    }
+
+    fn insert(&mut self, key: K, value: V, limit: usize) -> Option<K> {
+        self.clock += 1;
+        let evicted = (self.entries.len() >= limit && !self.entries.contains_key(&key)).then(|| {
+            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
+            oldest.inspect(|key| {
+                self.entries.remove(key);
+            })
+        });
+        self.entries.insert(key, (value, self.clock));
+        evicted.flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_statements_are_one_and_the_one_used_longest_ago_is_forgotten() {
+        let mut cache = Cache::default();
+        let first = cache.get_or_insert(b"select 1\0\0\0");
+        for n in 0..MAX_CACHED - 1 {
+            cache.get_or_insert(format!("select {n} + 1\0\0\0").as_bytes());
+        }
+        assert_eq!(cache.get_or_insert(b"select 1\0\0\0").id, first.id);
+        cache.get_or_insert(b"one too many\0\0\0");
+        assert_eq!(cache.get_or_insert(b"select 1\0\0\0").id, first.id);
+        assert_eq!(cache.0.entries.len(), MAX_CACHED);
+    }
+
+    #[test]
+    fn a_connection_that_has_too_many_statements_names_the_one_to_close() {
+        let mut server = OnServer::default();
+        let evicted: Vec<_> = (1..=MAX_ON_SERVER as u64).filter_map(|id| server.insert(id)).collect();
+        assert!(evicted.is_empty());
+        assert!(server.touch(1));
+        assert_eq!(server.insert(10_000), Some(2));
+        assert!(!server.touch(2));
+    }
+}

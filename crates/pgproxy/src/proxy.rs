@@ -1,0 +1,354 @@
+//! The listeners, the sessions they begot, and the handle by which the caller steers them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, ConfigError, Database};
+use crate::credentials::Credentials;
+use crate::login::serve;
+use crate::metrics;
+use crate::pool::Pool;
+use crate::scram::Pretender;
+use crate::shared::{Clients, Served, Shared};
+use crate::status::{Counters, DatabaseStatus, Status};
+use crate::tls;
+
+/// Connections beyond `max_clients` that may be at the door at once, to be told so or to cancel something. More are
+/// closed without a word.
+const AT_THE_DOOR: usize = 128;
+/// Between two looks at the idle connections.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+/// After a failed accept, which mostly means that the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A running proxy. Dropping the handle ends it at once, sessions included.
+pub struct Handle {
+    state: Mutex<State>,
+    /// Stops the listeners.
+    stop: CancellationToken,
+    /// Cuts the sessions.
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct State {
+    generation: u64,
+    draining: bool,
+    databases: BTreeMap<String, Running>,
+}
+
+/// A database that is served.
+struct Running {
+    served: watch::Sender<Arc<Served>>,
+    shared: Arc<Shared>,
+    /// `None` once draining: a socket that is open but not accepted from would let clients hang.
+    listener: Option<Arc<TcpListener>>,
+    stop: CancellationToken,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were still open at the deadline and were cut.
+    pub cut: usize,
+}
+
+/// Serves `config` on the runtime this is called from, until [`Handle::drain`]. The listeners come by the names that
+/// the databases give them; sockets that nobody names are closed.
+///
+/// # Errors
+/// When a listener has no socket, two databases share one, or a socket cannot be used. Nothing is served then.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn start(config: Config, sockets: BTreeMap<String, StdListener>) -> Result<Handle, ConfigError> {
+    let handle = Handle {
+        state: Mutex::new(State { generation: 0, draining: false, databases: BTreeMap::new() }),
+        stop: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    handle.configure_with(config, sockets)?;
+    Ok(handle)
+}
+
+impl Handle {
+    /// Replaces the configuration, for databases that are already served. See [`Handle::configure_with`].
+    ///
+    /// # Errors
+    /// As [`Handle::configure_with`].
+    pub fn configure(&self, config: Config) -> Result<(), ConfigError> {
+        self.configure_with(config, BTreeMap::new())
+    }
+
+    /// Replaces the configuration as a whole, with sockets for the databases that are new in it. Open sessions stay, and
+    /// follow the primary to where it is now; a database that is gone accepts nothing more, while its open sessions may
+    /// end by themselves. Reads the files that the configuration names.
+    ///
+    /// # Errors
+    /// When the configuration is older than the one in force, contradicts itself, or names sockets or files that cannot
+    /// be used. The one in force stays.
+    pub fn configure_with(
+        &self,
+        config: Config,
+        mut sockets: BTreeMap<String, StdListener>,
+    ) -> Result<(), ConfigError> {
+        config.check()?;
+        let mut state = self.state();
+        if state.draining {
+            return Err(ConfigError::Draining);
+        }
+        if config.generation < state.generation {
+            return Err(ConfigError::Stale { given: config.generation, in_force: state.generation });
+        }
+        let mut prepared = Vec::new();
+        for (name, database) in &config.databases {
+            let running = state.databases.get(name);
+            let served = Arc::new(prepare(name, database, running)?);
+            let added = match running {
+                Some(_) => None,
+                None => {
+                    let socket = sockets.remove(&database.listener).ok_or_else(|| ConfigError::NoSocket {
+                        database: name.clone(),
+                        listener: database.listener.clone(),
+                    })?;
+                    let cannot = |cause: String| ConfigError::Socket { database: name.clone(), cause };
+                    let listener = listener(socket).map_err(|cause| cannot(cause.to_string()))?;
+                    let pretender = Pretender::new().map_err(|cause| cannot(cause.to_string()))?;
+                    Some((Arc::new(listener), pretender))
+                }
+            };
+            prepared.push((name.clone(), served, added));
+        }
+        // Nothing can fail from here on.
+        state.databases.retain(|name, running| {
+            let kept = config.databases.contains_key(name);
+            if !kept {
+                running.stop.cancel();
+            }
+            kept
+        });
+        for (name, served, added) in prepared {
+            match (state.databases.get(&name), added) {
+                (Some(running), _) => {
+                    // The fence before the news: whoever hears of the new primary finds the old one shut off.
+                    running.shared.pool.retarget(served.target(), served.limits());
+                    running.served.send_replace(served);
+                }
+                (None, Some((listener, pretender))) => {
+                    let running = self.serve(&name, served, listener, pretender);
+                    state.databases.insert(name, running);
+                }
+                (None, None) => {}
+            }
+        }
+        state.generation = config.generation;
+        Ok(())
+    }
+
+    /// A snapshot of what is served.
+    pub fn status(&self) -> Status {
+        let state = self.state();
+        let databases = state.databases.iter();
+        Status {
+            generation: state.generation,
+            draining: state.draining,
+            databases: databases.map(|(name, running)| (name.clone(), running.status())).collect(),
+        }
+    }
+
+    /// Appends the metrics to `text` in the Prometheus text format.
+    pub fn metrics(&self, text: &mut String) {
+        metrics::expose(&self.status(), text);
+    }
+
+    /// Duplicates of the listening sockets by listener name, for a successor to accept from. While both accept, the
+    /// kernel gives each connection to one of them; none is refused. Empty once draining.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn listener_fds(&self) -> io::Result<BTreeMap<String, OwnedFd>> {
+        let state = self.state();
+        let mut fds = BTreeMap::new();
+        for running in state.databases.values() {
+            let name = running.served.borrow().config.listener.clone();
+            if let Some(listener) = &running.listener {
+                fds.insert(name, listener.as_fd().try_clone_to_owned()?);
+            }
+        }
+        Ok(fds)
+    }
+
+    /// Stops accepting, lets sessions end by themselves for as long as `grace`, and cuts the rest.
+    ///
+    /// Cancel safe: called again, it goes on, with a grace of its own.
+    pub async fn drain(&self, grace: Duration) -> Drained {
+        self.stop.cancel();
+        {
+            let mut state = self.state();
+            state.draining = true;
+            for running in state.databases.values_mut() {
+                running.listener = None;
+            }
+        }
+        self.tasks.close();
+        if timeout(grace, self.tasks.wait()).await.is_ok() {
+            return Drained { cut: 0 };
+        }
+        let cut = self.tasks.len();
+        self.cut.cancel();
+        self.tasks.wait().await;
+        Drained { cut }
+    }
+
+    fn serve(
+        &self,
+        name: &str,
+        served: Arc<Served>,
+        listener: Arc<TcpListener>,
+        pretender: Pretender,
+    ) -> Running {
+        let pool = Pool::new(served.limits());
+        pool.retarget(served.target(), served.limits());
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            pool,
+            counters: Counters::default(),
+            cache: Mutex::default(),
+            clients: Clients::default(),
+            pretender,
+        });
+        let (served, receiver) = watch::channel(served);
+        let stop = self.stop.child_token();
+        let acceptor = Acceptor {
+            shared: shared.clone(),
+            served: receiver,
+            cut: self.cut.clone(),
+            tasks: self.tasks.clone(),
+            sessions: TaskTracker::new(),
+        };
+        self.tasks.spawn(acceptor.run(listener.clone(), stop.clone()));
+        Running { served, shared, listener: Some(listener), stop }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is made whole before the lock is released, so a panic elsewhere left nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn status(&self) -> DatabaseStatus {
+        let served = self.served.borrow();
+        let primary = served.config.primary().map(|(name, _)| name.to_owned());
+        self.shared.counters.snapshot(self.shared.pool.census(), primary, served.config.epoch)
+    }
+}
+
+/// Reads the files of a database, and compares it with what is in force.
+fn prepare(name: &str, database: &Database, running: Option<&Running>) -> Result<Served, ConfigError> {
+    let in_force = running.map(|running| running.served.borrow().clone());
+    if let Some(in_force) = &in_force {
+        if in_force.config.listener != database.listener {
+            return Err(ConfigError::ListenerChanged { database: name.to_owned() });
+        }
+        if database.epoch < in_force.config.epoch {
+            return Err(ConfigError::StaleEpoch {
+                database: name.to_owned(),
+                given: database.epoch,
+                in_force: in_force.config.epoch,
+            });
+        }
+    }
+    let credentials = Credentials::load(&database.credentials)
+        .map_err(|cause| ConfigError::Credentials { database: name.to_owned(), cause })?;
+    let tls = database
+        .tls
+        .as_ref()
+        .map(tls::acceptor)
+        .transpose()
+        .map_err(|cause| ConfigError::Certificate { database: name.to_owned(), cause })?;
+    let config = database.clone();
+    Ok(match in_force {
+        Some(old) if old.credentials.is_same(&credentials) => {
+            Served { config, credentials: old.credentials.clone(), tls, login: old.login }
+        }
+        old => {
+            let login = old.map_or(0, |old| old.login + 1);
+            Served { config, credentials: Arc::new(credentials), tls, login }
+        }
+    })
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.cut.cancel();
+    }
+}
+
+fn listener(socket: StdListener) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// Accepts the clients of one database.
+struct Acceptor {
+    shared: Arc<Shared>,
+    served: watch::Receiver<Arc<Served>>,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+    /// Of this database alone, to know how many are at the door.
+    sessions: TaskTracker,
+}
+
+impl Acceptor {
+    async fn run(self, listener: Arc<TcpListener>, stop: CancellationToken) {
+        let mut tidy = interval(TIDY_INTERVAL);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+                _ = tidy.tick() => {
+                    self.shared.pool.tidy();
+                    continue;
+                }
+            };
+            match accepted {
+                Ok((client, _)) => self.accepted(client),
+                Err(cause) => {
+                    tracing::warn!(database = self.shared.name, %cause, "a client could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn accepted(&self, client: TcpStream) {
+        let counters = &self.shared.counters;
+        counters.connections.fetch_add(1, Relaxed);
+        let max_clients = self.served.borrow().config.max_clients as usize;
+        if self.sessions.len() >= max_clients.saturating_add(AT_THE_DOOR) {
+            counters.refused_full.fetch_add(1, Relaxed);
+            return;
+        }
+        let cut = self.cut.clone();
+        let (shared, served) = (self.shared.clone(), self.served.clone());
+        let session = self.sessions.track_future(async move {
+            cut.run_until_cancelled(serve(client, shared, served)).await;
+        });
+        self.tasks.spawn(session);
+    }
+}

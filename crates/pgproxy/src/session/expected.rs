@@ -1,0 +1,102 @@
+//! What the server will answer, in order, and for whom.
+//!
+//! The server answers strictly in the order it was asked. So this queue says of each message that comes whether it
+//! answers the client or us, and where the answers belong that the client gets from us.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::prepared::{Statement, StatementId};
+use crate::statement::Assignment;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    Client,
+    /// We asked; the client does not hear of it.
+    Proxy,
+}
+
+pub(super) struct Expected {
+    pub what: What,
+    pub audience: Audience,
+}
+
+pub(super) enum What {
+    /// To be undone when the server skips it. `name`: the client's, when it was given by this Parse.
+    Parse {
+        id: StatementId,
+        name: Option<Vec<u8>>,
+    },
+    Bind,
+    Describe,
+    Execute {
+        sets: Option<Assignment>,
+    },
+    /// Of a portal, or of the unnamed statement.
+    Close,
+    /// Of a statement of ours on the server.
+    CloseOurs(StatementId),
+    /// Ends in ReadyForQuery. `is_complete`: the command has said that it succeeded.
+    Query {
+        sets: Option<Assignment>,
+        is_complete: bool,
+    },
+    /// The id of a transaction, before its COMMIT.
+    Xid,
+    Sync,
+    /// The client has ended a COPY; nothing answers it.
+    CopyEnd,
+    /// What the client gets from us here.
+    ParseDone,
+    /// The client has closed a statement; undone when the server skips everything around it.
+    CloseDone {
+        name: Vec<u8>,
+        statement: Arc<Statement>,
+    },
+}
+
+#[derive(Default)]
+pub(super) struct Queue(VecDeque<Expected>);
+
+impl Queue {
+    pub fn push(&mut self, what: What, audience: Audience) {
+        self.0.push_back(Expected { what, audience });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn front(&mut self) -> Option<&mut Expected> {
+        self.0.front_mut()
+    }
+
+    pub fn pop(&mut self) -> Option<Expected> {
+        self.0.pop_front()
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub fn drain(&mut self) -> impl Iterator<Item = Expected> + '_ {
+        self.0.drain(..)
+    }
+
+    /// In COPY IN the server reads over the Syncs that come before the end of the data. `true`: that end was sent
+    /// already.
+    pub fn copy_in_begins(&mut self) -> bool {
+        let mut at = 1;
+        while let Some(expected) = self.0.get(at) {
+            match expected.what {
+                What::CopyEnd => {
+                    self.0.remove(at);
+                    return true;
+                }
+                What::Sync => drop(self.0.remove(at)),
+                _ => at += 1,
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,340 @@
+//! One client that is logged in, and the connection that serves it for the moment.
+//!
+//! The client's task does everything: it reads from the client, gets a connection from the pool, writes to it, reads
+//! from it and writes to the client. No other task is woken on the way.
+//!
+//! ```text
+//!  client.input --requests.rs--> server.output
+//!  client.output <--replies.rs-- server.input        recovery.rs: when that connection is lost
+//! ```
+
+mod expected;
+mod failure;
+mod recovery;
+mod replies;
+mod requests;
+mod unit;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use tokio::sync::watch;
+
+use crate::acquire::acquire;
+use crate::config::PoolMode;
+use crate::frame::Framer;
+use crate::message::{Refusal, Severity, TransactionStatus};
+use crate::prepared::Statement;
+use crate::server::{Parameters, Server};
+use crate::settings::Settings;
+use crate::shared::{Registered, Served, Shared};
+use crate::statement::Assignment;
+use crate::tls::ClientStream;
+use crate::wire::Wire;
+use expected::Queue;
+use requests::Step;
+use unit::Unit;
+
+/// Up to this size a client's message is looked into as a whole. Of a longer one only the beginning is.
+const MAX_INSPECTED_BYTES: usize = 256 * 1024;
+/// Nothing is read from one side while so much waits for the other.
+const HIGH_WATER_BYTES: usize = 128 * 1024;
+
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    served: watch::Receiver<Arc<Served>>,
+    registered: Registered,
+    client: Wire<ClientStream>,
+    framer: Framer,
+    server: Option<Box<Server>>,
+    expected: Queue,
+    /// The client's prepared statements, by its names.
+    statements: HashMap<Vec<u8>, Arc<Statement>>,
+    unnamed: Option<Arc<Statement>>,
+    /// As they were when the unit began, if it has changed them.
+    statements_before: Option<HashMap<Vec<u8>, Arc<Statement>>>,
+    /// What the last Bind has bound.
+    bound: Option<Arc<Statement>>,
+    startup_settings: Settings,
+    settings: Settings,
+    /// Settings that were set, and hold once the transaction is known to have ended.
+    set: Vec<Assignment>,
+    /// What the client was last told of the server's parameters.
+    told: Arc<Parameters>,
+    unit: Unit,
+    /// As the client was last told.
+    status: TransactionStatus,
+    /// The session has state that only its connection has.
+    is_pinned: bool,
+    /// The server is reading COPY data.
+    is_copying_in: bool,
+    /// Extended messages were sent since the last Sync.
+    is_in_group: bool,
+    /// After an error of ours, until the client's Sync.
+    is_skipping: bool,
+    /// The client believes to be in a failed transaction block, and no connection is.
+    is_block_lost: bool,
+    /// Where the rest of a large message goes, in either direction.
+    client_rest: Rest,
+    server_rest: Rest,
+    /// Replies are compared and not forwarded.
+    is_muted: bool,
+    has_client_ended: bool,
+    /// An error that nothing was in flight for: the next request is answered with it.
+    owed: Option<Refusal>,
+    /// What the client is told outside of any reply, at the next place between two messages.
+    own_aside: BytesMut,
+    /// A request that was answered with the message just read.
+    answered: Option<TransactionStatus>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Forward,
+    Drop,
+}
+
+/// Why a session ends.
+pub(crate) enum End {
+    /// The client said so, or is gone.
+    Client,
+    /// The client is told.
+    Fatal(Refusal),
+    /// The server has said why; that was forwarded.
+    Told,
+}
+
+enum Event {
+    Client,
+    Server,
+    ServerLost(io::Error),
+    ClientGone,
+}
+
+impl Session {
+    pub fn new(
+        shared: Arc<Shared>,
+        served: watch::Receiver<Arc<Served>>,
+        registered: Registered,
+        client: Wire<ClientStream>,
+        settings: Settings,
+        told: Arc<Parameters>,
+    ) -> Session {
+        Session {
+            shared,
+            served,
+            registered,
+            client,
+            framer: Framer::new(MAX_INSPECTED_BYTES),
+            server: None,
+            expected: Queue::default(),
+            statements: HashMap::new(),
+            unnamed: None,
+            statements_before: None,
+            bound: None,
+            startup_settings: settings.clone(),
+            settings,
+            set: Vec::new(),
+            told,
+            unit: Unit::new(),
+            status: TransactionStatus::Idle,
+            is_pinned: false,
+            is_copying_in: false,
+            is_in_group: false,
+            is_skipping: false,
+            is_block_lost: false,
+            client_rest: Rest::Drop,
+            server_rest: Rest::Drop,
+            is_muted: false,
+            has_client_ended: false,
+            owed: None,
+            own_aside: BytesMut::new(),
+            answered: None,
+        }
+    }
+
+    /// Serves the client to its end. Dropping the future closes both connections.
+    pub async fn run(mut self) {
+        let end = self.serve().await;
+        if let End::Fatal(refusal) = end {
+            refusal.write(Severity::Fatal, &mut self.client.output);
+        }
+        // Whether it is heard makes no difference to us; a client that does not read must not be waited for.
+        let farewell = self.client.flush();
+        let _ = tokio::time::timeout(crate::login::REFUSAL_TIMEOUT, farewell).await;
+        self.leave().await;
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            match self.step().await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), End> {
+        match self.read_requests()? {
+            Step::NeedsServer => return self.begin_unit().await,
+            Step::Waits => {}
+        }
+        self.release();
+        if self.has_client_ended && (self.expected.is_empty() || self.is_copying_in) {
+            return Err(End::Client);
+        }
+        match self.turn().await {
+            Event::Client => Ok(()),
+            Event::Server => match self.read_replies()? {
+                replies::Heard::Replies => Ok(()),
+                replies::Heard::Goodbye(cause) => self.recover(&cause).await,
+            },
+            Event::ServerLost(cause) => self.recover(&cause.to_string()).await,
+            Event::ClientGone => Err(End::Client),
+        }
+    }
+
+    /// Writes what there is to write, and returns when there is something new to read.
+    async fn turn(&mut self) -> Event {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(Err(_)) = self.client.poll_flush(cx) {
+                return Poll::Ready(Event::ClientGone);
+            }
+            let mut is_server_full = false;
+            if let Some(server) = &mut self.server {
+                let was_full = server.wire.output.len() >= HIGH_WATER_BYTES;
+                if let Poll::Ready(Err(_)) = server.wire.poll_flush(cx) {
+                    // What it said before it went is still to be read, and may be what matters most.
+                    server.wire.output.clear();
+                }
+                is_server_full = server.wire.output.len() >= HIGH_WATER_BYTES;
+                if was_full && !is_server_full {
+                    // There is room for requests that were read before.
+                    return Poll::Ready(Event::Client);
+                }
+                if self.client.output.len() < HIGH_WATER_BYTES {
+                    match server.wire.poll_fill(cx) {
+                        Poll::Ready(Ok(0)) => {
+                            return Poll::Ready(Event::ServerLost(io::ErrorKind::UnexpectedEof.into()));
+                        }
+                        Poll::Ready(Err(cause)) => return Poll::Ready(Event::ServerLost(cause)),
+                        Poll::Ready(Ok(_)) => return Poll::Ready(Event::Server),
+                        Poll::Pending => {}
+                    }
+                }
+            }
+            let is_client_full = self.client.input.len() > MAX_INSPECTED_BYTES;
+            if !self.has_client_ended && !is_server_full && !is_client_full {
+                match self.client.poll_fill(cx) {
+                    Poll::Ready(Ok(0)) => {
+                        self.has_client_ended = true;
+                        return Poll::Ready(Event::Client);
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Event::ClientGone),
+                    Poll::Ready(Ok(_)) => return Poll::Ready(Event::Client),
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Gets a connection for what the client wants now.
+    async fn begin_unit(&mut self) -> Result<(), End> {
+        if let Some(refusal) = self.owed.take() {
+            self.refuse_request(&refusal);
+            return Ok(());
+        }
+        match self.connect().await? {
+            Ok(()) => Ok(()),
+            Err(refusal) if refusal.sqlstate == "22023" => Err(End::Fatal(refusal)),
+            Err(refusal) => {
+                self.refuse_request(&refusal);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gets a connection and prepares it for this client.
+    async fn connect(&mut self) -> Result<Result<(), Refusal>, End> {
+        let wanted = self.settings.clone();
+        let acquired = {
+            let acquiring = acquire(&self.shared, &mut self.served, &wanted);
+            let client = &mut self.client;
+            // A client that leaves while it waits frees its place; what it sends more is kept, within limits.
+            let left = std::future::poll_fn(|cx| {
+                loop {
+                    if client.input.len() > MAX_INSPECTED_BYTES || self.has_client_ended {
+                        return Poll::Pending;
+                    }
+                    match std::task::ready!(client.poll_fill(cx)) {
+                        Ok(0) | Err(_) => return Poll::Ready(()),
+                        Ok(_) => {}
+                    }
+                }
+            });
+            tokio::select! {
+                biased;
+                acquired = acquiring => acquired,
+                () = left => return Err(End::Client),
+            }
+        };
+        let server = match acquired {
+            Ok(server) => server,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        self.registered.slot.serve_by(Some(server.key.clone()));
+        self.unit.written_before = server.wire.written;
+        self.server = Some(server);
+        self.tell_parameters();
+        self.enter_lost_block();
+        Ok(Ok(()))
+    }
+
+    /// Gives the connection back where nothing of this client depends on it.
+    fn release(&mut self) {
+        let is_at_rest = self.server.as_ref().is_some_and(|server| server.status == TransactionStatus::Idle)
+            && self.expected.is_empty()
+            && !self.is_in_group
+            && !self.framer.is_inside();
+        if !is_at_rest {
+            return;
+        }
+        let stays = self.is_pinned || self.served.borrow().config.pool_mode == PoolMode::Session;
+        if let Some(server) = self.server.as_ref().filter(|server| stays && server.settings == self.settings)
+        {
+            self.unit.written_before = server.wire.written;
+            return;
+        }
+        self.registered.slot.serve_by(None);
+        if let Some(server) = self.server.take() {
+            self.shared.pool.put(*server);
+        }
+        if self.client.input.is_empty() {
+            self.client.shrink();
+        }
+    }
+
+    /// The session has ended: the connection goes back clean, or is closed.
+    async fn leave(&mut self) {
+        self.registered.slot.serve_by(None);
+        let Some(mut server) = self.server.take() else { return };
+        let is_idle = server.status == TransactionStatus::Idle
+            && self.expected.is_empty()
+            && !self.is_in_group
+            && server.wire.output.is_empty();
+        // An open transaction is rolled back by closing.
+        if is_idle && server.discard_all().await.is_ok() {
+            self.shared.pool.put(*server);
+        }
+    }
+
+    fn count(&self, kind: crate::statement::Kind) {
+        self.shared.counters.statements[kind as usize].fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,240 @@
+//! The connection is lost: what was under way is run again, settled, or refused.
+//!
+//! What may have been committed is never run again. What surely was not is run again as long as the client cannot tell
+//! the difference: the requests that were answered first, compared with their answers, then the one in flight.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::failure::Block;
+use super::replies::Heard;
+use super::unit::{Loss, Rewound};
+use super::{End, Session};
+use crate::horizon::{Known, Moment};
+use crate::message::{Refusal, TransactionStatus};
+use crate::prepared::Statement;
+use crate::status::Gauge;
+
+const RUN_AGAIN: &str = "Run the transaction again.";
+const LOOK_FIRST: &str = "Look whether it was done before running it again.";
+
+/// How the fate of a COMMIT was found.
+enum Fate {
+    Committed,
+    NotCommitted,
+    Unclear,
+}
+
+impl Session {
+    /// The connection is lost because of `cause`.
+    pub(super) async fn recover(&mut self, cause: &str) -> Result<(), End> {
+        let is_sent = self.lose_server();
+        tracing::debug!(database = self.shared.name, cause, "a connection to PostgreSQL was lost");
+        if self.is_pinned {
+            return Err(Session::end_of_session(cause));
+        }
+        match self.unit.loss(is_sent) {
+            Loss::Nothing => {
+                self.expected.clear();
+                Ok(())
+            }
+            Loss::Replay => self.replay(cause).await,
+            Loss::Settle { xid, sent } => self.settle(xid, sent, cause).await,
+            Loss::Failed => {
+                let block = self.block();
+                self.fail(&lost(cause, "it cannot be repeated"), block);
+                Ok(())
+            }
+            Loss::Unknown => {
+                self.shared.counters.unknown_outcomes.fetch_add(1, Relaxed);
+                self.fail(&unknown(cause), Block::Ended);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether PostgreSQL can have got anything of the unit.
+    fn lose_server(&mut self) -> bool {
+        self.registered.slot.serve_by(None);
+        let Some(server) = self.server.take() else { return false };
+        server.wire.written > self.unit.written_before
+    }
+
+    async fn settle(&mut self, xid: u64, sent: Moment, cause: &str) -> Result<(), End> {
+        loop {
+            if let Err(refusal) = self.connect_again().await? {
+                self.shared.counters.unknown_outcomes.fetch_add(1, Relaxed);
+                tracing::warn!(
+                    database = self.shared.name,
+                    xid,
+                    "the fate of a COMMIT could not be asked for"
+                );
+                self.fail(&unknown(&refusal.message), Block::Ended);
+                return Ok(());
+            }
+            let Some(fate) = self.fate(xid, sent).await else {
+                self.lose_server();
+                continue;
+            };
+            match fate {
+                Fate::Committed => {
+                    self.shared.counters.settled_commits.fetch_add(1, Relaxed);
+                    self.answer_commit();
+                    return Ok(());
+                }
+                Fate::NotCommitted => return self.replay_here(cause).await,
+                Fate::Unclear => {
+                    self.shared.counters.unknown_outcomes.fetch_add(1, Relaxed);
+                    self.fail(&unknown(cause), Block::Ended);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// `None`: the new connection was lost as well.
+    async fn fate(&mut self, xid: u64, sent: Moment) -> Option<Fate> {
+        match self.shared.pool.with_horizons(|horizons| horizons.known(xid, sent)) {
+            Known::Lost => return Some(Fate::NotCommitted),
+            Known::Unclear => return Some(Fate::Unclear),
+            Known::Ask => {}
+        }
+        let server = self.server.as_mut()?;
+        let sql = format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");
+        Some(match server.ask(&sql).await.ok()? {
+            Ok(row) => match row.first() {
+                Some(Some(status)) if status == b"committed" => Fate::Committed,
+                Some(Some(status)) if status == b"aborted" => Fate::NotCommitted,
+                // Its backend lives and has not noticed yet, or it is too long ago.
+                _ => Fate::Unclear,
+            },
+            Err(_) => Fate::Unclear,
+        })
+    }
+
+    async fn replay(&mut self, cause: &str) -> Result<(), End> {
+        match self.connect_again().await? {
+            Ok(()) => self.replay_here(cause).await,
+            Err(refusal) => {
+                let block = self.block();
+                self.fail(&refusal, block);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs the unit again on the connection that there is now, or on the next when that is lost as well.
+    async fn replay_here(&mut self, cause: &str) -> Result<(), End> {
+        let statements = self.statements_before.clone().unwrap_or_else(|| self.statements.clone());
+        let told = (self.status, self.is_in_group);
+        let expected = std::mem::take(&mut self.expected);
+        let block = self.block();
+        let held = std::mem::take(&mut self.client.input);
+        let outcome = match self.unit.rewind() {
+            None => Err(lost(cause, "it is too long to be repeated")),
+            Some(rewound) => {
+                let outcome = self.repeat(&rewound, &statements).await?;
+                // Then the requests that were not answered, and what came since.
+                self.client.input.clear();
+                self.client.input.extend_from_slice(&rewound.in_flight);
+                outcome
+            }
+        };
+        if let Err(refusal) = outcome {
+            // Nothing of what was in flight is sent again: it is answered by the error.
+            self.lose_server();
+            self.client.input.clear();
+            self.expected = expected;
+            (self.status, self.is_in_group) = told;
+            self.fail(&refusal, block);
+        } else {
+            self.shared.counters.replays.fetch_add(1, Relaxed);
+        }
+        self.client.input.unsplit(held);
+        Ok(())
+    }
+
+    /// Runs what was answered again, and compares.
+    async fn repeat(
+        &mut self,
+        rewound: &Rewound,
+        statements: &HashMap<Vec<u8>, Arc<Statement>>,
+    ) -> Result<Result<(), Refusal>, End> {
+        loop {
+            self.expected.clear();
+            self.unit = super::Unit::new();
+            self.unit.written_before = self.server.as_ref().map_or(0, |server| server.wire.written);
+            self.statements.clone_from(statements);
+            self.statements_before = None;
+            self.is_in_group = false;
+            self.status = TransactionStatus::Idle;
+            if rewound.answered.is_empty() {
+                return Ok(Ok(()));
+            }
+            self.client.input.clear();
+            self.client.input.extend_from_slice(&rewound.answered);
+            self.is_muted = true;
+            let lost_again = self.repeat_once().await;
+            self.is_muted = false;
+            match lost_again? {
+                None if rewound.is_equal(&self.unit) => return Ok(Ok(())),
+                None => return Ok(Err(lost("what it had read has changed", "it cannot be repeated"))),
+                Some(_) => {
+                    self.lose_server();
+                    if let Err(refusal) = self.connect_again().await? {
+                        return Ok(Err(refusal));
+                    }
+                }
+            }
+        }
+    }
+
+    /// `Some`: the connection was lost, and why.
+    async fn repeat_once(&mut self) -> Result<Option<String>, End> {
+        loop {
+            self.read_requests()?;
+            if self.expected.is_empty() && self.client.input.is_empty() {
+                return Ok(None);
+            }
+            let Some(server) = &mut self.server else { return Ok(Some("no connection".to_owned())) };
+            let exchanged = async {
+                server.wire.flush().await?;
+                server.wire.fill().await
+            };
+            if let Err(cause) = exchanged.await {
+                return Ok(Some(cause.to_string()));
+            }
+            if let Heard::Goodbye(cause) = self.read_replies()? {
+                return Ok(Some(cause));
+            }
+        }
+    }
+
+    /// What the client believes, if what is in flight fails.
+    fn block(&self) -> Block {
+        if self.status != TransactionStatus::Idle && self.unit.is_block_open() {
+            Block::Failed
+        } else {
+            Block::Ended
+        }
+    }
+
+    async fn connect_again(&mut self) -> Result<Result<(), Refusal>, End> {
+        let shared = self.shared.clone();
+        let _held = Gauge::enter(&shared.counters.held);
+        self.connect().await
+    }
+}
+
+fn lost(cause: &str, why: &str) -> Refusal {
+    let message = format!("the connection to PostgreSQL was lost during the transaction, and {why}: {cause}");
+    Refusal::new("40001", message, RUN_AGAIN)
+}
+
+fn unknown(cause: &str) -> Refusal {
+    let message = format!(
+        "the connection to PostgreSQL was lost, and whether the statement was done is unknown: {cause}"
+    );
+    Refusal::new("08007", message, LOOK_FIRST)
+}

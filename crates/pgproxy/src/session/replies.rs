@@ -1,0 +1,348 @@
+//! From the server to the client.
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::expected::{Audience, What};
+use super::unit::Xid;
+use super::{End, Rest, Session};
+use crate::frame::Cut;
+use crate::message::{
+    self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal, until_nul,
+};
+use crate::server::{columns, status};
+use crate::statement::Assignment;
+
+/// What reading the server's input led to.
+pub(super) enum Heard {
+    Replies,
+    /// The server closes the connection, and why. The client has not heard of it.
+    Goodbye(String),
+}
+
+/// What becomes of one message.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    Forward,
+    Drop,
+}
+
+impl Session {
+    /// Takes all whole messages from the server's input.
+    pub(super) fn read_replies(&mut self) -> Result<Heard, End> {
+        let Some(server) = &mut self.server else { return Ok(Heard::Replies) };
+        let mut input = std::mem::take(&mut server.wire.input);
+        let heard = self.read_messages(&mut input);
+        if let Some(server) = &mut self.server {
+            server.wire.input = input;
+        }
+        heard
+    }
+
+    fn read_messages(&mut self, input: &mut BytesMut) -> Result<Heard, End> {
+        // What was looked at and is forwarded with the next run of bytes: `run..at`.
+        let (mut run, mut at) = (0, 0);
+        let mut heard = Ok(Heard::Replies);
+        while let Some(server) = &mut self.server {
+            let cut = match server.framer.cut(&input[at..]) {
+                Ok(cut) => cut,
+                Err(malformed) => {
+                    heard = Ok(Heard::Goodbye(format!("PostgreSQL sent {malformed}")));
+                    break;
+                }
+            };
+            let (fate, bytes) = match cut {
+                Cut::More => break,
+                Cut::Rest { bytes } if self.server_rest == Rest::Forward => (Fate::Forward, bytes),
+                Cut::Rest { bytes } => (Fate::Drop, bytes),
+                // The most frequent by far.
+                Cut::Whole { tag: b'D' | b'd', bytes } if self.is_for_client() => (Fate::Forward, bytes),
+                Cut::Whole { tag, bytes } | Cut::Head { tag, bytes } => {
+                    let said = &input[at..at + bytes];
+                    if tag == b'E' && is_fatal(said) && is_shutdown(said) {
+                        let text = error_field(said, b'M').unwrap_or_default();
+                        heard = Ok(Heard::Goodbye(String::from_utf8_lossy(text).into_owned()));
+                        break;
+                    }
+                    let fate = self.hear(tag, said);
+                    self.server_rest = if fate == Fate::Forward { Rest::Forward } else { Rest::Drop };
+                    if tag == b'E' && is_fatal(said) {
+                        heard = Err(End::Told);
+                    }
+                    (fate, bytes)
+                }
+            };
+            if fate == Fate::Drop {
+                self.emit(&input[run..at]);
+                run = at + bytes;
+            }
+            at += bytes;
+            // What we say ourselves belongs behind what was answered so far.
+            if self.is_own_next() {
+                self.emit(&input[run..at]);
+                run = at;
+                self.say_own();
+            }
+        }
+        if run == 0 && at > 0 && self.client.output.is_empty() && !self.is_muted {
+            // All of it goes to the client as it is: the buffer itself does.
+            self.unit.replied(&input[..at]);
+            std::mem::swap(input, &mut self.client.output);
+            input.clear();
+            input.extend_from_slice(&self.client.output[at..]);
+            self.client.output.truncate(at);
+        } else {
+            self.emit(&input[run..at]);
+            input.advance(at);
+        }
+        heard
+    }
+
+    fn is_for_client(&mut self) -> bool {
+        self.expected.front().is_none_or(|head| head.audience == Audience::Client)
+    }
+
+    /// Notes what a message means, and says whether the client gets it.
+    fn hear(&mut self, tag: u8, said: &[u8]) -> Fate {
+        let is_for_client = self.is_for_client();
+        let fate = if is_for_client { Fate::Forward } else { Fate::Drop };
+        match tag {
+            b'S' => {
+                if let Some(server) = &mut self.server {
+                    server.learn(said);
+                    self.told = server.parameters.clone();
+                }
+                self.aside(said)
+            }
+            b'N' | b'A' => self.aside(said),
+            b'Z' => self.ready(said, fate),
+            b'E' => self.error(fate),
+            b'1' => self.pop_if(fate, |what| matches!(what, What::Parse { .. })),
+            b'2' => self.pop_if(fate, |what| matches!(what, What::Bind)),
+            b'3' => self.pop_if(fate, |what| matches!(what, What::Close | What::CloseOurs(_))),
+            b'n' | b'T' => self.pop_if(fate, |what| matches!(what, What::Describe)),
+            b'I' | b's' => self.pop_if(fate, |what| matches!(what, What::Execute { .. })),
+            b'C' => self.command_complete(said, fate),
+            b'D' => {
+                if let Some(What::Xid) = self.expected.front().map(|head| &head.what) {
+                    self.learn_xid(said);
+                }
+                fate
+            }
+            b'G' => {
+                self.unit.give_up_replay();
+                self.is_copying_in = !self.expected.copy_in_begins();
+                fate
+            }
+            _ => fate,
+        }
+    }
+
+    /// Says something that belongs to no request, and so not to what is compared.
+    fn aside(&mut self, said: &[u8]) -> Fate {
+        if !self.is_muted && self.is_for_client() {
+            self.own_aside.put_slice(said);
+        }
+        Fate::Drop
+    }
+
+    fn pop_if(&mut self, fate: Fate, is_it: impl Fn(&What) -> bool) -> Fate {
+        if self.expected.front().is_some_and(|head| is_it(&head.what)) {
+            self.expected.pop();
+        }
+        fate
+    }
+
+    fn command_complete(&mut self, said: &[u8], fate: Fate) -> Fate {
+        let command = until_nul(body(said));
+        let set = match self.expected.front().map(|head| &mut head.what) {
+            Some(What::Query { sets, is_complete }) => {
+                *is_complete = true;
+                sets.take()
+            }
+            Some(What::Execute { sets }) => {
+                let sets = sets.take();
+                self.expected.pop();
+                sets
+            }
+            _ => None,
+        };
+        if fate == Fate::Forward {
+            match command {
+                b"SET" => self.set.extend(set),
+                b"DISCARD ALL" => self.discarded(),
+                b"DEALLOCATE ALL" => {
+                    self.statements.clear();
+                    if let Some(server) = &mut self.server {
+                        server.prepared.clear();
+                    }
+                }
+                _ => {}
+            }
+        }
+        fate
+    }
+
+    /// The client has made a new session of its connection.
+    fn discarded(&mut self) {
+        self.statements.clear();
+        self.unnamed = None;
+        self.set.clear();
+        self.settings = self.startup_settings.clone();
+        self.is_pinned = false;
+        if let Some(server) = &mut self.server {
+            server.forget_session();
+        }
+    }
+
+    fn ready(&mut self, said: &[u8], fate: Fate) -> Fate {
+        let status = status(said);
+        if let Some(server) = &mut self.server {
+            server.status = status;
+        }
+        self.is_copying_in = false;
+        let is_ours = match self.expected.pop() {
+            Some(expected) => expected.audience == Audience::Proxy,
+            None => false,
+        };
+        if is_ours {
+            return fate;
+        }
+        self.status = status;
+        self.settle_settings(status);
+        if !self.is_muted {
+            self.shared.counters.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.answered = Some(status);
+        fate
+    }
+
+    /// Settings hold once their transaction has ended well; in a block that may still fail, only this connection knows.
+    fn settle_settings(&mut self, status: TransactionStatus) {
+        if self.set.is_empty() {
+            return;
+        }
+        if status != TransactionStatus::Idle {
+            self.set.clear();
+            return self.pin();
+        }
+        for Assignment { name, value } in std::mem::take(&mut self.set) {
+            self.settings = self.settings.with(name, crate::settings::Setting::Sql(value));
+        }
+        if let Some(server) = &mut self.server {
+            server.settings = self.settings.clone();
+        }
+    }
+
+    /// The server skips what it was asked until the next Sync.
+    fn error(&mut self, fate: Fate) -> Fate {
+        self.set.clear();
+        match self.expected.front().map(|head| &head.what) {
+            // It answers the whole request itself.
+            None | Some(What::Query { .. } | What::Xid) => return fate,
+            _ => {}
+        }
+        while let Some(head) = self.expected.front() {
+            if matches!(head.what, What::Sync) {
+                break;
+            }
+            let Some(skipped) = self.expected.pop() else { break };
+            let Some(server) = &mut self.server else { break };
+            match skipped.what {
+                What::Parse { id, name } => {
+                    server.prepared.remove(id);
+                    server.unnamed = 0;
+                    if let Some(name) = name {
+                        self.statements.remove(&name);
+                    }
+                }
+                What::CloseOurs(id) => server.prepared.restore(id),
+                What::CloseDone { name, statement } => drop(self.statements.insert(name, statement)),
+                _ => {}
+            }
+        }
+        // Whoever asked: the client's statement cannot be carried out.
+        Fate::Forward
+    }
+
+    fn learn_xid(&mut self, row: &[u8]) {
+        let xid = match columns(row).first() {
+            Some(Some(text)) => {
+                std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Xid::Is)
+            }
+            Some(None) => Some(Xid::None),
+            None => None,
+        };
+        if let Some(xid) = xid {
+            self.unit.learn_xid(xid);
+        }
+    }
+
+    fn is_own_next(&mut self) -> bool {
+        !self.own_aside.is_empty()
+            || self.answered.is_some()
+            || self.expected.front().is_some_and(|head| {
+                matches!(head.what, What::ParseDone | What::CloseDone { .. } | What::CopyEnd)
+            })
+    }
+
+    /// Says what the client gets from us at this place.
+    fn say_own(&mut self) {
+        let aside = self.own_aside.split();
+        self.client.output.put_slice(&aside);
+        if let Some(status) = self.answered.take() {
+            self.unit.request_answered(status);
+            if self.unit.is_at_rest() {
+                self.statements_before = None;
+            } else if status == TransactionStatus::Idle && self.statements_before.is_some() {
+                // As they were before what is in flight now: that was not kept.
+                self.unit.give_up_replay();
+            }
+        }
+        loop {
+            match self.expected.front().map(|head| &head.what) {
+                Some(What::ParseDone) => self.emit(PARSE_COMPLETE),
+                Some(What::CloseDone { .. }) => self.emit(CLOSE_COMPLETE),
+                Some(What::CopyEnd) => {}
+                _ => return,
+            }
+            self.expected.pop();
+        }
+    }
+
+    /// A part of a reply: to the client, or to be compared with what the client got.
+    pub(super) fn emit(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.unit.replied(bytes);
+        if !self.is_muted {
+            self.client.output.put_slice(bytes);
+        }
+    }
+
+    /// Tells the client what is other on this connection than on the one before.
+    pub(super) fn tell_parameters(&mut self) {
+        let Some(server) = &self.server else { return };
+        if std::sync::Arc::ptr_eq(&server.parameters, &self.told) {
+            return;
+        }
+        for (name, value) in &*server.parameters {
+            if self.told.get(name) != Some(value) {
+                message::parameter_status(&mut self.client.output, name, value);
+            }
+        }
+        self.told = server.parameters.clone();
+    }
+
+    pub(super) fn end_of_session(cause: &str) -> End {
+        let message = format!(
+            "the connection to PostgreSQL was lost, and with it what the session had set up: {cause}"
+        );
+        End::Fatal(Refusal::new("57P01", message, "Connect again."))
+    }
+}
+
+/// PostgreSQL ends every connection, or this one, for reasons that are not the client's.
+fn is_shutdown(error: &[u8]) -> bool {
+    matches!(error_field(error, b'C'), Some(b"57P01" | b"57P02" | b"57P03"))
+}

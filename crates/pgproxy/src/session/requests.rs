@@ -1,0 +1,482 @@
+//! From the client to the server.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::expected::{Audience, What};
+use super::{End, HIGH_WATER_BYTES, Rest, Session};
+use crate::frame::{Cut, HEADER_BYTES};
+use crate::message::{
+    self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, split_cstr, until_nul,
+};
+use crate::prepared::{Named, Statement, write_close};
+use crate::statement::{Facts, Kind, judge};
+
+/// Prepared statements of one client at once.
+const MAX_STATEMENTS: usize = 10_000;
+/// Of the name of a statement or portal.
+const MAX_NAME_BYTES: usize = 1_024;
+/// Asked before a COMMIT: what to ask for when its answer is lost.
+const XID: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned()";
+/// The first version that has it.
+const XID_SINCE_MAJOR: u32 = 13;
+
+/// Where reading stopped.
+pub(super) enum Step {
+    /// The next message needs a connection.
+    NeedsServer,
+    /// For more from the client, or for the server.
+    Waits,
+}
+
+impl Session {
+    /// Takes from the client's input what can be taken now.
+    pub(super) fn read_requests(&mut self) -> Result<Step, End> {
+        loop {
+            let is_full =
+                self.server.as_ref().is_some_and(|server| server.wire.output.len() >= HIGH_WATER_BYTES);
+            if is_full || self.unit.is_committing() {
+                return Ok(Step::Waits);
+            }
+            let mut framer = self.framer.clone();
+            let cut = framer.cut(&self.client.input).map_err(|malformed| {
+                self.shared.counters.refused_protocol.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                End::Fatal(Refusal::new("08P01", malformed.to_string(), "The client library is broken."))
+            })?;
+            match cut {
+                Cut::More => return Ok(Step::Waits),
+                Cut::Rest { bytes } => {
+                    let rest = self.client.input.split_to(bytes);
+                    if let (Rest::Forward, Some(server)) = (self.client_rest, &mut self.server) {
+                        server.wire.output.extend_from_slice(&rest);
+                    }
+                }
+                Cut::Whole { tag, .. } | Cut::Head { tag, .. }
+                    if self.server.is_none() && self.needs_server(tag) =>
+                {
+                    return Ok(Step::NeedsServer);
+                }
+                Cut::Whole { tag, bytes } => {
+                    let said = std::mem::take(&mut self.client.input);
+                    let taken = self.request(tag, &said[..bytes], Piece::Whole);
+                    self.client.input = said;
+                    self.client.input.advance(bytes);
+                    taken?;
+                }
+                Cut::Head { tag, bytes } => {
+                    let said = self.client.input.split_to(bytes);
+                    self.client_rest = Rest::Forward;
+                    self.request(tag, &said, Piece::Head)?;
+                }
+            }
+            self.framer = framer;
+        }
+    }
+
+    fn needs_server(&self, tag: u8) -> bool {
+        !self.is_skipping && matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'F')
+            || self.is_block_lost && matches!(tag, b'S' | b'C')
+    }
+
+    fn request(&mut self, tag: u8, said: &[u8], piece: Piece) -> Result<(), End> {
+        if self.is_skipping && tag != b'X' {
+            self.client_rest = Rest::Drop;
+            if tag == b'S' {
+                self.is_skipping = false;
+                message::ready(&mut self.client.output, self.status);
+            }
+            return Ok(());
+        }
+        if self.server.is_none() {
+            return self.without_server(tag, said);
+        }
+        if piece == Piece::Head {
+            self.unit.give_up_replay();
+        }
+        match tag {
+            b'Q' => self.query(said, piece),
+            b'P' => self.parse(said, piece)?,
+            b'B' => self.bind(said)?,
+            b'D' => self.describe(said)?,
+            b'E' => {
+                let sets = self.bound.as_ref().and_then(|statement| statement.facts.sets.clone());
+                self.forward(said, What::Execute { sets });
+            }
+            b'C' => self.close(said)?,
+            b'H' => self.forward_silent(said),
+            b'S' => self.sync(said),
+            b'd' => {
+                self.unit.give_up_replay();
+                self.output().put_slice(said);
+            }
+            b'c' | b'f' => {
+                self.output().put_slice(said);
+                if !std::mem::take(&mut self.is_copying_in) {
+                    self.expected.push(What::CopyEnd, Audience::Client);
+                }
+            }
+            b'F' => {
+                self.unit.record(said);
+                self.note(&Facts { pins: false, ..Facts::UNKNOWN });
+                self.output().put_slice(said);
+                self.expected.push(What::Query { sets: None, is_complete: false }, Audience::Client);
+                self.unit.request_sent();
+            }
+            b'X' => return Err(End::Client),
+            tag => {
+                let message = format!("invalid frontend message type {tag}");
+                return Err(End::Fatal(Refusal::new("08P01", message, "The client library is broken.")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be answered while no connection is there.
+    fn without_server(&mut self, tag: u8, said: &[u8]) -> Result<(), End> {
+        match tag {
+            b'X' => return Err(End::Client),
+            b'S' => message::ready(&mut self.client.output, self.status),
+            b'C' => {
+                if let Some((b'S', name)) = body(said).split_first() {
+                    self.statements.remove(until_nul(name));
+                }
+                self.client.output.put_slice(CLOSE_COMPLETE);
+            }
+            // Of a COPY that is over, or with nothing to flush.
+            b'H' | b'd' | b'c' | b'f' => self.client_rest = Rest::Drop,
+            tag => {
+                let message = format!("invalid frontend message type {tag}");
+                return Err(End::Fatal(Refusal::new("08P01", message, "The client library is broken.")));
+            }
+        }
+        Ok(())
+    }
+
+    fn query(&mut self, said: &[u8], piece: Piece) {
+        let facts = match piece {
+            Piece::Whole => judge(until_nul(body(said))),
+            Piece::Head => Facts::UNKNOWN,
+        };
+        self.ask_for_xid(facts.kind);
+        self.unit.record(said);
+        self.note(&facts);
+        self.unnamed = None;
+        if let Some(server) = &mut self.server {
+            server.unnamed = 0;
+        }
+        self.output().put_slice(said);
+        self.expected.push(What::Query { sets: facts.sets, is_complete: false }, Audience::Client);
+        self.unit.request_sent();
+    }
+
+    fn parse(&mut self, said: &[u8], piece: Piece) -> Result<(), End> {
+        let (name, definition) = split_name(body(said))?;
+        let statement = match piece {
+            Piece::Head => Arc::new(Statement::too_large_to_keep()),
+            Piece::Whole if name.is_empty() => Arc::new(Statement::new(definition)),
+            Piece::Whole => self.cached(definition),
+        };
+        if name.is_empty() {
+            self.ask_for_xid(statement.facts.kind);
+        }
+        self.unit.record(said);
+        self.is_in_group = true;
+        if piece == Piece::Head {
+            // It exists on this connection alone.
+            self.pin();
+        }
+        if name.is_empty() {
+            if let Some(server) = &mut self.server {
+                server.unnamed = statement.id;
+            }
+            self.output().put_slice(said);
+            self.expected.push(What::Parse { id: 0, name: None }, Audience::Client);
+            self.unnamed = Some(statement);
+            return Ok(());
+        }
+        if let Some(existing) = self.statements.get(name).cloned() {
+            // The server shall say that there is one of this name already.
+            self.prepare(&existing);
+            self.write_parse(&existing, said, definition);
+            self.expected.push(What::Parse { id: 0, name: None }, Audience::Client);
+            return Ok(());
+        }
+        if self.statements.len() >= MAX_STATEMENTS {
+            let message = format!("more than {MAX_STATEMENTS} prepared statements in one session");
+            return Err(End::Fatal(Refusal::new("54000", message, "Close statements that are not needed.")));
+        }
+        self.remember_statements();
+        self.statements.insert(name.to_vec(), statement.clone());
+        let name = Some(name.to_vec());
+        let Some(server) = &mut self.server else { return Ok(()) };
+        if server.prepared.touch(statement.id) {
+            if self.expected.is_empty() {
+                self.emit(PARSE_COMPLETE);
+            } else {
+                self.expected.push(What::ParseDone, Audience::Client);
+            }
+            return Ok(());
+        }
+        self.make_room(&statement);
+        self.write_parse(&statement, said, definition);
+        self.expected.push(What::Parse { id: statement.id, name }, Audience::Client);
+        Ok(())
+    }
+
+    /// Forwards a Parse, or the beginning of one, under our name for the statement.
+    fn write_parse(&mut self, statement: &Statement, said: &[u8], definition: &[u8]) {
+        let before = said.len() - HEADER_BYTES - definition.len();
+        let out = self.output();
+        rewritten(out, said, |out| {
+            statement.write_name(out);
+            (before, definition)
+        });
+    }
+
+    fn bind(&mut self, said: &[u8]) -> Result<(), End> {
+        let (portal, after_portal) = split_name(body(said))?;
+        let (name, rest) = split_name(after_portal)?;
+        let statement = self.named(name);
+        if let Some(statement) = &statement {
+            if !self.is_in_group && !name.is_empty() {
+                self.ask_for_xid(statement.facts.kind);
+            }
+            self.note(&statement.facts);
+        } else {
+            // One made by SQL, which is of this connection, or none.
+            self.note(&Facts { pins: false, ..Facts::UNKNOWN });
+        }
+        self.unit.record(said);
+        self.is_in_group = true;
+        self.ensure(name, statement.as_ref());
+        let before = said.len() - HEADER_BYTES - rest.len();
+        rewritten(self.output(), said, |out| {
+            message::cstr(out, portal);
+            write_name(out, name, statement.as_deref());
+            (before, rest)
+        });
+        self.expected.push(What::Bind, Audience::Client);
+        self.bound = statement;
+        Ok(())
+    }
+
+    fn describe(&mut self, said: &[u8]) -> Result<(), End> {
+        let Some((b'S', name)) = body(said).split_first() else {
+            self.forward(said, What::Describe);
+            return Ok(());
+        };
+        let (name, rest) = split_name(name)?;
+        let statement = self.named(name);
+        self.unit.record(said);
+        self.is_in_group = true;
+        self.ensure(name, statement.as_ref());
+        let before = said.len() - HEADER_BYTES - rest.len();
+        rewritten(self.output(), said, |out| {
+            out.put_u8(b'S');
+            write_name(out, name, statement.as_deref());
+            (before, rest)
+        });
+        self.expected.push(What::Describe, Audience::Client);
+        Ok(())
+    }
+
+    fn close(&mut self, said: &[u8]) -> Result<(), End> {
+        let Some((b'S', name)) = body(said).split_first() else {
+            self.forward(said, What::Close);
+            return Ok(());
+        };
+        let (name, _) = split_name(name)?;
+        if name.is_empty() {
+            self.unnamed = None;
+            if let Some(server) = &mut self.server {
+                server.unnamed = 0;
+            }
+        }
+        if !self.statements.contains_key(name) {
+            self.forward(said, What::Close);
+            return Ok(());
+        }
+        self.unit.record(said);
+        self.is_in_group = true;
+        self.remember_statements();
+        if let Some(statement) = self.statements.remove(name) {
+            // It stays on the server, for others.
+            if self.expected.is_empty() {
+                self.emit(CLOSE_COMPLETE);
+            } else {
+                let name = name.to_vec();
+                self.expected.push(What::CloseDone { name, statement }, Audience::Client);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, said: &[u8]) {
+        self.output().put_slice(said);
+        if self.is_copying_in {
+            // The server reads over it.
+            return;
+        }
+        self.unit.record(said);
+        self.is_in_group = false;
+        self.bound = None;
+        self.expected.push(What::Sync, Audience::Client);
+        self.unit.request_sent();
+    }
+
+    fn forward(&mut self, said: &[u8], what: What) {
+        self.forward_silent(said);
+        self.expected.push(what, Audience::Client);
+    }
+
+    fn forward_silent(&mut self, said: &[u8]) {
+        self.unit.record(said);
+        self.is_in_group = true;
+        self.output().put_slice(said);
+    }
+
+    /// A statement is about to run.
+    fn note(&mut self, facts: &Facts) {
+        if !self.is_muted {
+            self.count(facts.kind);
+        }
+        self.unit.note(facts.kind);
+        if facts.pins {
+            self.pin();
+        }
+    }
+
+    pub(super) fn pin(&mut self) {
+        self.is_pinned = true;
+    }
+
+    /// Before a COMMIT whose answer may be lost. Only between requests: it must not part a request of the client's.
+    fn ask_for_xid(&mut self, kind: Kind) {
+        let Some(server) = &mut self.server else { return };
+        let can_be_asked = kind == Kind::Commit
+            && !self.is_in_group
+            && self.expected.is_empty()
+            && self.status == TransactionStatus::InBlock
+            && self.unit.wants_xid()
+            && major(server.parameters.get(&b"server_version"[..])) >= XID_SINCE_MAJOR;
+        if can_be_asked {
+            message::query(&mut server.wire.output, XID);
+            server.unnamed = 0;
+            self.expected.push(What::Xid, Audience::Proxy);
+            self.unit.expect_xid(self.shared.pool.with_horizons(|horizons| horizons.now()));
+        }
+    }
+
+    fn cached(&self, definition: &[u8]) -> Arc<Statement> {
+        let mut cache = self.shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cache.get_or_insert(definition)
+    }
+
+    fn named(&self, name: &[u8]) -> Option<Arc<Statement>> {
+        if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() }
+    }
+
+    /// Sees to it that the client's statement is there under the name that we give it on the server.
+    fn ensure(&mut self, name: &[u8], statement: Option<&Arc<Statement>>) {
+        let Some(server) = &mut self.server else { return };
+        match statement {
+            Some(statement) if !name.is_empty() => self.prepare(statement),
+            Some(statement)
+                if server.unnamed != statement.id
+                    && statement.write_parse(Named::Unnamed, &mut server.wire.output) =>
+            {
+                server.unnamed = statement.id;
+                self.expected.push(What::Parse { id: 0, name: None }, Audience::Proxy);
+            }
+            // The unnamed statement there is somebody else's.
+            None if name.is_empty() && server.unnamed != 0 => {
+                message::message(&mut server.wire.output, b'C', |out| out.put_slice(b"S\0"));
+                server.unnamed = 0;
+                self.expected.push(What::Close, Audience::Proxy);
+            }
+            _ => {}
+        }
+    }
+
+    fn prepare(&mut self, statement: &Arc<Statement>) {
+        let Some(server) = &mut self.server else { return };
+        if server.prepared.touch(statement.id) {
+            return;
+        }
+        if statement.write_parse(Named::Ours, &mut BytesMut::new()) {
+            self.make_room(statement);
+            statement.write_parse(Named::Ours, self.output());
+            self.expected.push(What::Parse { id: statement.id, name: None }, Audience::Proxy);
+        }
+    }
+
+    /// Notes that the statement will be there, and closes the one that was used longest ago when there are too many.
+    fn make_room(&mut self, statement: &Statement) {
+        let Some(server) = &mut self.server else { return };
+        if let Some(evicted) = server.prepared.insert(statement.id) {
+            write_close(evicted, &mut server.wire.output);
+            self.expected.push(What::CloseOurs(evicted), Audience::Proxy);
+        }
+    }
+
+    fn remember_statements(&mut self) {
+        self.statements_before.get_or_insert_with(|| self.statements.clone());
+    }
+
+    /// Where what is forwarded goes. Requests are read only while a connection is there.
+    fn output(&mut self) -> &mut BytesMut {
+        match &mut self.server {
+            Some(server) => &mut server.wire.output,
+            None => unreachable!("a request is forwarded while there is no connection"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Whole,
+    Head,
+}
+
+/// Writes a message again with another front. `front` writes that and says how many bytes of the body it stands for,
+/// and what follows. The length is that of the whole message, which may be longer than what is there.
+fn rewritten<'a>(out: &mut BytesMut, said: &[u8], front: impl FnOnce(&mut BytesMut) -> (usize, &'a [u8])) {
+    let begin = out.len();
+    out.put_slice(&said[..HEADER_BYTES]);
+    let (stood_for, rest) = front(out);
+    let written = out.len() - begin - HEADER_BYTES;
+    let length = u32::from_be_bytes([said[1], said[2], said[3], said[4]]) as usize - stood_for + written;
+    out[begin + 1..begin + HEADER_BYTES].copy_from_slice(&(length as u32).to_be_bytes());
+    out.put_slice(rest);
+}
+
+fn write_name(out: &mut BytesMut, name: &[u8], statement: Option<&Statement>) {
+    match statement {
+        Some(statement) if !name.is_empty() => statement.write_name(out),
+        None if name.starts_with(b"pgproxy_") => {
+            // Ours, so none of the client's.
+            out.put_u8(b'?');
+            message::cstr(out, name);
+        }
+        _ => message::cstr(out, name),
+    }
+}
+
+fn split_name(bytes: &[u8]) -> Result<(&[u8], &[u8]), End> {
+    match split_cstr(bytes) {
+        Some((name, rest)) if name.len() <= MAX_NAME_BYTES => Ok((name, rest)),
+        Some(_) => Err(End::Fatal(Refusal::new("42622", "a statement or portal has too long a name", ""))),
+        None => Err(End::Fatal(Refusal::new(
+            "08P01",
+            "invalid string in message",
+            "The client library is broken.",
+        ))),
+    }
+}
+
+/// Of `server_version`, such as `15.18 (Debian ...)`.
+fn major(version: Option<&Vec<u8>>) -> u32 {
+    let digits = version.into_iter().flatten().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |major: u32, digit| major.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+}

@@ -1,0 +1,131 @@
+//! The settings of a session (GUCs) that are carried from one connection to another.
+//!
+//! A client sets them in its startup packet or with a plain `SET`. A connection that last served a client with other
+//! settings is changed to these before it serves this one. What cannot be carried pins the session instead: see
+//! [`crate::statement`].
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// What one setting was set to, in the words of whoever set it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Setting {
+    /// As in a startup packet: the value itself, a list being one text.
+    Raw(String),
+    /// As in `SET name TO ...`: SQL, known to be nothing but values.
+    Sql(String),
+}
+
+/// All of a session, cheap to clone and to compare.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    values: Arc<BTreeMap<Box<str>, Setting>>,
+    hash: u64,
+}
+
+impl Settings {
+    pub fn builder() -> Builder {
+        Builder(BTreeMap::new())
+    }
+
+    pub fn with(&self, name: &str, setting: Setting) -> Settings {
+        let mut builder = Builder(BTreeMap::clone(&self.values));
+        builder.insert(name, setting);
+        builder.build()
+    }
+
+    /// What was given in the startup packet and not changed since.
+    pub fn raw(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().filter_map(|(name, setting)| match setting {
+            Setting::Raw(value) => Some((&**name, value.as_str())),
+            Setting::Sql(_) => None,
+        })
+    }
+
+    /// The SQL that changes a connection that has these settings to one that has the `wanted` ones.
+    pub fn change_to(&self, wanted: &Settings) -> String {
+        let mut sql = String::new();
+        for name in self.values.keys().filter(|name| !wanted.values.contains_key(*name)) {
+            write!(sql, "RESET {};", identifier(name)).expect("a String takes all");
+        }
+        for (name, setting) in &*wanted.values {
+            if self.values.get(name) == Some(setting) {
+                continue;
+            }
+            match setting {
+                Setting::Raw(value) => {
+                    write!(sql, "SELECT pg_catalog.set_config({}, {}, false);", literal(name), literal(value))
+                }
+                Setting::Sql(value) => write!(sql, "SET {} TO {value};", identifier(name)),
+            }
+            .expect("a String takes all");
+        }
+        sql
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::builder().build()
+    }
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Settings) -> bool {
+        self.hash == other.hash && (Arc::ptr_eq(&self.values, &other.values) || self.values == other.values)
+    }
+}
+
+pub(crate) struct Builder(BTreeMap<Box<str>, Setting>);
+
+impl Builder {
+    /// Names of settings know no case.
+    pub fn insert(&mut self, name: &str, setting: Setting) {
+        self.0.insert(name.to_ascii_lowercase().into(), setting);
+    }
+
+    pub fn build(self) -> Settings {
+        let mut hasher = DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        Settings { values: Arc::new(self.0), hash: hasher.finish() }
+    }
+}
+
+/// A name with dots is one of an extension: each part is quoted.
+fn identifier(name: &str) -> String {
+    let parts: Vec<String> =
+        name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    parts.join(".")
+}
+
+/// Right whatever `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    format!(" E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_changed_by_what_differs_and_nothing_else() {
+        let none = Settings::default();
+        let mut first = Settings::builder();
+        first.insert("TimeZone", Setting::Raw("it's \\ odd".to_owned()));
+        first.insert("app.tenant", Setting::Raw("7".to_owned()));
+        let first = first.build();
+        let second = first.with("statement_timeout", Setting::Sql("'5s'".to_owned()));
+        assert_eq!(first.change_to(&first), "");
+        assert_eq!(first.change_to(&second), "SET \"statement_timeout\" TO '5s';");
+        assert_eq!(second.change_to(&first), "RESET \"statement_timeout\";");
+        assert_eq!(
+            none.change_to(&first),
+            "SELECT pg_catalog.set_config( E'app.tenant',  E'7', false);\
+             SELECT pg_catalog.set_config( E'timezone',  E'it''s \\\\ odd', false);"
+        );
+        assert_ne!(first, second);
+        assert_eq!(first.with("timezone", Setting::Raw("it's \\ odd".to_owned())), first);
+    }
+}

@@ -1,0 +1,212 @@
+//! What a statement may do to its session and its transaction.
+//!
+//! This is the one place that looks into SQL. It reads words, not grammar, and is wrong in one direction only: it pins
+//! a session that needed no pin, and does not run again what could have been. A word inside of a text or a comment
+//! counts as a word. The rooms around it ask [`judge`] and nothing else.
+
+mod set;
+mod words;
+
+pub(crate) use set::Assignment;
+use words::{Word, Words};
+
+/// What one message of SQL, of one or several statements, may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub kind: Kind,
+    /// It may leave state in the session that only this connection has: the session stays on it.
+    pub pins: bool,
+    /// It is a plain `SET` of a setting that can be carried to other connections.
+    pub sets: Option<Assignment>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Reads, whatever happens to it, and may be run again.
+    Read,
+    /// `BEGIN` alone.
+    Begin,
+    /// Anything else that neither begins nor ends a transaction block.
+    Work,
+    /// `COMMIT` alone.
+    Commit,
+    /// `ROLLBACK` alone, of the whole transaction.
+    Rollback,
+    /// May begin or end a transaction block somewhere inside.
+    Opaque,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 6] =
+        [Kind::Read, Kind::Begin, Kind::Work, Kind::Commit, Kind::Rollback, Kind::Opaque];
+
+    /// The label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Read => "read",
+            Kind::Begin => "begin",
+            Kind::Work => "write",
+            Kind::Commit => "commit",
+            Kind::Rollback => "rollback",
+            Kind::Opaque => "opaque",
+        }
+    }
+}
+
+impl Facts {
+    /// Of what was not looked at.
+    pub const UNKNOWN: Facts = Facts { kind: Kind::Opaque, pins: true, sets: None };
+}
+
+/// Judges the text of a Query or Parse message.
+pub(crate) fn judge(sql: &[u8]) -> Facts {
+    let words = Words::of(sql);
+    let sets = set::assignment(sql, &words);
+    Facts { kind: kind(&words), pins: sets.is_none() && pins(&words), sets }
+}
+
+fn pins(words: &Words) -> bool {
+    let sets = match (words.first(), words.second()) {
+        // Ends with the transaction.
+        (Some(Word::Set), Some(Word::Local | Word::Transaction | Word::Constraints)) => false,
+        (Some(Word::Set | Word::Reset), _) => true,
+        _ => false,
+    };
+    let sets_later = words.has_inner_semicolon && (words.has(Word::Set) || words.has(Word::Reset));
+    sets || sets_later || words.has_session_state || words.has_escaped_name
+}
+
+fn kind(words: &Words) -> Kind {
+    let alone = |allowed: &[Word]| !words.has_inner_semicolon && words.all_in(allowed);
+    match words.first() {
+        None if !words.has_inner_semicolon => Kind::Read,
+        Some(Word::Select) if words.reads_only() => Kind::Read,
+        Some(Word::Show) if !words.has_inner_semicolon => Kind::Read,
+        Some(Word::Begin | Word::Start) if !words.has_inner_semicolon => Kind::Begin,
+        Some(Word::Commit | Word::End)
+            if alone(&[Word::Commit, Word::End, Word::Work, Word::Transaction]) =>
+        {
+            Kind::Commit
+        }
+        Some(Word::Rollback | Word::Abort)
+            if alone(&[Word::Rollback, Word::Abort, Word::Work, Word::Transaction]) =>
+        {
+            Kind::Rollback
+        }
+        Some(Word::Rollback) if words.second() == Some(Word::To) && !words.has_inner_semicolon => Kind::Work,
+        Some(Word::Begin | Word::Start | Word::Commit | Word::End | Word::Rollback | Word::Abort) => {
+            Kind::Opaque
+        }
+        Some(Word::Prepare) => Kind::Opaque,
+        _ if words.has_inner_semicolon && words.has_transaction_control() => Kind::Opaque,
+        _ => Kind::Work,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(expected: Kind, statements: &[&str]) {
+        for sql in statements {
+            assert_eq!(judge(sql.as_bytes()).kind, expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn only_what_surely_reads_may_be_run_again() {
+        kinds(
+            Kind::Read,
+            &[
+                "select 1",
+                "SELECT abalance FROM pgbench_accounts WHERE aid = 17;",
+                "/* app='shop' */ select count(*), max(t.a) from t where (a in (1, 2) and b = $1) ; ",
+                "-- a comment\nselect coalesce(a, lower(b)) from t",
+                "show server_version",
+                "",
+                " ; ",
+            ],
+        );
+        kinds(
+            Kind::Work,
+            &[
+                "insert into t values (1)",
+                "select * from t for update",
+                "select nextval('s')",
+                "select my_function()",
+                "select \"now\"()",
+                "select now/**/()",
+                "select * into t2 from t",
+                "select 1; select 2",
+                "with x as (delete from t returning *) select * from x",
+                "select s.f(1)",
+                "savepoint a",
+                "rollback to a",
+                "release a",
+                "select U&\"\\0066oo\"(1)",
+                "vacuum",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_ends_of_transactions_are_known_or_known_to_be_unknown() {
+        kinds(Kind::Begin, &["begin", "BEGIN ISOLATION LEVEL SERIALIZABLE", "start transaction read only;"]);
+        kinds(Kind::Commit, &["commit", "COMMIT;", "end", "commit work", "END TRANSACTION"]);
+        kinds(Kind::Rollback, &["rollback", "ABORT", "rollback work;"]);
+        kinds(
+            Kind::Opaque,
+            &[
+                "commit; select 1",
+                "begin; insert into t values (1); commit",
+                "insert into t values (1); commit",
+                "commit and chain",
+                "commit prepared 'x'",
+                "rollback prepared 'x'",
+                "prepare transaction 'x'",
+                "select 1 /* ; commit */",
+            ],
+        );
+    }
+
+    #[test]
+    fn state_that_only_one_connection_has_pins() {
+        for sql in [
+            "set role other",
+            "SET SESSION AUTHORIZATION x",
+            "set work_mem = pg_catalog.current_setting('x')",
+            "select 1; set search_path to a",
+            "reset all",
+            "prepare p as select 1",
+            "execute p",
+            "deallocate p",
+            "create temp table t (a int)",
+            "CREATE TEMPORARY VIEW v AS SELECT 1",
+            "select 1 into temp x",
+            "select pg_advisory_lock(1)",
+            "select pg_try_advisory_lock_shared(1)",
+            "declare c cursor with hold for select 1",
+            "listen channel",
+            "UNLISTEN *",
+            "load 'auto_explain'",
+            "select set_config('a.b', 'c', false)",
+            "select currval('s')",
+            "select U&\"set\\005fconfig\"('a.b', 'c', false)",
+            "insert into pg_temp.t values (1)",
+        ] {
+            assert!(judge(sql.as_bytes()).pins, "{sql}");
+        }
+        for sql in [
+            "update t set a = 1",
+            "set local search_path to a",
+            "set transaction isolation level serializable",
+            "SET CONSTRAINTS ALL DEFERRED",
+            "select pg_advisory_xact_lock(1)",
+            "declare c cursor for select 1",
+            "set statement_timeout to 100",
+            "insert into t (set_config_name) values (1)",
+        ] {
+            assert!(!judge(sql.as_bytes()).pins, "{sql}");
+        }
+    }
+}

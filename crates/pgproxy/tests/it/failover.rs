@@ -1,0 +1,321 @@
+//! The primary is lost, and clients do not notice.
+
+use std::time::Duration;
+
+use pgproxy::{Database, Role};
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use crate::cluster::{Cluster, signal};
+use crate::proxy::{Proxy, config, of, running, sqlstate, start, value};
+
+const PID: &str = "select pg_backend_pid()";
+
+/// A primary with a synchronous standby.
+fn pair() -> (Cluster, Cluster, Proxy) {
+    let primary = Cluster::create();
+    let standby = primary.standby();
+    primary.sql("alter system set synchronous_standby_names = '*'");
+    primary.sql("select pg_reload_conf()");
+    let proxy = start(of(&primary));
+    (primary, standby, proxy)
+}
+
+/// Tells the proxy that `cluster` is the primary from now on.
+fn move_to(proxy: &Proxy, cluster: &Cluster, generation: u64) {
+    let database = Database { epoch: generation, ..of(cluster) };
+    proxy.handle.configure(config(generation, database)).unwrap();
+}
+
+/// Tells it that nobody is.
+fn hold(proxy: &Proxy, cluster: &Cluster, generation: u64) {
+    let mut database = Database { epoch: generation - 1, ..of(cluster) };
+    for node in database.nodes.values_mut() {
+        node.role = Role::Standby;
+    }
+    proxy.handle.configure(config(generation, database)).unwrap();
+}
+
+/// The standby takes over, and says no more that it wants one of its own.
+fn take_over(standby: &Cluster) {
+    standby.sql("alter system reset synchronous_standby_names");
+    standby.promote();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_clients_do_not_notice_a_failover_and_requests_wait_for_its_end() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    let insert = client.prepare("insert into t values ($1)").await.unwrap();
+    client.execute(&insert, &[&1]).await.unwrap();
+
+    primary.kill();
+    let late = proxy.connect().await.unwrap();
+    let early = tokio::spawn(async move {
+        client.execute(&insert, &[&2]).await.unwrap();
+        value(&client, "select sum(a) from t").await
+    });
+    let waiting = tokio::spawn(async move { value(&late, "select count(*) from t").await });
+    proxy.until(|db| db.waiting == 2).await;
+    // Told of it before it is one: a standby is waited for.
+    move_to(&proxy, &standby, 2);
+    take_over(&standby);
+    assert_eq!(early.await.unwrap(), "3");
+    assert!(["1", "2"].contains(&waiting.await.unwrap().as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_change_drains_transactions_and_holds_new_ones() {
+    let (primary, standby, proxy) = pair();
+    let (client, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("begin").await.unwrap();
+    client.simple_query("insert into t values (1)").await.unwrap();
+    hold(&proxy, &primary, 2);
+    let waiting = tokio::spawn(async move { value(&other, "select count(*) from t").await });
+    proxy.until(|db| db.waiting == 1).await;
+    client.simple_query("commit").await.unwrap();
+    proxy.until(|db| db.servers == 0).await;
+    take_over(&standby);
+    move_to(&proxy, &standby, 3);
+    assert_eq!(waiting.await.unwrap(), "1");
+}
+
+/// The fence: whoever still has a connection to the old primary loses it before anybody reaches the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_higher_epoch_cuts_every_connection_to_the_old_primary() {
+    let (old, standby, proxy) = pair();
+    let (holder, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    holder.simple_query("create table t (a int)").await.unwrap();
+    holder.simple_query("begin; insert into t values (1)").await.unwrap();
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    assert_eq!(value(&other, "select count(*) from t").await, "0");
+    old.sql("alter system reset synchronous_standby_names");
+    assert_eq!(old.sql("select count(*) from pg_stat_activity where usename = 'app'"), "0");
+    drop(holder);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_in_flight_is_run_again() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    let locker = proxy.connect().await.unwrap();
+    locker.simple_query("create table slow as select 1 as a").await.unwrap();
+    // A lock keeps the read in flight for as long as the test needs it.
+    locker.simple_query("begin; lock table slow in access exclusive mode").await.unwrap();
+    let read = tokio::spawn(async move { value(&client, "select count(*) from slow").await });
+    kill_backend(&cluster, "select count(*) from slow").await;
+    locker.simple_query("rollback").await.unwrap();
+    assert_eq!(read.await.unwrap(), "1");
+    assert_eq!(proxy.db().replays_total, 1);
+}
+
+/// Ends the backend that runs `query`, once it does.
+async fn kill_backend(cluster: &Cluster, query: &str) {
+    let end = format!(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where query = '{}' and state <> 'idle' \
+         and pid <> pg_backend_pid()",
+        query.replace('\'', "''")
+    );
+    while cluster.sql(&end) == "0" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_was_open_goes_on_where_nothing_it_had_read_has_changed() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int primary key, b text)").await.unwrap();
+    client.simple_query("insert into t values (1, 'one')").await.unwrap();
+    let update = client.prepare("update t set b = $1 where a = 1").await.unwrap();
+    client.simple_query("begin").await.unwrap();
+    assert_eq!(value(&client, "select b from t").await, "one");
+    client.execute(&update, &[&"two"]).await.unwrap();
+    let insert = "insert into t select n, 'x' from generate_series(10, 19) n returning a";
+    client.query(insert, &[]).await.unwrap();
+
+    primary.kill();
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    assert_eq!(value(&client, "select b from t where a = 1").await, "two");
+    client.simple_query("commit").await.unwrap();
+    assert_eq!(standby.sql("select count(*) from t where b in ('x', 'two')"), "11");
+    assert_eq!(proxy.db().replays_total, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_whose_past_has_changed_fails_with_40001_and_its_block_must_be_ended() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("begin").await.unwrap();
+    let pid = value(&client, PID).await;
+    client.simple_query("insert into t values (1)").await.unwrap();
+    signal("-TERM", pid.parse().unwrap());
+
+    // It has read the number of a process that is gone.
+    assert_eq!(sqlstate(&client, "select count(*) from t").await, "40001");
+    assert_eq!(sqlstate(&client, "insert into t values (2)").await, "25P02");
+    client.simple_query("rollback").await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "0");
+    drop(cluster);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_too_long_to_repeat_fails_with_40001() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("begin").await.unwrap();
+    for n in 0..20 {
+        client.execute("insert into t values ($1)", &[&n]).await.unwrap();
+    }
+    let query = "select count(*), pg_sleep(60) from t";
+    let (outcome, ()) = tokio::join!(sqlstate(&client, query), kill_backend(&cluster, query));
+    assert_eq!(outcome, "40001");
+    client.simple_query("rollback").await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_outcome_nobody_knows_is_said_to_be_unknown_and_never_repeated() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    let query = "insert into t select 1 from pg_sleep(60)";
+    let (outcome, ()) = tokio::join!(sqlstate(&client, query), kill_backend(&cluster, query));
+    assert_eq!(outcome, "08007");
+    assert_eq!(value(&client, "select count(*) from t").await, "0");
+    assert_eq!(proxy.db().unknown_outcomes_total, 1);
+}
+
+/// A COMMIT that is done at the primary and that nobody has confirmed.
+async fn commit_that_waits_for_the_standby(client: Client, primary: &Cluster) -> JoinHandle<Client> {
+    let commit = tokio::spawn(async move {
+        client.simple_query("commit").await.unwrap();
+        client
+    });
+    while primary.sql("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "0" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    commit
+}
+
+/// The standby has the commit, the primary has not heard so, and the client has heard nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_was_lost_is_answered_by_the_next_primary_and_done_once() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
+    // What is written arrives at the standby, but is not applied there, which is what this client waits for.
+    standby.sql("select pg_wal_replay_pause()");
+    client.simple_query("begin").await.unwrap();
+    client.simple_query("insert into t values (1)").await.unwrap();
+    let commit = commit_that_waits_for_the_standby(client, &primary).await;
+    primary.kill();
+    standby.sql("select pg_wal_replay_resume()");
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    let client = commit.await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "1");
+    assert_eq!(proxy.db().settled_commits_total, 1);
+}
+
+/// The other way round: the commit died with the primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_was_lost_with_the_primary_is_done_again_and_once() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("begin").await.unwrap();
+    client.simple_query("insert into t values (1)").await.unwrap();
+    // Nothing arrives any more.
+    let receiver = primary.sql("select pid from pg_stat_replication").parse().unwrap();
+    signal("-STOP", receiver);
+    let commit = commit_that_waits_for_the_standby(client, &primary).await;
+    primary.kill();
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    let client = commit.await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "1");
+    assert_eq!(proxy.db().settled_commits_total, 0);
+    assert_eq!(proxy.db().replays_total, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_state_was_lost_is_told_so_and_closed() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create temp table mine (a int)").await.unwrap();
+    let pid = value(&client, PID).await;
+    signal("-TERM", pid.parse().unwrap());
+    while !client.is_closed() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    proxy.until(|db| db.clients == 0).await;
+    drop(cluster);
+}
+
+/// A statement in flight whose rows were begun cannot be taken back; the session goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_whose_rows_have_begun_fails_and_leaves_the_session_usable() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    let query = "select repeat('x', 1000), pg_sleep(n / 10000) from generate_series(1, 600000) n";
+    let (outcome, ()) = tokio::join!(sqlstate(&client, query), kill_backend(&cluster, query));
+    assert!(["40001", "08007"].contains(&outcome.as_str()), "{outcome}");
+    assert_eq!(value(&client, "select 1").await, "1");
+}
+
+/// Every client commits its own numbers, one after another, and notes which were acknowledged. Nodes die at random.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_transaction_is_lost_or_done_twice_while_the_server_is_killed_again_and_again() {
+    let (mut cluster, proxy) = running();
+    let setup = proxy.connect().await.unwrap();
+    setup.simple_query("create table t (client int, n int)").await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let clients: Vec<_> = (0..4)
+        .map(|id: i32| {
+            let (url, stop) = (proxy.url(), stop.clone());
+            tokio::spawn(async move {
+                let (client, connection) =
+                    tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+                tokio::spawn(connection);
+                let mut acknowledged = Vec::new();
+                let mut n = 0;
+                while !stop.is_cancelled() {
+                    n += 1;
+                    client.simple_query("begin").await.unwrap();
+                    client.simple_query(&format!("insert into t values ({id}, {n})")).await.unwrap();
+                    client.simple_query("commit").await.unwrap();
+                    acknowledged.push(n);
+                }
+                (id, acknowledged)
+            })
+        })
+        .collect();
+    for round in 0..5 {
+        tokio::time::sleep(Duration::from_millis(150 + 37 * round)).await;
+        cluster.kill();
+        cluster = tokio::task::spawn_blocking(move || {
+            cluster.start();
+            cluster
+        })
+        .await
+        .unwrap();
+    }
+    stop.cancel();
+    for client in clients {
+        let (id, acknowledged) = client.await.unwrap();
+        let there = cluster.sql(&format!("select n from t where client = {id} order by n"));
+        let there: Vec<i32> = there.lines().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(there, acknowledged);
+        assert!(!acknowledged.is_empty(), "client {id} was never served");
+    }
+    let db = proxy.db();
+    assert!(db.replays_total + db.settled_commits_total > 0, "{db:?}");
+}

@@ -1,0 +1,117 @@
+//! Who gets in, and what those are told who do not.
+
+use std::time::Duration;
+
+use pgproxy::Tls;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::error::SqlState;
+
+use crate::cluster::{Cluster, PASSWORD, bin};
+use crate::proxy::{of, running, start, value};
+
+#[tokio::test]
+async fn nobody_can_tell_an_unknown_user_from_a_wrong_password() {
+    let (_cluster, proxy) = running();
+    let mut told = Vec::new();
+    for (user, password) in
+        [("app", "wrong"), ("nobody", "wrong"), ("postgres", "unused"), ("nobody", PASSWORD)]
+    {
+        let url = format!(
+            "host=127.0.0.1 port={} user={user} password='{password}' dbname=app",
+            proxy.address.port()
+        );
+        let refused = proxy.connect_with(&url).await.err().unwrap();
+        let refused = refused.as_db_error().unwrap();
+        assert_eq!(refused.code(), &SqlState::INVALID_PASSWORD);
+        told.push(refused.message().replace(user, "USER"));
+    }
+    assert!(told.iter().all(|message| *message == told[0]), "{told:?}");
+    assert_eq!(proxy.db().refused_login_total, 4);
+}
+
+#[tokio::test]
+async fn an_unknown_database_is_refused_after_the_password_only() {
+    let (_cluster, proxy) = running();
+    let connect = async |password: &str| {
+        let url = format!(
+            "host=127.0.0.1 port={} user=app password='{password}' dbname=other",
+            proxy.address.port()
+        );
+        proxy.connect_with(&url).await.err().unwrap().code().unwrap().code().to_owned()
+    };
+    assert_eq!(connect(PASSWORD).await, "3D000");
+    assert_eq!(connect("wrong").await, "28P01");
+}
+
+#[tokio::test]
+async fn settings_of_the_startup_packet_are_in_force() {
+    let (_cluster, proxy) = running();
+    let url = format!(
+        "{}?application_name=shop&options=-c%20statement_timeout%3D1234%20-c%20search_path%3Da,b",
+        proxy.url()
+    );
+    let client = proxy.connect_with(&url).await.unwrap();
+    let plain = proxy.connect().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(value(&client, "show application_name").await, "shop");
+        assert_eq!(value(&client, "show statement_timeout").await, "1234ms");
+        assert_eq!(value(&client, "show search_path").await, "a,b");
+        assert_eq!(value(&plain, "show application_name").await, "");
+        assert_eq!(value(&plain, "show statement_timeout").await, "0");
+    }
+    let broken = proxy.connect_with(&format!("{}?options=-c%20work_mem%3Dmuch", proxy.url())).await.unwrap();
+    let refused = broken.simple_query("select 1").await.err().unwrap();
+    assert_eq!(refused.code().unwrap().code(), "22023");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_asks_for_tls_gets_it_where_there_is_a_certificate() {
+    let cluster = Cluster::create();
+    let folder = tempfile::TempDir::new().unwrap();
+    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let tls = Tls {
+        certificate_chain: folder.path().join("chain.pem"),
+        private_key: folder.path().join("key.pem"),
+    };
+    std::fs::write(&tls.certificate_chain, issued.cert.pem()).unwrap();
+    std::fs::write(&tls.private_key, issued.signing_key.serialize_pem()).unwrap();
+    let proxy = start(pgproxy::Database { tls: Some(tls), ..of(&cluster) });
+    for (mode, succeeds) in [("require", true), ("disable", true)] {
+        let url = format!("{}?sslmode={mode}", proxy.url());
+        let mut psql = std::process::Command::new(bin().join("psql"));
+        psql.args(["-XAtc", "select repeat('x', 200000)", &url]);
+        let output = tokio::task::spawn_blocking(move || psql.output().unwrap()).await.unwrap();
+        assert_eq!(output.status.success(), succeeds, "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.stdout.len(), 200_001);
+    }
+}
+
+#[tokio::test]
+async fn clients_that_speak_something_else_are_closed_and_counted() {
+    let (_cluster, proxy) = running();
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // Closed with bytes unread, which the kernel may report as a reset.
+    let _ = client.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+    proxy.until(|db| db.refused_protocol_total == 1).await;
+
+    // A TCP health check is not worth counting as anything wrong.
+    drop(TcpStream::connect(proxy.address).await.unwrap());
+    proxy.until(|db| db.connections_total == 2).await;
+    assert_eq!(proxy.db().refused_protocol_total, 1);
+}
+
+#[tokio::test]
+async fn a_client_can_come_in_while_there_is_no_primary() {
+    let (mut cluster, proxy) = running();
+    drop(proxy.connect().await.unwrap());
+    cluster.stop();
+    let client = tokio::time::timeout(Duration::from_secs(5), proxy.connect()).await.unwrap().unwrap();
+    let query = tokio::spawn(async move { value(&client, "select 7").await });
+    proxy.until(|db| db.waiting == 1).await;
+    cluster.start();
+    assert_eq!(query.await.unwrap(), "7");
+}

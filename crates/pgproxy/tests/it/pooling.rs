@@ -1,0 +1,198 @@
+//! Many clients on few connections, none of which may notice the others.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt, pin_mut};
+use pgproxy::{Database, PoolMode};
+
+use crate::cluster::Cluster;
+use crate::proxy::{Proxy, of, running, sqlstate, start, value};
+
+const PID: &str = "select pg_backend_pid()";
+
+fn one_connection() -> (Cluster, Proxy) {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    (cluster, proxy)
+}
+
+#[tokio::test]
+async fn clients_share_a_connection_between_transactions_and_keep_it_within() {
+    let (_cluster, proxy) = one_connection();
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    assert_eq!(value(&one, PID).await, value(&other, PID).await);
+
+    one.simple_query("begin").await.unwrap();
+    let waiting = tokio::spawn(async move { value(&other, "select 'after'").await });
+    proxy.until(|db| db.waiting == 1).await;
+    one.simple_query("commit").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), "after");
+}
+
+#[tokio::test]
+async fn whoever_queues_too_long_is_told_why_and_stays_connected() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, queue_wait_ms: 50, max_queue: 1, ..of(&cluster) });
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    one.simple_query("begin").await.unwrap();
+    assert_eq!(sqlstate(&other, "select 1").await, "53300");
+    let error = other.query("select 1", &[]).await.err().unwrap();
+    assert!(error.as_db_error().unwrap().hint().unwrap().contains("pool size"));
+    one.simple_query("commit").await.unwrap();
+    assert_eq!(value(&other, "select 1").await, "1");
+}
+
+/// What a plain SET does is carried; what cannot be carried keeps the connection.
+#[tokio::test]
+async fn a_session_keeps_its_state_on_shared_connections() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 2, ..of(&cluster) });
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    one.simple_query("set search_path to one, public").await.unwrap();
+    other.execute("set search_path to other", &[]).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(value(&one, "show search_path").await, "one, public");
+        assert_eq!(value(&other, "show search_path").await, "other");
+    }
+    assert!(proxy.db().servers <= 2);
+
+    one.simple_query("create temp table mine (a int)").await.unwrap();
+    one.simple_query("insert into mine values (1)").await.unwrap();
+    let pid = value(&one, PID).await;
+    for _ in 0..3 {
+        assert_eq!(value(&one, "select count(*) from mine").await, "1");
+        assert_ne!(value(&other, PID).await, pid);
+    }
+    // Once it has left, nothing of it is left.
+    drop(one);
+    proxy.until(|db| db.clients == 1).await;
+    proxy.until(|db| db.servers == db.servers_idle).await;
+    for _ in 0..3 {
+        assert_eq!(sqlstate(&other, "select * from mine").await, "42P01");
+    }
+}
+
+#[tokio::test]
+async fn discard_all_gives_a_pinned_connection_back() {
+    let (_cluster, proxy) = one_connection();
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    one.simple_query("select set_config('a.b', 'mine', false)").await.unwrap();
+    assert_eq!(value(&one, "select current_setting('a.b')").await, "mine");
+    one.simple_query("discard all").await.unwrap();
+    assert_eq!(value(&other, "select current_setting('a.b', true)").await, "");
+}
+
+#[tokio::test]
+async fn in_session_mode_a_connection_is_kept_and_given_back_clean() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, pool_mode: PoolMode::Session, ..of(&cluster) });
+    let one = proxy.connect().await.unwrap();
+    one.simple_query("set work_mem to '7MB'").await.unwrap();
+    one.simple_query("prepare p as select 1").await.unwrap();
+    let other = proxy.connect().await.unwrap();
+    let waiting =
+        tokio::spawn(
+            async move { (value(&other, "show work_mem").await, sqlstate(&other, "execute p").await) },
+        );
+    proxy.until(|db| db.waiting == 1).await;
+    drop(one);
+    assert_eq!(waiting.await.unwrap(), ("4MB".to_owned(), "26000".to_owned()));
+}
+
+#[tokio::test]
+async fn notifications_reach_whoever_listens() {
+    let (_cluster, proxy) = running();
+    let (client, mut connection) =
+        tokio_postgres::connect(&proxy.url(), tokio_postgres::NoTls).await.unwrap();
+    let heard = tokio::spawn(async move {
+        loop {
+            let message = std::future::poll_fn(|cx| connection.poll_message(cx)).await.unwrap().unwrap();
+            if let tokio_postgres::AsyncMessage::Notification(notification) = message {
+                return notification.payload().to_owned();
+            }
+        }
+    });
+    client.simple_query("listen news").await.unwrap();
+    proxy.connect().await.unwrap().simple_query("notify news, 'hello'").await.unwrap();
+    assert_eq!(heard.await.unwrap(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_goes_both_ways_and_an_error_in_it_leaves_the_session_usable() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int, b text)").await.unwrap();
+    for _ in 0..2 {
+        let sink = client.copy_in("copy t from stdin").await.unwrap();
+        pin_mut!(sink);
+        for n in 0..2_000 {
+            sink.send(bytes::Bytes::from(format!("{n}\t{}\n", "x".repeat(1_000)))).await.unwrap();
+        }
+        assert_eq!(sink.finish().await.unwrap(), 2_000);
+    }
+    let stream = client.copy_out("copy t to stdout").await.unwrap();
+    pin_mut!(stream);
+    let mut bytes = 0;
+    while let Some(chunk) = stream.next().await {
+        bytes += chunk.unwrap().len();
+    }
+    assert!(bytes > 4_000_000);
+
+    let sink = client.copy_in::<_, bytes::Bytes>("copy t from stdin").await.unwrap();
+    pin_mut!(sink);
+    sink.send("not a number\n".into()).await.unwrap();
+    assert_eq!(sink.finish().await.err().unwrap().code().unwrap().code(), "22P02");
+    assert_eq!(value(&client, "select count(*) from t").await, "4000");
+    proxy.until(|db| db.servers == db.servers_idle).await;
+    drop(cluster);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_in_a_transaction_or_a_copy_leaves_nothing_behind() {
+    let (_cluster, proxy) = one_connection();
+    let watcher = proxy.connect().await.unwrap();
+    watcher.simple_query("create table t (a int)").await.unwrap();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("begin; insert into t values (1)").await.unwrap();
+    drop(client);
+    assert_eq!(value(&watcher, "select count(*) from t").await, "0");
+
+    let (client, connection) = tokio_postgres::connect(&proxy.url(), tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut sink = Box::pin(client.copy_in::<_, bytes::Bytes>("copy t from stdin").await.unwrap());
+    sink.send("1\n".into()).await.unwrap();
+    proxy.until(|db| db.servers > db.servers_idle).await;
+    connection.abort();
+    assert_eq!(value(&watcher, "select count(*) from t").await, "0");
+}
+
+/// A client that does not read must cost neither memory nor the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_of_any_size_passes_in_bounded_memory() {
+    let (_cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    let rows = client
+        .query_raw("select repeat('x', 1000) from generate_series(1, 200000)", Vec::<i32>::new())
+        .await
+        .unwrap();
+    pin_mut!(rows);
+    let before = resident_bytes();
+    // Nothing is read for a while; what was sent waits in the kernel and at the server.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut count = 0;
+    while let Some(row) = rows.next().await {
+        row.unwrap();
+        count += 1;
+        if count == 100 {
+            assert!(resident_bytes() < before + 50_000_000, "the proxy holds the result");
+        }
+    }
+    assert_eq!(count, 200_000);
+    let wide = client.query_one("select repeat('y', 50000000)", &[]).await.unwrap();
+    assert_eq!(wide.get::<_, &str>(0).len(), 50_000_000);
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}

@@ -1,0 +1,87 @@
+//! The extended protocol on connections that change under the client.
+
+use futures_util::future::{join_all, try_join_all};
+use pgproxy::Database;
+
+use crate::cluster::Cluster;
+use crate::proxy::{Proxy, of, start, value};
+
+fn two_connections() -> (Cluster, Proxy) {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 2, ..of(&cluster) });
+    (cluster, proxy)
+}
+
+/// Each client calls its statements `s0`, `s1` and so on; they must not meet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prepared_statements_of_many_clients_live_on_few_connections() {
+    let (_cluster, proxy) = two_connections();
+    let clients: Vec<_> = try_join_all((0..8).map(|_| proxy.connect())).await.unwrap();
+    let work = clients.iter().enumerate().map(async |(n, client)| {
+        let own = client.prepare(&format!("select {n}::int4 + $1::int4")).await.unwrap();
+        let common = client.prepare("select $1::int4 * 2").await.unwrap();
+        for turn in 0..50 {
+            let row = client.query_one(&own, &[&turn]).await.unwrap();
+            assert_eq!(row.get::<_, i32>(0), n as i32 + turn);
+            let row = client.query_one(&common, &[&turn]).await.unwrap();
+            assert_eq!(row.get::<_, i32>(0), turn * 2);
+        }
+    });
+    join_all(work).await;
+    assert!(proxy.db().servers <= 2);
+}
+
+#[tokio::test]
+async fn requests_may_be_pipelined_and_an_error_fails_only_its_own() {
+    let (_cluster, proxy) = two_connections();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int primary key)").await.unwrap();
+    let insert = client.prepare("insert into t values ($1)").await.unwrap();
+    let one = 1;
+    let outcomes = join_all((0..20).map(|n| {
+        let (client, insert, one) = (&client, &insert, &one);
+        async move {
+            if n % 2 == 0 {
+                client.execute(insert, &[one]).await
+            } else {
+                client.execute("select 1", &[]).await
+            }
+        }
+    }))
+    .await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 9);
+    for failed in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert_eq!(failed.code().unwrap().code(), "23505");
+    }
+    assert_eq!(value(&client, "select count(*) from t").await, "1");
+}
+
+#[tokio::test]
+async fn a_statement_that_does_not_parse_can_be_prepared_again() {
+    let (_cluster, proxy) = two_connections();
+    let client = proxy.connect().await.unwrap();
+    assert_eq!(client.prepare("select * from t").await.err().unwrap().code().unwrap().code(), "42P01");
+    client.simple_query("create table t (a int)").await.unwrap();
+    let select = client.prepare("select * from t").await.unwrap();
+    assert!(client.query(&select, &[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn statements_outlive_a_restart_of_postgres() {
+    let (mut cluster, proxy) = two_connections();
+    let client = proxy.connect().await.unwrap();
+    let select = client.prepare("select $1::int4 + 1").await.unwrap();
+    cluster.stop();
+    cluster.start();
+    assert_eq!(client.query_one(&select, &[&1]).await.unwrap().get::<_, i32>(0), 2);
+}
+
+#[tokio::test]
+async fn after_deallocate_all_statements_are_gone_for_this_client_only() {
+    let (_cluster, proxy) = two_connections();
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    let (mine, theirs) = (one.prepare("select 1").await.unwrap(), other.prepare("select 2").await.unwrap());
+    one.simple_query("deallocate all").await.unwrap();
+    assert_eq!(one.query(&mine, &[]).await.err().unwrap().code().unwrap().code(), "26000");
+    assert_eq!(other.query(&theirs, &[]).await.unwrap().len(), 1);
+}

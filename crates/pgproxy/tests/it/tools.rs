@@ -1,0 +1,95 @@
+//! PostgreSQL's own programs, which must not be able to tell the proxy from PostgreSQL.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pgproxy::Drained;
+use tokio_postgres::NoTls;
+
+use crate::cluster::bin;
+use crate::proxy::{self, running};
+
+async fn succeeds(mut command: Command) -> String {
+    let run = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output().unwrap());
+    let output = run.await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn tool(name: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(bin().join(name));
+    command.args(args);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psql_and_pgbench_cannot_tell_the_proxy_from_postgres() {
+    let (_cluster, proxy) = running();
+    let sum = "select sum(n) from generate_series(1, 100000) n";
+    assert_eq!(succeeds(tool("psql", &["-XAtc", sum, &proxy.url()])).await, "5000050000\n");
+    succeeds(tool("pgbench", &["-i", "-q", &proxy.url()])).await;
+    for protocol in ["simple", "extended", "prepared"] {
+        for script in ["tpcb-like", "select-only"] {
+            let run = ["-c", "8", "-t", "50", "-M", protocol, "-b", script, &proxy.url()];
+            let report = succeeds(tool("pgbench", &run)).await;
+            assert!(report.contains("number of failed transactions: 0"), "{report}");
+            assert!(report.contains("transactions actually processed: 400/400"), "{report}");
+        }
+    }
+    proxy.until(|db| db.clients == 0).await;
+    let db = proxy.db();
+    assert!(db.servers <= 8, "{db:?}");
+}
+
+/// A dump takes a snapshot, locks, uses cursors and COPY, and sets what only its own connection may have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_through_the_proxy_restores_through_the_proxy() {
+    let (cluster, proxy) = running();
+    succeeds(tool("pgbench", &["-i", "-q", &proxy.url()])).await;
+    let dump = succeeds(tool("pg_dump", &[&proxy.url()])).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &dump).unwrap();
+    cluster.sql("drop table pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers");
+    let script = file.path().display().to_string();
+    succeeds(tool("psql", &["-Xq", "-v", "ON_ERROR_STOP=1", "-f", &script, &proxy.url()])).await;
+    assert_eq!(cluster.sql("select count(*) from pgbench_accounts"), "100000");
+    let again = succeeds(tool("pg_dump", &[&proxy.url()])).await;
+    // Newer ones guard a dump with a word of chance.
+    let guarded = |line: &&str| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict");
+    assert!(again.lines().filter(guarded).eq(dump.lines().filter(guarded)), "the second dump differs");
+}
+
+#[tokio::test]
+async fn a_query_can_be_cancelled_even_when_every_place_is_taken() {
+    let cluster = crate::cluster::Cluster::create();
+    let mut settings = proxy::of(&cluster);
+    settings.max_clients = 1;
+    let proxy = proxy::start(settings);
+    let client = proxy.connect().await.unwrap();
+
+    let refused = proxy.connect().await.err().unwrap();
+    assert_eq!(refused.as_db_error().unwrap().code().code(), "53300");
+
+    let cancel = client.cancel_token();
+    let query = tokio::spawn(async move { client.simple_query("select pg_sleep(600)").await });
+    while !query.is_finished() {
+        // Again and again: one that arrives before the query does cancels nothing.
+        cancel.cancel_query(NoTls).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let cancelled = query.await.unwrap().err().unwrap();
+    assert_eq!(cancelled.code().unwrap().code(), "57014");
+    proxy.until(|db| db.clients == 0).await;
+    proxy.connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_session_finish_its_work() {
+    let (_cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    let work = tokio::spawn(async move { client.simple_query("select pg_sleep(0.3)").await });
+    proxy.until(|db| db.servers > db.servers_idle).await;
+    let drained = proxy.handle.drain(Duration::from_secs(60)).await;
+    assert_eq!(drained, Drained { cut: 0 });
+    work.await.unwrap().unwrap();
+}

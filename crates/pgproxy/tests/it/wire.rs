@@ -1,0 +1,1 @@
+//! What no driver sends: the protocol spoken by hand.
