@@ -8,7 +8,10 @@ use edge::config::{
     AccessLog, Config, Endpoint, HealthCheck, Limits, Listener, Route, Timeouts, Tls, Upstream,
     UpstreamProtocol,
 };
-use model::{DatabaseNode, EdgeProcess, FrontTls, Instance, ProxyProcess, ServiceProtocol, Topology};
+use model::{
+    DatabaseNode, DatabaseRole, EdgeProcess, FrontTls, Instance, ProxyProcess, ServiceProtocol, Size,
+    Topology,
+};
 
 use super::certificates::{self, FRONT_TLS};
 use super::roles::edge_unit;
@@ -19,9 +22,6 @@ use crate::probe::Chosen;
 
 /// The access log is begun anew at this size; with its predecessor it takes twice as much.
 const ACCESS_LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Of a node's connections: three that PostgreSQL keeps for superusers, and some for the daemon's own questions.
-const KEPT_CONNECTIONS: u32 = 8;
 
 /// Where the edge asks for health: the path of the manifest, or the usual one that every instance answers at. Without
 /// such a path a connect is the check.
@@ -152,22 +152,32 @@ impl Machine {
         proxy: &ProxyProcess,
         topology: &Topology,
     ) -> Result<pgproxy::Config, StepError> {
-        let primary = topology
-            .primary_of(&proxy.id)
-            .ok_or_else(|| StepError::new(format!("{} has no primary", proxy.id)))?;
-        let node = pgproxy::Node {
-            upstream: pgproxy::Upstream::Unix(self.node_socket(primary)),
-            zone: Some(primary.zone.to_string()),
-            role: pgproxy::Role::Primary,
+        let id = &proxy.id;
+        let cluster =
+            topology.clusters.get(id).ok_or_else(|| StepError::new(format!("{id} is no database")))?;
+        let holds = self.holds(id);
+        let node = |node: &DatabaseNode| {
+            let role = match topology.role_of(&node.id) {
+                // Nobody is the primary for as long as everybody is to wait.
+                DatabaseRole::Primary if holds => pgproxy::Role::Standby,
+                DatabaseRole::Primary => pgproxy::Role::Primary,
+                DatabaseRole::Standby => pgproxy::Role::Standby,
+                DatabaseRole::ReadReplica => pgproxy::Role::ReadReplica,
+            };
+            let upstream = pgproxy::Upstream::Unix(self.node_socket(node));
+            (node.id.to_string(), pgproxy::Node { upstream, zone: Some(node.zone.to_string()), role })
         };
+        let size = topology.primary_of(id).map_or(Size::UNLIMITED, |primary| primary.size);
+        let setup = &self.inner.setup;
+        let settings = memory_settings(&size, setup.memory, u32::from(setup.cores));
         let database = pgproxy::Database {
-            listener: proxy.id.to_string(),
-            epoch: 1,
-            nodes: BTreeMap::from([(primary.id.to_string(), node)]),
-            credentials: self.inner.setup.state.database_credentials(&proxy.id),
+            listener: id.to_string(),
+            epoch: cluster.epoch,
+            nodes: topology.nodes_of(id).map(node).collect(),
+            credentials: setup.state.database_credentials(id),
             tls: None,
             pool_mode: pgproxy::PoolMode::Transaction,
-            pool_size: self.proxy_connections(primary),
+            pool_size: settings.busy_connections,
             max_clients: 1_000,
             queue_wait_ms: 30_000,
             max_queue: 1_000,
@@ -175,14 +185,7 @@ impl Machine {
             idle_timeout_ms: 600_000,
             server_lifetime_ms: 3_600_000,
         };
-        Ok(pgproxy::Config { generation: 1, databases: BTreeMap::from([(proxy.id.to_string(), database)]) })
-    }
-
-    /// What a node of this size takes, but for those that the daemon and an operator need.
-    fn proxy_connections(&self, node: &DatabaseNode) -> u32 {
-        let setup = &self.inner.setup;
-        let settings = memory_settings(&node.cluster.size, setup.memory, u32::from(setup.cores));
-        settings.max_connections.saturating_sub(KEPT_CONNECTIONS).max(1)
+        Ok(pgproxy::Config { generation: 1, databases: BTreeMap::from([(id.to_string(), database)]) })
     }
 
     pub(super) fn node_socket(&self, node: &DatabaseNode) -> PathBuf {

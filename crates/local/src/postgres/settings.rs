@@ -5,14 +5,18 @@ use model::{ByteSize, Size};
 const MB: u64 = ByteSize::MB;
 
 /// For every size the same: a standby refuses to follow a primary that allows more than itself, and nodes of one cluster
-/// get another size one after the other. An idle place costs some kilobytes; [`busy_connections`] is how many should work
-/// at once.
+/// get another size one after the other. An idle place costs some kilobytes; how many should
+/// work at once is [`Settings::busy_connections`].
 const MAX_CONNECTIONS: u32 = 400;
+/// Of those, for who does not come through the proxy.
+const KEPT_CONNECTIONS: u32 = 20;
 
 /// What depends on size. Everything else about a node's configuration is the same for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub max_connections: u32,
+    /// How many the proxy opens at most. No setting of PostgreSQL's.
+    pub busy_connections: u32,
     pub shared_buffers: ByteSize,
     /// What the planner may assume to be cached, here and in the page cache.
     pub effective_cache_size: ByteSize,
@@ -47,6 +51,7 @@ pub fn memory_settings(size: &Size, machine_memory: ByteSize, machine_cores: u32
         Some(memory) => limited(memory.bytes().min(machine_memory.bytes().max(64 * MB)), parallel),
         None => Settings {
             max_connections: MAX_CONNECTIONS,
+            busy_connections: 100,
             shared_buffers: megabytes(128 * MB),
             effective_cache_size: megabytes((machine_memory.bytes() / 2).max(256 * MB)),
             work_mem: megabytes(4 * MB),
@@ -59,10 +64,13 @@ pub fn memory_settings(size: &Size, machine_memory: ByteSize, machine_cores: u32
 
 fn limited(memory: u64, (max_parallel_workers, max_parallel_workers_per_gather): (u32, u32)) -> Settings {
     let shared_buffers = (memory / 4).clamp(8 * MB, 16 * ByteSize::GB);
+    let busy_connections = busy_connections(memory);
     // A quarter of what is left, if every connection sorts at once.
-    let work_mem = ((memory - shared_buffers.min(memory)) / 4 / busy_connections(memory)).clamp(MB, 64 * MB);
+    let work_mem =
+        ((memory - shared_buffers.min(memory)) / 4 / u64::from(busy_connections)).clamp(MB, 64 * MB);
     Settings {
         max_connections: MAX_CONNECTIONS,
+        busy_connections,
         shared_buffers: megabytes(shared_buffers),
         effective_cache_size: megabytes((memory / 4 * 3).max(16 * MB)),
         work_mem: megabytes(work_mem),
@@ -73,9 +81,9 @@ fn limited(memory: u64, (max_parallel_workers, max_parallel_workers_per_gather):
 }
 
 /// A backend that does something takes some megabytes of its own: 10 MB of memory for each keeps the sum of them below the
-/// limit.
-fn busy_connections(memory: u64) -> u64 {
-    (memory / (10 * MB)).clamp(20, u64::from(MAX_CONNECTIONS))
+/// limit. Some places are left for the daemon, the standbys and an operator.
+fn busy_connections(memory: u64) -> u32 {
+    (memory / (10 * MB)).clamp(20, u64::from(MAX_CONNECTIONS - KEPT_CONNECTIONS)) as u32
 }
 
 fn megabytes(bytes: u64) -> ByteSize {
@@ -88,6 +96,7 @@ impl Settings {
         // Spelled out, so that a new setting must be classified to compile.
         let Settings {
             max_connections,
+            busy_connections: _,
             shared_buffers,
             effective_cache_size,
             work_mem,
@@ -126,7 +135,7 @@ mod tests {
         for memory in ["64MB", "256MB", "512MB", "1GB", "4GB", "8GB"] {
             let settings = settings(&format!("1 {memory}"));
             let limit = memory.parse::<ByteSize>().unwrap().bytes();
-            let sorts = settings.work_mem.bytes() * busy_connections(limit);
+            let sorts = settings.work_mem.bytes() * u64::from(settings.busy_connections);
             assert!(settings.shared_buffers.bytes() + sorts <= limit * 3 / 4, "{memory}: {settings:?}");
             assert!(settings.effective_cache_size.bytes() <= limit, "{memory}: {settings:?}");
         }

@@ -50,6 +50,8 @@ pub(super) struct Clusters {
     watches: Mutex<BTreeMap<ResourceId, Watch>>,
     /// Primaries that are being restarted by a switchover, which decides what they come back as.
     expected: Mutex<BTreeMap<NodeId, oneshot::Sender<oneshot::Sender<()>>>>,
+    /// Clusters whose clients wait for the next primary.
+    holding: Mutex<BTreeSet<ResourceId>>,
     /// Of each follower, as its primary saw it last.
     lags: Mutex<BTreeMap<NodeId, Lag>>,
     /// What time is counted from.
@@ -91,6 +93,7 @@ impl Clusters {
             sessions: Mutex::default(),
             watches: Mutex::default(),
             expected: Mutex::default(),
+            holding: Mutex::default(),
             lags: Mutex::default(),
             began: Instant::now(),
         }
@@ -102,6 +105,11 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Machine {
+    /// Whether the proxy is to let everybody wait.
+    pub(super) fn holds(&self, id: &ResourceId) -> bool {
+        locked(&self.inner.clusters.holding).contains(id)
+    }
+
     /// What a node has to be told of the others.
     pub(super) fn membership(&self, id: &NodeId, topology: &Topology) -> Membership {
         let name = member_name(id);
@@ -288,6 +296,7 @@ impl Machine {
         locked(&self.inner.clusters.sessions).remove(from);
         session.promote().await.map_err(|error| failed(&error))?;
         self.crash_at(CrashPoint::Failover(FailoverMoment::Promoted));
+        locked(&self.inner.clusters.holding).remove(id);
         let pushed = self.push_proxies().await;
         self.settle_members(id, &session).await?;
         pushed

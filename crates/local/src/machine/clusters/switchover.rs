@@ -1,20 +1,26 @@
 //! A planned change of primary: nothing is lost, and nobody has to be rewound.
 //!
-//! The primary is shut down in order, which ends only when its followers have all that it wrote. Then the successor is
-//! promoted while the keeper of the old primary waits, and the old one comes back as a follower.
+//! First the proxy lets everybody wait who has not begun, and those who have begun finish. The primary is shut down in
+//! order, which ends only when its followers have all that it wrote. Then the successor is promoted while the keeper of the old
+//! primary waits, and the old one comes back as a follower.
 
 use std::time::Duration;
 
 use model::{DatabaseNode, NodeId, ResourceId};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::locked;
+use crate::control::{self, Request};
+use crate::machine::roles::proxy_unit;
 use crate::machine::{Machine, StepError};
 use crate::postgres::member_name;
 
 /// A shutdown in order writes a checkpoint, most of which was written before it began.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(70);
+/// For transactions that were open when it began.
+const TRANSACTIONS_LIMIT: Duration = Duration::from_secs(5);
+const TRANSACTIONS_POLL: Duration = Duration::from_millis(2);
 /// For the old primary to follow.
 const RETURN_LIMIT: Duration = Duration::from_secs(120);
 
@@ -56,6 +62,18 @@ impl Machine {
         }
         // So that there is little left to write when the shutdown writes its own.
         session.checkpoint().await?;
+        locked(&self.inner.clusters.holding).insert(id.clone());
+        let changed = self.change_while_held(id, from, to).await;
+        // A promotion has done this already.
+        if locked(&self.inner.clusters.holding).remove(id) {
+            self.push_proxies().await?;
+        }
+        changed
+    }
+
+    async fn change_while_held(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<u64, StepError> {
+        self.push_proxies().await?;
+        self.transactions_end(id).await;
         let unit = self.units().nodes.get(from).map(|unit| unit.keeper.watch());
         let mut watched = unit.ok_or_else(|| StepError::new(format!("{from} does not run")))?;
         let (down, is_down) = oneshot::channel();
@@ -73,6 +91,26 @@ impl Machine {
         // Whatever it is by now, it starts again.
         drop(decided);
         changed.map(|()| times_ready)
+    }
+
+    /// Resolves when nobody is in a transaction any more, or too late for those who are: they are run again, or fail.
+    async fn transactions_end(&self, id: &ResourceId) {
+        let Some(control) = self.control_of(&proxy_unit(id)) else { return };
+        let idle = async {
+            loop {
+                let status = control::ask(&control, &Request::Status).await;
+                let busy = status.ok().and_then(|status| {
+                    let status = &status["databases"][id.as_str()];
+                    status["servers"].as_u64()?.checked_sub(status["servers_idle"].as_u64()?)
+                });
+                // A proxy that does not answer is not waited for.
+                if busy.unwrap_or_default() == 0 {
+                    return;
+                }
+                sleep(TRANSACTIONS_POLL).await;
+            }
+        };
+        let _ = timeout(TRANSACTIONS_LIMIT, idle).await;
     }
 
     async fn take_over(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
