@@ -1,0 +1,3 @@
+//! The crate at its border.
+
+mod folding;
