@@ -4,7 +4,8 @@
 //! that is installed here gets started: we run the programs ourselves. Elsewhere the person is told what to install.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::failure::{Failure, Result};
@@ -26,13 +27,16 @@ pub struct Need {
 pub struct Needs;
 
 impl Needs {
-    pub const DEMO: &'static [Need] = &[C_COMPILER, POSTGRES, CURL];
-    pub const TEST: &'static [Need] = &[C_COMPILER, POSTGRES, CURL, PYTHON];
-    pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, HAPROXY, NGINX, WRK, H2LOAD];
+    pub const DEMO: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL];
+    pub const TEST: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL, PYTHON];
+    pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, LIBCLANG, HAPROXY, NGINX, WRK, H2LOAD];
 }
 
 const C_COMPILER: Need =
     Need { what: "a C compiler", packages: &["gcc", "libc6-dev"], present: || shell::find("cc").is_some() };
+// Reads the headers of PostgreSQL's grammar while it is built. The package of the compiler is the smallest that brings the
+// library together with the headers that belong to it, and it has the same name everywhere.
+const LIBCLANG: Need = Need { what: "libclang", packages: &["clang"], present: has_libclang };
 // The contributed modules come with the server since PostgreSQL 10, and `postgresql-contrib` names both.
 const POSTGRES: Need =
     Need { what: "PostgreSQL", packages: &["postgresql", "postgresql-contrib"], present: has_postgres };
@@ -182,6 +186,21 @@ pub fn nextest() -> Option<Vec<String>> {
 
 pub fn is_root() -> bool {
     shell::read(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
+}
+
+fn has_libclang() -> bool {
+    // Debian has a folder for each version, and splits the library from the headers it needs.
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let versions =
+        entries("/usr/lib".into()).filter(|entry| entry.file_name().as_bytes().starts_with(b"llvm-"));
+    let has_library = |lib: &Path| {
+        entries(lib.to_owned()).any(|entry| entry.file_name().as_bytes().starts_with(b"libclang"))
+    };
+    let has_headers = |lib: &Path| {
+        entries(lib.join("clang")).any(|version| version.path().join("include/stddef.h").is_file())
+    };
+    let libraries = versions.map(|version| version.path().join("lib"));
+    shell::find("clang").is_some() || libraries.into_iter().any(|lib| has_library(&lib) && has_headers(&lib))
 }
 
 fn has_postgres() -> bool {

@@ -6,7 +6,9 @@
 //! with the [`Scope`] it is to be judged in.
 //!
 //! A wrong fold would give a statement the class of another one. So where the text could be read in two ways, it is not
-//! folded at all: its key is that of its bytes.
+//! folded at all: its key is that of its bytes. Folding loses nothing that a class depends on: a literal decides a class
+//! only as the argument of a function or an option, and the judge says so where that is the case
+//! ([`Flag::ByLiteral`](crate::Flag::ByLiteral)).
 
 mod bytes;
 mod hint;

@@ -1,3 +1,7 @@
-//! The crate at its border.
+//! The verdicts at their border, and the servers they are about: a real primary and a real hot standby.
 
+mod details;
 mod folding;
+mod servers;
+mod table;
+mod verdicts;
