@@ -125,6 +125,8 @@ pub enum Because {
     Implicit,
     /// A hint asks for the primary.
     Hint,
+    /// A replica has refused it: see [`Classifier::refused`](crate::Classifier::refused).
+    Refused,
     /// The grammar does not know it. The primary will say what is wrong.
     Unparsed,
     /// Longer than [`MAX_TEXT`](crate::MAX_TEXT).

@@ -10,6 +10,7 @@ const TEXT: &str = include_str!("statements.txt");
 pub struct Row {
     pub line: usize,
     pub search_path: String,
+    pub search_path_id: u64,
     pub sql: String,
     /// The words on the left.
     pub expected: BTreeSet<String>,
@@ -24,11 +25,11 @@ pub enum Answers {
 }
 
 pub fn rows() -> Vec<Row> {
-    let mut search_path = "public".to_owned();
+    let (mut search_path, mut search_path_id) = ("public".to_owned(), 0);
     let mut rows = Vec::new();
     for (at, line) in TEXT.lines().enumerate() {
         if let Some(schemas) = line.strip_prefix("@search_path ") {
-            search_path = schemas.to_owned();
+            (search_path, search_path_id) = (schemas.to_owned(), search_path_id + 1);
             continue;
         }
         let Some((left, sql)) = line.split_once('|').filter(|_| !line.starts_with(['#', '='])) else {
@@ -37,7 +38,8 @@ pub fn rows() -> Vec<Row> {
         let mut expected: BTreeSet<String> = left.split_whitespace().map(str::to_owned).collect();
         let answers = if expected.remove("~") { Answers::New } else { Answers::Same };
         let sql = sql.strip_prefix(' ').unwrap_or(sql).replace('␤', "\n").replace('␉', "\t");
-        rows.push(Row { line: at + 1, search_path: search_path.clone(), sql, expected, answers });
+        let search_path = search_path.clone();
+        rows.push(Row { line: at + 1, search_path, search_path_id, sql, expected, answers });
     }
     rows
 }

@@ -1,7 +1,10 @@
 //! Every statement of the table gets its verdict; what we call a read runs on a hot standby, and says there what it says
 //! on the primary.
 
-use sqlclass::{Catalog, Class, Context, Folder, MAX_TEXT, Scope, SearchPath, classify, classify_prepared};
+use sqlclass::{
+    Catalog, Class, Classifier, Context, Flag, MAX_TEXT, SearchPath, Session, Source, classify,
+    classify_prepared,
+};
 
 use crate::servers::{Server, Servers};
 use crate::table::{self, Answers, Row};
@@ -18,9 +21,10 @@ fn every_statement_gets_its_verdict_and_reads_run_on_a_standby() {
     let rows = table::rows();
     assert!(rows.len() >= 200);
 
+    let mut classifier = Classifier::new(5);
     let mut wrong = Vec::new();
     for row in &rows {
-        let statement = judge(&catalog, row);
+        let statement = judge(&mut classifier, &catalog, row);
         let words = table::words(statement);
         if words != row.expected {
             wrong.push(format!("line {}: {}\n  is {words:?}\n  not {:?}", row.line, row.sql, row.expected));
@@ -33,10 +37,15 @@ fn every_statement_gets_its_verdict_and_reads_run_on_a_standby() {
     assert!(wrong.is_empty(), "\n{}\n{} of {} are wrong", wrong.join("\n"), wrong.len(), rows.len());
 }
 
-fn judge(catalog: &Catalog, row: &Row) -> sqlclass::Statement {
-    let scope = Scope { epoch: 1, search_path: 1 };
-    let hint = Folder::new(5).fold(row.sql.as_bytes(), scope).expect("short").hint;
-    classify(row.sql.as_bytes(), Context { catalog, search_path: &row.path(), hint })
+fn judge(classifier: &mut Classifier, catalog: &Catalog, row: &Row) -> sqlclass::Statement {
+    let search_path = &row.path();
+    let session = Session { catalog, search_path, search_path_id: row.search_path_id };
+    let statement = classifier.classify(row.sql.as_bytes(), session).statement;
+    let again = classifier.classify(row.sql.as_bytes(), session);
+    assert_eq!(again.statement, statement, "from memory: {}", row.sql);
+    let is_remembered = !statement.flags.contains(Flag::ByLiteral);
+    assert_eq!(again.source == Source::Cache, is_remembered, "{}", row.sql);
+    statement
 }
 
 fn differs_on_the_standby(servers: &Servers, row: &Row) -> Option<String> {
