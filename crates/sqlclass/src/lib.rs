@@ -28,6 +28,9 @@ mod set;
 mod statement;
 mod transaction;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use cache::{CAPACITY, Cache};
 pub use catalog::{Builder, Catalog, FINGERPRINT, Query, RowError, SearchPath};
 pub use classifier::{Classifier, Session, Source, Verdict};

@@ -42,11 +42,14 @@ impl Query {
 pub const FINGERPRINT: &str = "\
 SELECT sum(pg_catalog.hashint8(here))::text FROM (
     SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_proc
-    UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_rewrite
+    UNION ALL SELECT w.oid::bigint << 32 | w.xmin::text::bigint
+        FROM pg_catalog.pg_rewrite AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.ev_class
+        WHERE c.relpersistence <> 't'
     UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_policy
     UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_operator
     UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_cast
     UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_namespace
+        WHERE nspname !~ '^pg_(toast_)?temp_'
     UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_amop
     UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_amproc
     UNION ALL SELECT oid::bigint << 32 | xmin::text::bigint FROM pg_catalog.pg_constraint WHERE contypid <> 0

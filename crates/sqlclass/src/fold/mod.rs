@@ -89,12 +89,23 @@ impl Folder {
     }
 }
 
+/// What is hashed of `sql`, but for the suffix.
+pub(crate) fn folded_text(sql: &[u8]) -> Option<Vec<u8>> {
+    let mut out = vec![0; sql.len()];
+    let mut writer = Writer { sql, out: &mut out, length: 0, gap: false, hint: None };
+    writer.text()?;
+    let length = writer.length;
+    out.truncate(length);
+    Some(out)
+}
+
 /// The token before, as far as it decides how a quote is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// The `E` of `E'...'`, with nothing between. A word that only ends in `e` is a type before its literal.
     EscapePrefix,
-    /// A string, whatever white space follows it.
+    /// A string, whatever white space follows it. Another one behind it is an error, or, on the next line, goes on the
+    /// first with the escapes of that.
     String,
     Other,
 }
@@ -155,18 +166,24 @@ impl Writer<'_> {
                 let end = match before {
                     Before::EscapePrefix => literals::escape_string(self.sql, at)?,
                     Before::Other => literals::string(self.sql, at)?,
-                    // A string on the next line goes on the one before, with the escapes of that one.
                     Before::String => return None,
                 };
                 return Some((self.mark(b'\'', end), Before::String));
             }
             Kind::Dollar if !self.next(at).is_ascii_digit() => {
+                if before == Before::String {
+                    return None;
+                }
                 let end = literals::dollar_string(self.sql, at)?;
                 return Some((self.mark(b'\'', end), Before::String));
             }
             Kind::Dollar => self.copy(at, literals::parameter(self.sql, at)?),
             Kind::Digit => self.mark(b'0', literals::number(self.sql, at)?),
-            Kind::Dot if self.next(at).is_ascii_digit() => self.mark(b'0', literals::number(self.sql, at)?),
+            // Its point stays, or `t.5` would be `t0`.
+            Kind::Dot if self.next(at).is_ascii_digit() => {
+                self.push(b'.');
+                self.mark(b'0', literals::number(self.sql, at)?)
+            }
             Kind::Identifier => self.copy(at, literals::identifier(self.sql, at)?),
             Kind::Nul => return None,
             Kind::Space | Kind::Dash | Kind::Slash | Kind::Dot | Kind::Other => {

@@ -1,13 +1,7 @@
 use super::*;
 
-/// What is hashed, without the suffix.
 fn folded(sql: &str) -> Option<String> {
-    let mut out = vec![0; sql.len() + SUFFIX];
-    let mut writer = Writer { sql: sql.as_bytes(), out: &mut out, length: 0, gap: false, hint: None };
-    writer.text()?;
-    let length = writer.length;
-    out.truncate(length);
-    Some(String::from_utf8(out).expect("UTF-8 stays UTF-8"))
+    folded_text(sql.as_bytes()).map(|text| String::from_utf8(text).expect("UTF-8 stays UTF-8"))
 }
 
 #[test]

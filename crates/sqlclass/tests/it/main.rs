@@ -2,6 +2,8 @@
 
 mod details;
 mod folding;
+mod made_texts;
+mod properties;
 mod servers;
 mod table;
 mod verdicts;

@@ -2,7 +2,7 @@
 //! on the primary.
 
 use sqlclass::{
-    Catalog, Class, Classifier, Context, Flag, MAX_TEXT, SearchPath, Session, Source, classify,
+    Catalog, Class, Classifier, Context, FINGERPRINT, Flag, MAX_TEXT, SearchPath, Session, Source, classify,
     classify_prepared,
 };
 
@@ -34,6 +34,7 @@ fn every_statement_gets_its_verdict_and_reads_run_on_a_standby() {
         }
     }
     wrong.extend(built_ins_that_differ(&servers, &catalog));
+    wrong.extend(changes_that_go_unnoticed(&servers));
     assert!(wrong.is_empty(), "\n{}\n{} of {} are wrong", wrong.join("\n"), wrong.len(), rows.len());
 }
 
@@ -84,6 +85,37 @@ fn built_ins_that_differ(servers: &Servers, catalog: &Catalog) -> Vec<String> {
         differs.then(|| format!("{call}\n  standby {standby:?}\n  primary {primary:?}"))
     });
     differ.collect()
+}
+
+/// The fingerprint changes with what a catalog is read from, and with nothing else.
+fn changes_that_go_unnoticed(servers: &Servers) -> Vec<String> {
+    const NO_CHANGE: &[&str] = &[
+        "CREATE TEMP TABLE x (a int); CREATE TEMP VIEW y AS SELECT volatile_one(1)",
+        "INSERT INTO t (id) VALUES (100)",
+        "VACUUM ANALYZE t",
+    ];
+    const CHANGES: &[&str] = &[
+        "CREATE TABLE new (a int)",
+        "ALTER TABLE new SET UNLOGGED",
+        "ALTER TABLE new RENAME TO old",
+        "ALTER FUNCTION stable_one(int) VOLATILE",
+        "CREATE OR REPLACE VIEW v_plain AS SELECT id, name FROM t WHERE volatile_one(id) > 0",
+        "CREATE POLICY p ON t USING (true)",
+        "ALTER POLICY p ON t USING (volatile_one(1) = 1)",
+        "ALTER DOMAIN positive ADD CHECK (is_fine_volatile(VALUE))",
+        "CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20)",
+        "CREATE SCHEMA new",
+        "DROP FUNCTION stable_rows(int)",
+    ];
+    let fingerprint = || servers.rows(FINGERPRINT);
+    let changes = |sql: &str| {
+        let before = fingerprint();
+        servers.ask(Server::Primary, "public", sql).unwrap();
+        fingerprint() != before
+    };
+    let noticed = NO_CHANGE.iter().filter(|sql| changes(sql)).map(|sql| format!("no change: {sql}"));
+    let unnoticed = CHANGES.iter().filter(|sql| !changes(sql)).map(|sql| format!("unnoticed: {sql}"));
+    noticed.chain(unnoticed).collect()
 }
 
 /// The class of a text where no name is known.
