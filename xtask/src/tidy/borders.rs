@@ -4,7 +4,7 @@ use super::House;
 use super::finding::Finding;
 use super::source::Source;
 
-const PURE_CRATES: &[&str] = &["model", "manifest", "plan"];
+const PURE_CRATES: &[&str] = &["model", "manifest", "plan", "sqlclass"];
 
 /// Files, sockets, environment, clock, runtime, processes. Addresses and durations are values, and welcome.
 const IMPURE: &[&str] = &[

@@ -67,7 +67,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "pure crates stay pure",
-        reason: "model, manifest and plan decide from values alone, so that every decision can be tested and replayed",
+        reason: "model, manifest, plan and sqlclass decide from values alone, so that every decision can be tested and replayed",
         check: borders::pure,
     },
     Rule {

@@ -5,5 +5,6 @@ mod folding;
 mod made_texts;
 mod properties;
 mod servers;
+mod sqlsmith;
 mod table;
 mod verdicts;

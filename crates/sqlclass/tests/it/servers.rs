@@ -82,6 +82,22 @@ impl Servers {
         rows.map(|row| row.split('\u{1f}').map(str::to_owned).collect()).collect()
     }
 
+    /// What a server refuses of `queries`, each on a line of its own, because it is a standby. Other errors are the
+    /// query's own.
+    pub fn refusals(&self, server: Server, queries: &[String]) -> Vec<String> {
+        let script = self.folder.path().join("queries.sql");
+        std::fs::write(&script, queries.join(";\n") + ";\n").unwrap();
+        let mut psql = self.psql(server);
+        psql.env("PGOPTIONS", "-c statement_timeout=1s").arg("-f").arg(&script).stdout(Stdio::null());
+        let said = String::from_utf8_lossy(&psql.output().unwrap().stderr).into_owned();
+        let is_refusal = |line: &&str| {
+            line.contains("ERROR:  25006") || line.contains("recovery") || line.contains("hot standby")
+        };
+        let query_of = |line: &str| line.split(':').nth(2)?.parse::<usize>().ok();
+        let refusals = said.lines().filter(is_refusal);
+        refusals.map(|line| format!("{line}\n  {:?}", query_of(line).map(|at| &queries[at - 1]))).collect()
+    }
+
     pub fn catalog(&self) -> Catalog {
         let mut builder = Builder::default();
         for query in Query::ALL {
