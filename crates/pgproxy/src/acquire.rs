@@ -61,8 +61,8 @@ pub(crate) async fn acquire(
             Turn::Server(server) => Ok(server),
             Turn::Connect(permit) => {
                 tokio::select! {
-                    made = Server::connect(permit, &now.credentials) => made.map(|(server, horizon)| {
-                        shared.pool.opened(&server, horizon);
+                    made = Server::connect(permit, &now.credentials) => made.map(|server| {
+                        shared.pool.opened(&server);
                         Box::new(server)
                     }),
                     // Perhaps to somewhere else; an attempt is cheap.

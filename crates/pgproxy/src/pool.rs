@@ -183,9 +183,8 @@ impl Pool {
     }
 
     /// A connection has been made.
-    pub fn opened(&self, server: &Server, horizon: Option<u64>) {
+    pub fn opened(&self, server: &Server) {
         let mut state = self.state();
-        state.horizons.record(horizon);
         state.parameters = Some(server.parameters.clone());
     }
 
@@ -250,6 +249,10 @@ impl Pool {
 impl Permit {
     pub fn target(&self) -> &Arc<Target> {
         &self.target
+    }
+
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The connection that this permit was used for.

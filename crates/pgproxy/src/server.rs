@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::connection::{Connection, connect, fence};
 use crate::credentials::Credentials;
 use crate::frame::{Cut, Framer};
+use crate::horizon::Moment;
 use crate::message::{self, Refusal, TransactionStatus, body, cstr, error_field, split_cstr, until_nul};
 use crate::pool::{Permit, Target};
 use crate::prepared::{OnServer, StatementId};
@@ -28,10 +29,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what the proxy itself asks a server.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Must be the first thing said on a connection: the next transaction id then is above every one that this node has
-/// ever told anybody, and at or below every one that it had not yet told when it crashed.
-const INTRODUCTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
-     pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+/// Must be the first thing said on a connection: it takes a transaction id, which is above every one that the node has
+/// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`].
+const INTRODUCTION: &str =
+    "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.txid_current() END";
 
 /// ParameterStatus, as last said.
 pub(crate) type Parameters = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -59,6 +60,8 @@ pub(crate) struct Server {
     pub is_dirty: bool,
     pub status: TransactionStatus,
     pub opened: Instant,
+    /// Among the connections of its pool.
+    pub begun: Moment,
     pub last_used: Instant,
     pub permit: Permit,
 }
@@ -73,15 +76,15 @@ pub(crate) enum NotConnected {
 }
 
 impl Server {
-    /// Connects and logs in. Gives the next transaction id of the node too.
+    /// Connects and logs in.
     ///
     /// # Errors
     /// See [`NotConnected`].
-    pub async fn connect(permit: Permit, login: &Credentials) -> Result<(Server, Option<u64>), NotConnected> {
+    pub async fn connect(permit: Permit, login: &Credentials) -> Result<Server, NotConnected> {
         let connect = async {
             let mut server = Server::log_in(permit, login).await?;
-            let horizon = server.introduce().await?;
-            Ok((server, horizon))
+            server.introduce().await?;
+            Ok(server)
         };
         timeout(CONNECT_TIMEOUT, connect)
             .await
@@ -103,6 +106,7 @@ impl Server {
             is_dirty: false,
             status: TransactionStatus::Idle,
             opened: Instant::now(),
+            begun: Moment::default(),
             last_used: Instant::now(),
             permit,
         };
@@ -161,15 +165,16 @@ impl Server {
         }
     }
 
-    async fn introduce(&mut self) -> Result<Option<u64>, NotConnected> {
+    async fn introduce(&mut self) -> Result<(), NotConnected> {
+        self.begun = self.permit.pool().with_horizons(|horizons| horizons.ask());
         let row = self.ask(INTRODUCTION).await?.map_err(|error| judge(&error))?;
-        match row.as_slice() {
-            [Some(recovery), horizon] if recovery == b"f" => {
-                let horizon =
-                    horizon.as_deref().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-                Ok(horizon)
+        let xid = row.into_iter().flatten().next();
+        match xid.and_then(|text| String::from_utf8(text).ok()?.parse().ok()) {
+            Some(xid) => {
+                self.permit.pool().with_horizons(|horizons| horizons.record(self.begun, xid));
+                Ok(())
             }
-            _ => Err(NotConnected::NotNow("it is still a standby".to_owned())),
+            None => Err(NotConnected::NotNow("it is still a standby".to_owned())),
         }
     }
 

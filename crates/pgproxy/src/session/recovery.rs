@@ -6,6 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use super::failure::Block;
 use super::replies::Heard;
@@ -18,6 +21,10 @@ use crate::status::Gauge;
 
 const RUN_AGAIN: &str = "Run the transaction again.";
 const LOOK_FIRST: &str = "Look whether it was done before running it again.";
+
+/// A backend that lives on without its connection has not ended its transaction yet. So long it is waited for.
+const IN_PROGRESS_LIMIT: Duration = Duration::from_secs(2);
+const IN_PROGRESS_PAUSE: Duration = Duration::from_millis(20);
 
 /// How the fate of a COMMIT was found.
 enum Fate {
@@ -95,22 +102,26 @@ impl Session {
 
     /// `None`: the new connection was lost as well.
     async fn fate(&mut self, xid: u64, sent: Moment) -> Option<Fate> {
-        match self.shared.pool.with_horizons(|horizons| horizons.known(xid, sent)) {
+        let server = self.server.as_mut()?;
+        match self.shared.pool.with_horizons(|horizons| horizons.known(xid, sent, server.begun)) {
             Known::Lost => return Some(Fate::NotCommitted),
             Known::Unclear => return Some(Fate::Unclear),
             Known::Ask => {}
         }
-        let server = self.server.as_mut()?;
         let sql = format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");
-        Some(match server.ask(&sql).await.ok()? {
-            Ok(row) => match row.first() {
-                Some(Some(status)) if status == b"committed" => Fate::Committed,
-                Some(Some(status)) if status == b"aborted" => Fate::NotCommitted,
-                // Its backend lives and has not noticed yet, or it is too long ago.
+        let asked = Instant::now();
+        loop {
+            let status = server.ask(&sql).await.ok()?.ok().and_then(|row| row.into_iter().flatten().next());
+            return Some(match status.as_deref() {
+                Some(b"committed") => Fate::Committed,
+                Some(b"aborted") => Fate::NotCommitted,
+                Some(b"in progress") if asked.elapsed() < IN_PROGRESS_LIMIT => {
+                    sleep(IN_PROGRESS_PAUSE).await;
+                    continue;
+                }
                 _ => Fate::Unclear,
-            },
-            Err(_) => Fate::Unclear,
-        })
+            });
+        }
     }
 
     async fn replay(&mut self, cause: &str) -> Result<(), End> {

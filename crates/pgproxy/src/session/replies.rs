@@ -57,6 +57,11 @@ impl Session {
                 // The most frequent by far.
                 Cut::Whole { tag: b'D' | b'd', bytes } if self.is_for_client() => (Fate::Forward, bytes),
                 Cut::Whole { tag, bytes } | Cut::Head { tag, bytes } => {
+                    if self.is_own_next() {
+                        self.emit(&input[run..at]);
+                        run = at;
+                        self.say_own();
+                    }
                     let said = &input[at..at + bytes];
                     if tag == b'E' && is_fatal(said) && is_shutdown(said) {
                         let text = error_field(said, b'M').unwrap_or_default();
@@ -76,8 +81,12 @@ impl Session {
                 run = at + bytes;
             }
             at += bytes;
-            // What we say ourselves belongs behind what was answered so far.
-            if self.is_own_next() {
+            // What stands outside of replies, and where one ends, is between two runs.
+            if !self.own_aside.is_empty() || self.answered.is_some() {
+                self.emit(&input[run..at]);
+                run = at;
+                self.end_of_message();
+            } else if self.is_own_next() {
                 self.emit(&input[run..at]);
                 run = at;
                 self.say_own();
@@ -278,26 +287,14 @@ impl Session {
     }
 
     fn is_own_next(&mut self) -> bool {
-        !self.own_aside.is_empty()
-            || self.answered.is_some()
-            || self.expected.front().is_some_and(|head| {
-                matches!(head.what, What::ParseDone | What::CloseDone { .. } | What::CopyEnd)
-            })
+        self.expected
+            .front()
+            .is_some_and(|head| matches!(head.what, What::ParseDone | What::CloseDone { .. } | What::CopyEnd))
     }
 
-    /// Says what the client gets from us at this place.
-    fn say_own(&mut self) {
-        let aside = self.own_aside.split();
-        self.client.output.put_slice(&aside);
-        if let Some(status) = self.answered.take() {
-            self.unit.request_answered(status);
-            if self.unit.is_at_rest() {
-                self.statements_before = None;
-            } else if status == TransactionStatus::Idle && self.statements_before.is_some() {
-                // As they were before what is in flight now: that was not kept.
-                self.unit.give_up_replay();
-            }
-        }
+    /// Says what the client gets from us at this place. Like the server, we say nothing of a request before it has an
+    /// answer to send or is asked to flush: until then it can be run again elsewhere.
+    pub(super) fn say_own(&mut self) {
         loop {
             match self.expected.front().map(|head| &head.what) {
                 Some(What::ParseDone) => self.emit(PARSE_COMPLETE),
@@ -306,6 +303,19 @@ impl Session {
                 _ => return,
             }
             self.expected.pop();
+        }
+    }
+
+    fn end_of_message(&mut self) {
+        let aside = self.own_aside.split();
+        self.client.output.put_slice(&aside);
+        let Some(status) = self.answered.take() else { return };
+        self.unit.request_answered(status);
+        if self.unit.is_at_rest() {
+            self.statements_before = None;
+        } else if status == TransactionStatus::Idle && self.statements_before.is_some() {
+            // As they were before what is in flight now: that was not kept.
+            self.unit.give_up_replay();
         }
     }
 

@@ -7,9 +7,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::expected::{Audience, What};
 use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES};
-use crate::message::{
-    self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, split_cstr, until_nul,
-};
+use crate::message::{self, CLOSE_COMPLETE, Refusal, TransactionStatus, body, split_cstr, until_nul};
 use crate::prepared::{Named, Statement, write_close};
 use crate::statement::{Facts, Kind, judge};
 
@@ -104,7 +102,10 @@ impl Session {
                 self.forward(said, What::Execute { sets });
             }
             b'C' => self.close(said)?,
-            b'H' => self.forward_silent(said),
+            b'H' => {
+                self.forward_silent(said);
+                self.say_own();
+            }
             b'S' => self.sync(said),
             b'd' => {
                 self.unit.give_up_replay();
@@ -211,11 +212,7 @@ impl Session {
         let name = Some(name.to_vec());
         let Some(server) = &mut self.server else { return Ok(()) };
         if server.prepared.touch(statement.id) {
-            if self.expected.is_empty() {
-                self.emit(PARSE_COMPLETE);
-            } else {
-                self.expected.push(What::ParseDone, Audience::Client);
-            }
+            self.expected.push(What::ParseDone, Audience::Client);
             return Ok(());
         }
         self.make_room(&statement);
@@ -302,12 +299,8 @@ impl Session {
         self.remember_statements();
         if let Some(statement) = self.statements.remove(name) {
             // It stays on the server, for others.
-            if self.expected.is_empty() {
-                self.emit(CLOSE_COMPLETE);
-            } else {
-                let name = name.to_vec();
-                self.expected.push(What::CloseDone { name, statement }, Audience::Client);
-            }
+            let name = name.to_vec();
+            self.expected.push(What::CloseDone { name, statement }, Audience::Client);
         }
         Ok(())
     }
