@@ -6,6 +6,7 @@ mod failover;
 mod login;
 mod pooling;
 mod prepared;
+mod properties;
 mod proxy;
 mod tools;
 mod wire;

@@ -1,1 +1,153 @@
-//! What no driver sends: the protocol spoken by hand.
+//! What no driver sends: the protocol spoken by hand, and bytes that are none of it.
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::cluster::PASSWORD;
+use crate::properties;
+use crate::proxy::{Proxy, running};
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let body = prop_oneof![4 => 0..40usize, 1 => 8_000..20_000usize];
+    (any::<u8>(), body).prop_map(|(tag, length)| {
+        let mut message = vec![tag];
+        message.extend((length as u32 + 4).to_be_bytes());
+        message.resize(message.len() + length, b'x');
+        message
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_stream_is_cut_the_same_however_it_arrives(
+        step in any::<u8>(),
+        messages in prop::collection::vec(message(), 0..8),
+        rest in prop::collection::vec(any::<u8>(), 0..12),
+    ) {
+        properties::framer(&[vec![step], messages.concat(), rest].concat());
+    }
+}
+
+/// A client that is logged in and says what it likes.
+struct Raw(TcpStream);
+
+impl Raw {
+    async fn connect(proxy: &Proxy) -> Raw {
+        use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+        let mut raw = Raw(TcpStream::connect(proxy.address).await.unwrap());
+        raw.0.write_all(b"\0\0\0\x12\0\x03\0\0user\0app\0\0").await.unwrap();
+        let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
+        assert_eq!(raw.read().await.0, b'R');
+        let length = (scram.message().len() as u32).to_be_bytes();
+        raw.say(b'p', &[b"SCRAM-SHA-256\0", &length[..], scram.message()].concat()).await;
+        scram.update(&raw.read().await.1[4..]).unwrap();
+        raw.say(b'p', scram.message()).await;
+        while raw.read().await.0 != b'Z' {}
+        raw
+    }
+
+    async fn say(&mut self, tag: u8, body: &[u8]) {
+        let length = (body.len() as u32 + 4).to_be_bytes();
+        self.0.write_all(&[&[tag], &length[..], body].concat()).await.unwrap();
+    }
+
+    async fn read(&mut self) -> (u8, Vec<u8>) {
+        let mut header = [0; 5];
+        self.0.read_exact(&mut header).await.unwrap();
+        let mut body = vec![0; u32::from_be_bytes(header[1..].try_into().unwrap()) as usize - 4];
+        self.0.read_exact(&mut body).await.unwrap();
+        (header[0], body)
+    }
+
+    /// The types of the messages until the server is ready, and what that says.
+    async fn answer(&mut self) -> String {
+        let mut answer = String::new();
+        loop {
+            let (tag, body) = self.read().await;
+            answer.push(tag.into());
+            if tag == b'Z' {
+                answer.push(body[0].into());
+                return answer;
+            }
+        }
+    }
+}
+
+/// Parse and Bind in requests of their own: the connection in between serves others.
+#[tokio::test]
+async fn the_unnamed_statement_is_the_clients_own_on_any_connection() {
+    let (_cluster, proxy) = running();
+    let (mut one, mut other) = (Raw::connect(&proxy).await, Raw::connect(&proxy).await);
+    one.say(b'P', b"\0select 'one'\0\0\0").await;
+    one.say(b'S', b"").await;
+    assert_eq!(one.answer().await, "1ZI");
+    other.say(b'B', b"\0\0\0\0\0\0\0\0").await;
+    other.say(b'S', b"").await;
+    assert_eq!(other.answer().await, "EZI", "it has no statement, and gets nobody else's");
+    other.say(b'P', b"\0select 'other', 2\0\0\0").await;
+    other.say(b'S', b"").await;
+    assert_eq!(other.answer().await, "1ZI");
+    one.say(b'B', b"\0\0\0\0\0\0\0\0").await;
+    one.say(b'D', b"P\0").await;
+    one.say(b'E', b"\0\0\0\0\0").await;
+    one.say(b'S', b"").await;
+    assert_eq!(one.answer().await, "2TDCZI");
+}
+
+/// The answer to a statement that the server knows already comes from us, in its place.
+#[tokio::test]
+async fn answers_of_our_own_stand_where_the_servers_would() {
+    let (_cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    for _ in 0..2 {
+        raw.say(b'P', b"a\0select 1\0\0\0").await;
+        raw.say(b'B', b"\0a\0\0\0\0\0\0\0").await;
+        raw.say(b'E', b"\0\0\0\0\0").await;
+        raw.say(b'P', b"b\0select 2\0\0\0").await;
+        raw.say(b'C', b"Sa\0").await;
+        raw.say(b'C', b"Sb\0").await;
+        raw.say(b'S', b"").await;
+        assert_eq!(raw.answer().await, "12DC133ZI");
+    }
+    // It flushes what was answered so far, too.
+    raw.say(b'P', b"a\0select 1\0\0\0").await;
+    raw.say(b'H', b"").await;
+    assert_eq!(raw.read().await.0, b'1');
+    raw.say(b'C', b"Sa\0").await;
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "3ZI");
+    // The second of a name fails, as it does at PostgreSQL, and everything up to the Sync with it.
+    raw.say(b'P', b"a\0select 1\0\0\0").await;
+    raw.say(b'P', b"a\0select 2\0\0\0").await;
+    raw.say(b'B', b"\0a\0\0\0\0\0\0\0").await;
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "1EZI");
+}
+
+#[tokio::test]
+async fn messages_that_are_none_end_the_session_with_08p01() {
+    let (_cluster, proxy) = running();
+    for said in [&b"?\0\0\0\x04"[..], b"Q\0\0\0\x03", b"Q\xff\xff\xff\xff", b"B\0\0\0\x06xx"] {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.0.write_all(said).await.unwrap();
+        let (tag, body) = raw.read().await;
+        assert_eq!(tag, b'E', "{said:?}");
+        assert!(body.windows(6).any(|field| field == b"C08P01"), "{said:?}");
+        assert_eq!(raw.0.read(&mut [0]).await.unwrap(), 0);
+    }
+    proxy.until(|db| db.clients == 0 && db.servers == db.servers_idle).await;
+}
+
+/// It is looked into at its beginning only, and passes as it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_many_megabytes_passes() {
+    let (_cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    let text = "x".repeat(20_000_000);
+    let select = client.prepare("select length($1::text)").await.unwrap();
+    assert_eq!(client.query_one(&select, &[&text]).await.unwrap().get::<_, i32>(0), 20_000_000);
+    let query = format!("select length('{text}')");
+    assert_eq!(crate::proxy::value(&client, &query).await, "20000000");
+    assert_eq!(client.query_one(&query, &[]).await.unwrap().get::<_, i32>(0), 20_000_000);
+}
