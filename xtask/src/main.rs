@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod docs;
+mod drills;
 mod failure;
 mod flags;
 mod house;
@@ -26,6 +27,7 @@ House tools.
 cargo xtask setup [--yes]              install what the other commands need (Debian, Ubuntu)
 cargo xtask demo [--detach] [--yes]    build everything and run examples/frontpage
 cargo xtask test [--quick | --drills]  everything that must pass; --quick leaves out the drills, --drills runs only them
+cargo xtask drills                     every drill of the product on examples/frontpage, once it is built
 cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
 cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE]
@@ -62,6 +64,10 @@ fn dispatch(mut flags: Flags) -> Result {
         Some("docs") => {
             flags.end()?;
             docs::run()
+        }
+        Some("drills") => {
+            flags.end()?;
+            drills::run()
         }
         Some("bench") => bench::run(flags),
         Some("help" | "--help" | "-h") => {

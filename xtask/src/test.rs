@@ -54,6 +54,7 @@ fn run_phases(phases: &mut Phases, scope: Scope, consent: setup::Consent) -> Res
     }
     if scope != Scope::Quick {
         phases.run("drills", || shell::run(&mut drills(runner.as_deref())))?;
+        phases.run("drills on examples/frontpage", crate::drills::run)?;
     }
     Ok(())
 }

@@ -221,6 +221,11 @@ impl Machine {
             self.go_back(journal, report).await?;
             return Err(ApplyError::RolledBack { what, error: StepError::new(because) });
         }
+        let changes_standbys =
+            |step: &plan::Step| matches!(step.action, Action::AddFollower { .. } | Action::SwitchOver { .. });
+        if journal.plan.steps.iter().any(changes_standbys) {
+            self.standbys_confirm(report).await;
+        }
         self.write_journal(Journaling::Clear)?;
         self.keep_new_nodes();
         self.delete_what_stands_aside(Aside::All, report).await;

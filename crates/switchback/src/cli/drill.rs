@@ -15,6 +15,24 @@ use super::say::{self, GREEN, Problem, RED, Stream, paint};
 use super::{Place, manifest};
 use crate::api::{Request, Status, SwitchedOver};
 
+/// What was broken.
+struct Broken {
+    what: String,
+    /// Processes that must not be there any more when everything is as it was.
+    victims: Vec<u32>,
+}
+
+impl Broken {
+    fn nobody(what: impl Into<String>) -> Broken {
+        Broken { what: what.into(), victims: Vec::new() }
+    }
+
+    /// One process, and what was done to it.
+    fn one(victim: &ProcessStatus, what: String) -> Broken {
+        Broken { what, victims: victim.pid.into_iter().collect() }
+    }
+}
+
 /// How long the machine may take to be as it was.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -75,14 +93,14 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     let mut notes = Vec::new();
     let broke = break_it(&app, drill, &before, &mut notes);
     let recovered = match &broke {
-        Ok(_) => recover(&app, &before, started),
+        Ok(broken) => recover(&app, &before, &broken.victims, started),
         Err(_) => None,
     };
     std::thread::sleep(part);
     let seen = runtime.block_on(load.stop());
     let report = Report {
         drill: drill.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default(),
-        broke: broke?,
+        broke: broke?.what,
         seen,
         recovered_ms: recovered.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         notes,
@@ -105,14 +123,14 @@ fn front(status: &Status) -> Result<SocketAddr, Problem> {
     Ok(address)
 }
 
-fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -> Result<String, Problem> {
+fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -> Result<Broken, Problem> {
     let instances: Vec<&ProcessStatus> =
         before.machine.processes.iter().filter(|process| process.kind == ProcessKind::Web).collect();
     match drill {
         Drill::InstanceCrash => {
             let victim = instances.last().ok_or_else(|| Problem::refused("there is no instance"))?;
             signal(victim.pid, Signal::KILL)?;
-            Ok(format!("SIGKILL to {}", victim.name))
+            Ok(Broken::one(victim, format!("SIGKILL to {}", victim.name)))
         }
         Drill::InstanceHang => {
             let victim = instances.last().ok_or_else(|| Problem::refused("there is no instance"))?;
@@ -120,24 +138,24 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             if instances.len() == 1 {
                 notes.push("it was the only instance: requests wait for its restart".to_owned());
             }
-            Ok(format!("SIGSTOP to {}", victim.name))
+            Ok(Broken::one(victim, format!("SIGSTOP to {}", victim.name)))
         }
         Drill::DaemonCrash => {
             signal(Some(before.daemon.pid), Signal::KILL)?;
             let manifest = manifest::read(&app.dir)?;
             let (hello, _) = app.ensure_daemon(&manifest.graph().app, None)?;
             notes.push(format!("daemon {} took over from {}", hello.pid, before.daemon.pid));
-            Ok("SIGKILL to the daemon".to_owned())
+            Ok(Broken::nobody("SIGKILL to the daemon"))
         }
         Drill::EdgeReplace => {
             app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
-            Ok("the edge was handed over to a new process".to_owned())
+            Ok(Broken::nobody("the edge was handed over to a new process"))
         }
         Drill::PrimaryCrash => {
             node(before, DatabaseRole::Standby)?;
             let primary = node(before, DatabaseRole::Primary)?;
             signal(primary.pid, Signal::KILL)?;
-            Ok(format!("SIGKILL to {}, the primary", primary.name))
+            Ok(Broken::one(primary, format!("SIGKILL to {}, the primary", primary.name)))
         }
         Drill::PrimaryHang => {
             node(before, DatabaseRole::Standby)?;
@@ -148,19 +166,20 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
                 // One that has ended meanwhile says nothing any more, either.
                 let _ = signal(Some(child), Signal::STOP);
             }
-            Ok(format!("SIGSTOP to {}, the primary, and all its children", primary.name))
+            let what = format!("SIGSTOP to {}, the primary, and all its children", primary.name);
+            Ok(Broken::one(primary, what))
         }
         Drill::StandbyCrash => {
             let standby = node(before, DatabaseRole::Standby)?;
             signal(standby.pid, Signal::KILL)?;
-            Ok(format!("SIGKILL to {}, a standby", standby.name))
+            Ok(Broken::one(standby, format!("SIGKILL to {}, a standby", standby.name)))
         }
         Drill::Switchover => {
             node(before, DatabaseRole::Standby)?;
             let cluster = node(before, DatabaseRole::Primary)?.name.split('.').next().unwrap_or_default();
             let cluster = cluster.parse().map_err(|_| Problem::failed("the database has no name"))?;
             let switched: SwitchedOver = app.ask(&Request::SwitchOver { cluster, to: None }, |_| {})?;
-            Ok(format!("{} took over from {} in order", switched.to, switched.from))
+            Ok(Broken::nobody(format!("{} took over from {} in order", switched.to, switched.from)))
         }
         Drill::ZoneLoss => {
             let [_, .., zone] = before.machine.zones.as_slice() else {
@@ -178,7 +197,8 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
                 signal(process.pid, Signal::KILL)?;
             }
             let names: Vec<&str> = lost.iter().map(|process| process.name.as_str()).collect();
-            Ok(format!("SIGKILL to all of zone {zone}: {}", names.join(", ")))
+            let what = format!("SIGKILL to all of zone {zone}: {}", names.join(", "));
+            Ok(Broken { what, victims: lost.iter().filter_map(|process| process.pid).collect() })
         }
     }
 }
@@ -214,10 +234,15 @@ fn signal(pid: Option<u32>, signal: Signal) -> Result<(), Problem> {
 }
 
 /// Waits until everything that ran is ready again, in as many processes, the broken ones being new.
-fn recover(app: &App, before: &Status, started: Instant) -> Option<Duration> {
+fn recover(app: &App, before: &Status, victims: &[u32], started: Instant) -> Option<Duration> {
     while started.elapsed() < RECOVERY_TIMEOUT {
         if let Ok(now) = app.ask::<Status>(&Request::Status, |_| {})
             && whole(before, &now)
+            && !now
+                .machine
+                .processes
+                .iter()
+                .any(|process| process.pid.is_some_and(|pid| victims.contains(&pid)))
         {
             return Some(started.elapsed());
         }

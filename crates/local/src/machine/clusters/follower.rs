@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{DatabaseNode, NodeId, ResourceId, Topology};
+use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Topology};
 use tokio::time::{Instant, sleep};
 
 use super::{Lag, locked};
@@ -18,7 +18,9 @@ const CATCH_UP_POLL: Duration = Duration::from_millis(20);
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
 /// For the others to confirm in the place of one that leaves.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
-const LEAVE_POLL: Duration = Duration::from_millis(50);
+/// For a standby that follows to be trusted with commits.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(30);
+const CONFIRM_POLL: Duration = Duration::from_millis(50);
 
 impl Machine {
     pub(in crate::machine) async fn add_follower(
@@ -111,7 +113,28 @@ impl Machine {
                 let reason = format!("commits still count on {node}, and no other standby has them all");
                 return Err(StepError::new(reason).hint("`switchback status` shows which standby is behind"));
             }
-            sleep(LEAVE_POLL).await;
+            sleep(CONFIRM_POLL).await;
+        }
+    }
+
+    /// Waits until every standby could take over, for who has just added one or changed the primary. One that needs longer is
+    /// named, and goes on catching up.
+    pub(in crate::machine) async fn standbys_confirm(&self, report: &Report) {
+        let deadline = Instant::now() + CONFIRM_LIMIT;
+        loop {
+            let topology = self.topology();
+            let confirms = |node: &&NodeId| {
+                topology.role_of(node) != DatabaseRole::Standby
+                    || topology.clusters.get(node.resource()).is_some_and(|c| c.synchronous.contains(*node))
+            };
+            let Some(behind) = topology.nodes.keys().find(|node| !confirms(node)) else { return };
+            if Instant::now() >= deadline || !self.is_running() {
+                let text = format!(
+                    "{behind} follows and cannot take over yet; `switchback status` shows when it can"
+                );
+                return report(Event::Note { text });
+            }
+            sleep(CONFIRM_POLL).await;
         }
     }
 

@@ -1,0 +1,124 @@
+//! Every drill of the product on the example app, at stage 2 and on the way there and back: clients see no failed request.
+//!
+//! The example is the one that reads its front page from the database, through a connection pool of an ordinary driver, and
+//! knows nothing of failovers.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::demo;
+use crate::failure::{Failure, Result};
+use crate::house;
+use crate::shell;
+
+/// In this order: each begins with a machine that is whole again.
+const DRILLS: [&str; 9] = [
+    "primary-crash",
+    "primary-hang",
+    "standby-crash",
+    "switchover",
+    "zone-loss",
+    "instance-crash",
+    "instance-hang",
+    "daemon-crash",
+    "edge-replace",
+];
+/// Of load around each.
+const SECONDS: &str = "6";
+
+/// # Errors
+/// When it does not come up, or clients saw a request fail.
+pub fn run() -> Result {
+    demo::build_switchback()?;
+    let mut build = shell::cargo();
+    build
+        .args(["build", "--release", "--quiet", "--locked", "--target-dir"])
+        .arg(house::target().join("frontpage"));
+    shell::run(build.current_dir(house::frontpage()))?;
+    let app = FrontPage::up()?;
+    app.must(&["stage", "2", "--yes"])?;
+    let mut failures = Vec::new();
+    for drill in DRILLS {
+        let report = app.drill(drill)?;
+        let (failed, requests) = (&report["seen"]["failed"], &report["seen"]["requests"]);
+        eprintln!(
+            "    {drill}: {failed} failed of {requests} requests, the longest took {} ms, whole again after {} ms",
+            report["seen"]["longest_ms"], report["recovered_ms"]
+        );
+        if *failed != 0 {
+            failures.push(format!("{drill}: {}", report["seen"]["failures"]));
+        }
+    }
+    app.must(&["stage", "1", "--yes"])?;
+    if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
+}
+
+/// The example, built, in a folder of its own. Taken down with everything when dropped.
+struct FrontPage {
+    folder: PathBuf,
+}
+
+impl FrontPage {
+    fn up() -> Result<FrontPage> {
+        let folder = house::target().join("drills-frontpage");
+        let app = FrontPage { folder: folder.clone() };
+        if folder.exists() {
+            // What a broken run has left.
+            let _ = shell::read(&mut app.switchback(&["down", "--destroy", "--yes", "frontpage"]));
+            fs::remove_dir_all(&folder).map_err(Failure::while_doing(folder.display()))?;
+        }
+        fs::create_dir_all(&folder).map_err(Failure::while_doing(folder.display()))?;
+        let program = house::target().join("frontpage/release/frontpage");
+        fs::copy(&program, folder.join("frontpage")).map_err(Failure::while_doing(program.display()))?;
+        let manifest = folder.join("switchback.toml");
+        fs::write(&manifest, MANIFEST).map_err(Failure::while_doing(manifest.display()))?;
+        app.must(&["up", "--detach"])?;
+        Ok(app)
+    }
+
+    fn switchback(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(demo::program());
+        command
+            .env_remove("CARGO_TARGET_DIR")
+            .stdin(Stdio::null())
+            .arg("-C")
+            .arg(&self.folder)
+            .args(arguments);
+        command
+    }
+
+    fn must(&self, arguments: &[&str]) -> Result {
+        shell::run(&mut self.switchback(arguments))
+    }
+
+    fn drill(&self, name: &str) -> Result<Value> {
+        let text = shell::read(&mut self.switchback(&["drill", name, "--json", "--seconds", SECONDS]))?;
+        serde_json::from_str(&text).map_err(Failure::while_doing(name))
+    }
+}
+
+const MANIFEST: &str = r#"app   = "frontpage"
+stage = 1
+
+[web]
+run     = "./frontpage"
+release = "./frontpage migrate"
+
+[db]
+engine = "postgres"
+
+[edge]
+listen = 0
+"#;
+
+impl Drop for FrontPage {
+    fn drop(&mut self) {
+        let mut down = self.switchback(&["down", "--destroy", "--yes", "frontpage"]);
+        if let Err(failure) = shell::read(&mut down) {
+            eprintln!("    {failure}");
+        }
+    }
+}
