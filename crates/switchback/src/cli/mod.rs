@@ -29,6 +29,7 @@ use model::{NodeId, ReleaseId, ResourceId};
 
 use crate::daemon::{self, DaemonArgs, Life};
 use crate::role::{self, RoleArgs};
+use crate::standalone::{self, StandaloneArgs};
 use say::Problem;
 
 #[derive(Debug, Parser)]
@@ -194,6 +195,8 @@ enum Command {
         #[arg(long, default_value = "/")]
         path: String,
     },
+    /// Run the PostgreSQL proxy alone, by a configuration file
+    Pgproxy(StandaloneArgs),
     #[command(hide = true)]
     Daemon(DaemonArgs),
     #[command(hide = true)]
@@ -240,6 +243,10 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Metrics => status::metrics(place),
         Command::Failover { to, database, json } => failover::failover(place, database, to, json),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
+        Command::Pgproxy(args) => {
+            say::log_to_stderr();
+            standalone::run(&args).map_err(Problem::failed)
+        }
         Command::Daemon(args) => {
             say::log_to_stderr();
             daemon::run(args, Life::Detached)?;

@@ -11,6 +11,7 @@ mod drill_scaling;
 mod faults;
 mod full_disk;
 mod service;
+mod standalone;
 
 use testkit::{App, Switchback};
 
