@@ -61,8 +61,8 @@ pub(crate) async fn acquire(
             Turn::Server(server) => Ok(server),
             Turn::Connect(permit) => {
                 tokio::select! {
-                    made = Server::connect(permit, &now.credentials) => made.map(|server| {
-                        shared.pool.opened(&server);
+                    made = Server::connect(permit, &now.credentials) => made.map(|mut server| {
+                        shared.pool.told(&mut server);
                         Box::new(server)
                     }),
                     // Perhaps to somewhere else; an attempt is cheap.
@@ -71,7 +71,7 @@ pub(crate) async fn acquire(
             }
         };
         let cause = match attempt {
-            Ok(mut server) => match apply(&mut server, wanted).await {
+            Ok(mut server) => match apply(shared, &mut server, wanted).await {
                 Ok(Ok(())) => return Ok(server),
                 Ok(Err(refusal)) => {
                     shared.pool.put(*server);
@@ -94,7 +94,7 @@ pub(crate) async fn acquire(
 }
 
 /// Changes a connection's settings to the `wanted` ones, all or none.
-async fn apply(server: &mut Server, wanted: &Settings) -> io::Result<Result<(), Refusal>> {
+async fn apply(shared: &Shared, server: &mut Server, wanted: &Settings) -> io::Result<Result<(), Refusal>> {
     let sql = server.settings.change_to(wanted);
     if !sql.is_empty() {
         if let Err(error) = server.ask(&sql).await? {
@@ -104,6 +104,7 @@ async fn apply(server: &mut Server, wanted: &Settings) -> io::Result<Result<(), 
             return Ok(Err(Refusal::new("22023", message, hint)));
         }
         server.settings = wanted.clone();
+        shared.pool.told(server);
     }
     Ok(Ok(()))
 }

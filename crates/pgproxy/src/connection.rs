@@ -3,16 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use crate::config::Upstream;
+use crate::unix::UnixSocket;
 use crate::wire::Either;
 
-pub(crate) type Connection = Either<UnixStream, TcpStream>;
+pub(crate) type Connection = Either<UnixSocket, TcpStream>;
 
 pub(crate) async fn connect(upstream: &Upstream) -> io::Result<Connection> {
     Ok(match upstream {
-        Upstream::Unix(path) => Either::One(UnixStream::connect(path).await?),
+        Upstream::Unix(path) => Either::One(UnixSocket::connect(path).await?),
         Upstream::Tcp(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
@@ -24,7 +25,7 @@ pub(crate) async fn connect(upstream: &Upstream) -> io::Result<Connection> {
 /// A copy of the descriptor, by which somebody else can shut the connection down.
 pub(crate) fn fence(connection: &Connection) -> io::Result<OwnedFd> {
     match connection {
-        Either::One(stream) => stream.as_fd().try_clone_to_owned(),
+        Either::One(socket) => socket.as_fd().try_clone_to_owned(),
         Either::Other(stream) => stream.as_fd().try_clone_to_owned(),
     }
 }

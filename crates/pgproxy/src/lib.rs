@@ -32,6 +32,7 @@ mod shared;
 mod startup;
 mod statement;
 mod tls;
+mod unix;
 mod wire;
 
 pub use config::{Config, ConfigError, Database, Node, PoolMode, Role, Tls, Upstream};

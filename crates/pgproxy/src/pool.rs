@@ -17,6 +17,9 @@ use crate::horizon::Horizons;
 use crate::server::{Parameters, Server};
 use crate::settings::Settings;
 
+/// Sets of parameters that are remembered.
+const MAX_PARAMETERS: usize = 16;
+
 /// Where the primary is, for as long as it is there.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -48,8 +51,8 @@ struct State {
     fences: HashMap<u64, OwnedFd>,
     next_fence: u64,
     horizons: Horizons,
-    /// Of the newest connection, for clients that begin while there is none.
-    parameters: Option<Arc<Parameters>>,
+    /// As connections have told them, the newest first: equal ones are one, so that they compare quickly.
+    parameters: VecDeque<Arc<Parameters>>,
 }
 
 /// What comes to the head of the queue.
@@ -92,7 +95,7 @@ impl Pool {
             fences: HashMap::new(),
             next_fence: 0,
             horizons: Horizons::default(),
-            parameters: None,
+            parameters: VecDeque::new(),
         })))
     }
 
@@ -182,14 +185,20 @@ impl Pool {
         }
     }
 
-    /// A connection has been made.
-    pub fn opened(&self, server: &Server) {
-        let mut state = self.state();
-        state.parameters = Some(server.parameters.clone());
+    /// A connection has told its parameters.
+    pub fn told(&self, server: &mut Server) {
+        let known = &mut self.state().parameters;
+        if let Some(equal) = known.iter().find(|known| ***known == *server.parameters) {
+            server.parameters = equal.clone();
+            return;
+        }
+        known.truncate(MAX_PARAMETERS - 1);
+        known.push_front(server.parameters.clone());
     }
 
+    /// Of some connection, for clients that begin while there is none.
     pub fn parameters(&self) -> Option<Arc<Parameters>> {
-        self.state().parameters.clone()
+        self.state().parameters.front().cloned()
     }
 
     pub fn with_horizons<T>(&self, look: impl FnOnce(&mut Horizons) -> T) -> T {
