@@ -279,3 +279,142 @@ impl Rewound {
         self.with.bytes == again.replies.bytes && hash(&self.with) == hash(&again.replies)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::horizon::Horizons;
+
+    const IDLE: TransactionStatus = TransactionStatus::Idle;
+    const IN_BLOCK: TransactionStatus = TransactionStatus::InBlock;
+
+    /// A request of one statement is sent.
+    fn send(unit: &mut Unit, kind: Kind) {
+        unit.record(b"request");
+        unit.note(kind);
+        unit.request_sent();
+    }
+
+    fn answer(unit: &mut Unit, status: TransactionStatus) {
+        unit.replied(b"reply");
+        unit.request_answered(status);
+    }
+
+    fn in_block(kinds: &[Kind]) -> Unit {
+        let mut unit = Unit::new();
+        send(&mut unit, Kind::Begin);
+        answer(&mut unit, IN_BLOCK);
+        for &kind in kinds {
+            send(&mut unit, kind);
+            answer(&mut unit, IN_BLOCK);
+        }
+        unit
+    }
+
+    fn commit(unit: &mut Unit) -> Moment {
+        let sent = Horizons::default().now();
+        assert!(unit.wants_xid());
+        unit.expect_xid(sent);
+        send(unit, Kind::Commit);
+        assert!(unit.is_committing());
+        sent
+    }
+
+    #[test]
+    fn what_was_answered_outside_of_a_block_is_never_run_again() {
+        let mut unit = Unit::new();
+        send(&mut unit, Kind::Work);
+        answer(&mut unit, IDLE);
+        assert_eq!(unit.loss(true), Loss::Nothing);
+
+        let mut unit = in_block(&[Kind::Work]);
+        commit(&mut unit);
+        unit.learn_xid(Xid::Is(7));
+        answer(&mut unit, IDLE);
+        assert_eq!(unit.loss(true), Loss::Nothing);
+
+        // Two that were sent at once: the first is done, the second is all there is to run again.
+        let mut unit = Unit::new();
+        send(&mut unit, Kind::Read);
+        send(&mut unit, Kind::Read);
+        answer(&mut unit, IDLE);
+        assert_eq!(unit.loss(true), Loss::Replay);
+        let rewound = unit.rewind().unwrap();
+        assert_eq!((&rewound.answered[..], &rewound.in_flight[..]), (&b""[..], &b"request"[..]));
+    }
+
+    #[test]
+    fn a_write_in_flight_without_a_block_is_unknown_unless_it_was_never_sent() {
+        for kind in [Kind::Work, Kind::Opaque] {
+            let mut unit = Unit::new();
+            send(&mut unit, kind);
+            assert_eq!(unit.loss(true), Loss::Unknown, "{kind:?}");
+            assert_eq!(unit.loss(false), Loss::Replay, "{kind:?}");
+        }
+        // A BEGIN that may have been skipped protects nothing.
+        let mut unit = Unit::new();
+        send(&mut unit, Kind::Read);
+        send(&mut unit, Kind::Begin);
+        send(&mut unit, Kind::Work);
+        assert_eq!(unit.loss(true), Loss::Unknown);
+    }
+
+    #[test]
+    fn a_block_is_replayed_until_its_commit_and_then_settled() {
+        let mut unit = in_block(&[Kind::Work, Kind::Read]);
+        assert_eq!(unit.loss(true), Loss::Replay);
+        send(&mut unit, Kind::Work);
+        assert_eq!(unit.loss(true), Loss::Replay);
+        answer(&mut unit, IN_BLOCK);
+
+        let sent = commit(&mut unit);
+        assert_eq!(unit.loss(true), Loss::Replay, "the server did not get to the commit");
+        unit.learn_xid(Xid::Is(7));
+        assert_eq!(unit.loss(true), Loss::Settle { xid: 7, sent });
+        unit.learn_xid(Xid::None);
+        assert_eq!(unit.loss(true), Loss::Replay, "it had nothing to commit");
+    }
+
+    #[test]
+    fn a_commit_that_nobody_asked_the_id_for_is_unknown_where_something_was_written() {
+        let mut wrote = in_block(&[Kind::Work]);
+        send(&mut wrote, Kind::Commit);
+        assert_eq!(wrote.loss(true), Loss::Unknown);
+        let mut read = in_block(&[Kind::Read]);
+        send(&mut read, Kind::Commit);
+        assert_eq!(read.loss(true), Loss::Replay);
+    }
+
+    #[test]
+    fn what_the_client_has_seen_a_part_of_or_what_is_too_long_fails() {
+        let mut unit = in_block(&[]);
+        send(&mut unit, Kind::Read);
+        unit.replied(b"row");
+        assert_eq!(unit.loss(true), Loss::Failed);
+        assert!(unit.rewind().is_none());
+
+        let many = [Kind::Work; MAX_REQUESTS];
+        assert_eq!(in_block(&many).loss(true), Loss::Failed);
+        let mut long = in_block(&[]);
+        long.record(&[b'x'; MAX_REQUEST_BYTES]);
+        assert_eq!(long.loss(true), Loss::Failed);
+    }
+
+    #[test]
+    fn a_replay_is_equal_only_when_every_byte_is() {
+        let again = |reply: &[u8]| {
+            let mut unit = Unit::new();
+            send(&mut unit, Kind::Begin);
+            answer(&mut unit, IN_BLOCK);
+            send(&mut unit, Kind::Read);
+            // However the bytes come.
+            reply.chunks(2).for_each(|bytes| unit.replied(bytes));
+            unit.request_answered(IN_BLOCK);
+            unit
+        };
+        let rewound = again(b"same").rewind().unwrap();
+        assert!(rewound.is_equal(&again(b"same")));
+        assert!(!rewound.is_equal(&again(b"sane")));
+        assert!(!rewound.is_equal(&again(b"same and more")));
+    }
+}
