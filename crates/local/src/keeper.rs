@@ -282,7 +282,9 @@ impl<J: Job> Run<J> {
                     if let Some(process) = process {
                         end(&process, self.job.grace()).await;
                     }
-                    self.job.down(Down::Asked).await;
+                    if let Some(grace) = self.decided(Down::Asked).await {
+                        return self.stop(None, grace, Phase::Stopped, None).await;
+                    }
                     continue;
                 }
                 Left::NeverReady(reason) | Left::Ended(reason) if fresh => {
@@ -398,13 +400,31 @@ impl<J: Job> Run<J> {
             }
         }
         self.set(|state| state.pid = None);
-        self.job.down(Down::Ended).await;
+        if let Some(stop) = self.decided(Down::Ended).await {
+            return Some(stop);
+        }
         let backoff =
             FIRST_BACKOFF.saturating_mul(1 << self.crashes.saturating_sub(1).min(16)).min(MAX_BACKOFF);
         let until = Instant::now() + backoff;
         match timeout_at(until, next(&mut self.orders)).await {
             Ok(Order::Stop(grace)) => Some(grace),
             Ok(Order::Restart) | Err(_) => None,
+        }
+    }
+
+    /// Waits until it is decided what comes next. `Some` when it was told to stop meanwhile.
+    async fn decided(&mut self, why: Down) -> Option<Duration> {
+        let decided = self.job.down(why);
+        tokio::pin!(decided);
+        loop {
+            tokio::select! {
+                () = &mut decided => return None,
+                order = next(&mut self.orders) => match order {
+                    Order::Stop(grace) => return Some(grace),
+                    // It is about to be started anyway.
+                    Order::Restart => {}
+                },
+            }
         }
     }
 

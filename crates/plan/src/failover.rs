@@ -5,7 +5,7 @@
 //! one after the other, and which one first depends on the direction:
 //!
 //! - a standby that may confirm is recorded before it is configured, unless nobody is recorded;
-//! - where nobody is recorded, a standby is recorded once it is configured and has all that was written by then;
+//! - where nobody is recorded, a standby is recorded once that is in force and it has all that was written by then;
 //! - one that leaves is configured away first, and struck from the record once another has all that was written by then;
 //! - to go on alone, the record is emptied first.
 //!
@@ -27,6 +27,10 @@ pub struct Standby {
     pub confirming: bool,
     pub flushed: Lsn,
 }
+
+/// How long a new configuration may take until every process of PostgreSQL goes by it: what one of them says of it does not
+/// prove that another has read it.
+pub const IN_FORCE_MS: u64 = 1_000;
 
 /// What is seen of a cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +55,9 @@ pub enum Confirm {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quorum {
     configured: BTreeSet<NodeId>,
-    /// What was written when PostgreSQL first said that the configuration is in force.
+    /// When it was told so.
+    configured_ms: Option<u64>,
+    /// What was written when the configuration was surely in force.
     in_force_at: Option<Lsn>,
     /// When each was last seen streaming.
     seen_ms: BTreeMap<NodeId, u64>,
@@ -71,31 +77,33 @@ impl Quorum {
             if !recorded.is_empty() {
                 return Some(Confirm::Record(wanted));
             }
-            return self.configure(wanted);
+            return self.configure(wanted, observed.now_ms);
         }
         if !recorded.is_empty() && !wanted.is_subset(recorded) {
             return Some(Confirm::Record(recorded.union(&wanted).cloned().collect()));
         }
-        if let Some(change) = self.configure(wanted.clone()) {
+        if let Some(change) = self.configure(wanted.clone(), observed.now_ms) {
             return Some(change);
         }
         if *recorded == wanted {
             return None;
         }
-        let confirming = |id: &&NodeId| observed.standbys.get(*id).is_some_and(|standby| standby.confirming);
-        let first = wanted.iter().find(confirming)?;
+        let since = *self.configured_ms.get_or_insert(observed.now_ms);
+        if observed.now_ms.saturating_sub(since) < IN_FORCE_MS {
+            return None;
+        }
         let mark = *self.in_force_at.get_or_insert(observed.written);
         // One with all that was written before is enough: what came later was confirmed by one of them.
         let has_all =
             |id: &NodeId| observed.standbys.get(id).is_some_and(|s| s.confirming && s.flushed >= mark);
-        let proved = has_all(first) || wanted.iter().any(has_all);
-        proved.then_some(Confirm::Record(wanted))
+        wanted.iter().any(has_all).then_some(Confirm::Record(wanted))
     }
 
-    fn configure(&mut self, wanted: BTreeSet<NodeId>) -> Option<Confirm> {
+    fn configure(&mut self, wanted: BTreeSet<NodeId>, now_ms: u64) -> Option<Confirm> {
         if self.configured == wanted {
             return None;
         }
+        self.configured_ms = Some(now_ms);
         self.in_force_at = None;
         self.configured.clone_from(&wanted);
         Some(Confirm::Configure(wanted))

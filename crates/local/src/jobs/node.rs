@@ -31,6 +31,8 @@ pub(crate) struct NodeJob {
     pub(crate) size: Arc<Mutex<Size>>,
     /// Follows failovers, so that what was the primary comes back as a follower.
     pub(crate) membership: Arc<Mutex<Membership>>,
+    /// What its configuration says by now; `None` where that is not known.
+    pub(crate) told: Arc<Mutex<Option<Membership>>>,
     pub(crate) downs: mpsc::Sender<NodeDown>,
     /// What the next start of a follower has to do first. Taken by it.
     pub(crate) need: Arc<Mutex<Need>>,
@@ -58,8 +60,11 @@ impl NodeJob {
         let (memory, cores) = (self.setup.memory, u32::from(self.setup.cores));
         let settings = postgres::memory_settings(&self.size(), memory, cores);
         let membership = self.membership();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
         postgres::write_config(&self.paths, &self.engine.version, &settings, &membership)
-            .map_err(|error| said(&error))
+            .map_err(|error| said(&error))?;
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
+        Ok(())
     }
 
     /// Makes the data directory of a follower one that can follow.

@@ -38,8 +38,11 @@ impl Machine {
         }
         let retired = self.inner.setup.state.retired();
         fs::create_dir_all(&retired).map_err(|error| at(&retired, &error))?;
+        // Taken again after a crash, what was kept then is what opens the data.
+        let first = from.exists() || !kept.exists();
         move_if_there(&from, &to)?;
-        move_if_there(&self.inner.setup.state.database_credentials(node.id.resource()), &kept)
+        let credentials = self.inner.setup.state.database_credentials(node.id.resource());
+        if first { move_if_there(&credentials, &kept) } else { Ok(()) }
     }
 
     pub(super) async fn bring_node_back(
@@ -67,7 +70,10 @@ impl Machine {
     /// Deletes data that stands aside, off the runtime's threads. What cannot be deleted is said; a later plan tries again.
     pub(super) async fn delete_what_stands_aside(&self, which: Aside, report: &Report) {
         let retired = self.inner.setup.state.retired();
-        let deleted = tokio::task::spawn_blocking(move || delete_aside(&retired, which)).await;
+        // A node that stands, and whose data could not be brought back.
+        let needed: Vec<String> =
+            self.topology().nodes.keys().map(|node| format!("{node}{DESTROYED}")).collect();
+        let deleted = tokio::task::spawn_blocking(move || delete_aside(&retired, which, &needed)).await;
         let text = match deleted {
             Ok(Ok(0)) => return,
             Ok(Ok(bytes)) => {
@@ -81,7 +87,7 @@ impl Machine {
 }
 
 /// Returns how many bytes that gave back.
-fn delete_aside(retired: &Path, which: Aside) -> std::io::Result<u64> {
+fn delete_aside(retired: &Path, which: Aside, needed: &[String]) -> std::io::Result<u64> {
     let entries = match fs::read_dir(retired) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
         entries => entries?,
@@ -89,7 +95,11 @@ fn delete_aside(retired: &Path, which: Aside) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in entries {
         let entry = entry?;
-        if which == Aside::Destroyed && !entry.file_name().to_string_lossy().contains(DESTROYED) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if needed.iter().any(|needed| name == *needed || name == format!("{needed}.json")) {
+            continue;
+        }
+        if which == Aside::Destroyed && !name.contains(DESTROYED) {
             continue;
         }
         bytes += bytes_of(&entry.path());

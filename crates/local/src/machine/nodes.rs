@@ -13,7 +13,7 @@ use super::{Machine, StepError};
 use crate::chain;
 use crate::engines::{self, Progress};
 use crate::jobs::node::NodeJob;
-use crate::keeper::{Begin, Keeper};
+use crate::keeper::{Begin, Job, Keeper};
 use crate::postgres::{self, Change, Credentials, InitProgress, Need, NodePaths, choose_owner, database_url};
 use crate::setup::{Setup, passable_by_others};
 
@@ -69,7 +69,6 @@ impl Machine {
         made.map_err(|error| failed(&error))?;
         self.keep_node(job.clone(), node).await?;
         // One that was adopted counts as ready at once, and may not be.
-        use crate::keeper::Job;
         timeout(RESTART_WAIT, job.ready())
             .await
             .map_err(|_| StepError::new(format!("{} is not ready", node.id)))?
@@ -95,15 +94,16 @@ impl Machine {
             return Ok(());
         }
         let topology = self.topology();
-        let job = self.node_job(node, &topology, report).await?;
+        let paths = self.inner.setup.node_paths(node)?;
         let follows = topology.role_of(&node.id) != DatabaseRole::Primary;
         // One that follows is copied anew.
-        if !follows && !job.paths.has_cluster() {
-            let reason = format!("the data of {} is not in {}", node.id, job.paths.pgdata().display());
+        if !follows && !paths.has_cluster() {
+            let reason = format!("the data of {} is not in {}", node.id, paths.pgdata().display());
             return Err(
                 StepError::new(reason).hint("bring the folder back; nothing was created in its place")
             );
         }
+        let job = self.node_job(node, &topology, report).await?;
         self.begin_node(job, node, begin).await
     }
 
@@ -174,8 +174,13 @@ impl Machine {
             )));
         }
         let credentials_path = setup.state.database_credentials(node.id.resource());
-        let credentials = Credentials::load_or_create(&credentials_path, &node.database)
-            .map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
+        // Where there is data, only the passwords that it was made with open it.
+        let credentials = if paths.has_cluster() || topology.role_of(&node.id) != DatabaseRole::Primary {
+            Credentials::load(&credentials_path)
+        } else {
+            Credentials::load_or_create(&credentials_path, &node.database)
+        };
+        let credentials = credentials.map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
         Ok(NodeJob {
             setup,
             id: node.id.clone(),
@@ -185,6 +190,7 @@ impl Machine {
             owner,
             size: Arc::new(Mutex::new(node.size)),
             membership: Arc::new(Mutex::new(self.membership(&node.id, topology))),
+            told: Arc::default(),
             downs: self.inner.clusters.downs.clone(),
             need: Arc::new(Mutex::new(Need::Nothing)),
         })
@@ -221,7 +227,16 @@ impl Machine {
     }
 
     pub(super) async fn stop_node(&self, id: &NodeId) {
-        let unit = self.units().nodes.remove(id);
+        let unit = self.take_node(id);
+        self.stop_taken(id, unit).await;
+    }
+
+    /// From now on the node takes part in nothing; it still runs.
+    pub(super) fn take_node(&self, id: &NodeId) -> Option<NodeUnit> {
+        self.units().nodes.remove(id)
+    }
+
+    pub(super) async fn stop_taken(&self, id: &NodeId, unit: Option<NodeUnit>) {
         if let Some(unit) = unit {
             unit.keeper.stop(STOP_GRACE).await;
         } else if let Some(process) = self.inner.setup.processes.find(&id.to_string()) {
@@ -250,9 +265,9 @@ impl Machine {
 }
 
 impl Machine {
-    /// Stops a node and deletes its folder.
-    pub(super) async fn delete_node(&self, id: &NodeId) -> Result<(), StepError> {
-        self.stop_node(id).await;
+    /// Stops a node that was taken out and deletes its folder.
+    pub(super) async fn delete_taken(&self, id: &NodeId, unit: Option<NodeUnit>) -> Result<(), StepError> {
+        self.stop_taken(id, unit).await;
         // Renamed first: half a data directory must never stand in the place of a whole one.
         let retired = self.inner.setup.state.retired();
         fs::create_dir_all(&retired).map_err(|error| at(&retired, &error))?;

@@ -8,11 +8,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::config::connection_string;
 use super::init::prepare_folders;
-use super::tool::{self, end_processes_in, move_into_place};
+use super::tool::{self, MAKERS, REWINDERS, end_processes_in, move_into_place};
 use super::{
     Credentials, NodePaths, Owner, Position, PostgresError, Session, clear_stale_lock, diagnose, member_name,
 };
@@ -62,7 +62,8 @@ pub async fn follow(
     };
     prepare_folders(paths, owner)?;
     write_passfile(paths, credentials, owner).map_err(at(&paths.passfile()))?;
-    let source = connection_string(paths, primary_port, &member_name(id));
+    // Under another name than the follower's own: a copy confirms no commits.
+    let source = connection_string(paths, primary_port, &format!("{}_copy", member_name(id)));
     let signal = paths.standby_signal();
     if signal.exists() && need == Need::Nothing {
         return Ok(Followed::AsItWas);
@@ -76,37 +77,46 @@ pub async fn follow(
             last: "its primary is not promoted yet".to_owned(),
         });
     }
+    let discarded = paths.root().join("pgdata.discarded");
     if !paths.has_cluster() {
         copy(engine, id, paths, owner, &source).await?;
+        remove_in_background(discarded).await.map_err(at(paths.root()))?;
         return Ok(Followed::Copied);
     }
+    end_processes_in(&paths.pgdata(), REWINDERS).await.map_err(at(&paths.pgdata()))?;
     clear_stale_lock(paths).await?;
     // Up to version 15 the control file alone tells pg_rewind which timeline the primary is on.
     session.checkpoint().await?;
     let mut refused = None;
     if need != Need::Copy {
+        // Should it be cut short: without the file it is rewound again, and not started as it is.
+        remove_file(&signal).and_then(|()| sync_folder(&paths.pgdata())).map_err(at(&signal))?;
         match rewind(engine, paths, owner, &source).await? {
             Ok(()) => {
                 let (folder, owner) = (paths.pgdata(), owner.clone());
                 let marked = tokio::task::spawn_blocking(move || {
                     rustix::fs::syncfs(fs::File::open(&folder)?)?;
-                    mark_as_standby(&signal, &owner)
+                    mark_as_standby(&signal, &owner)?;
+                    sync_folder(&folder)
                 });
                 let marked = marked.await.map_err(io::Error::other).and_then(|marked| marked);
                 marked.map_err(at(&paths.pgdata()))?;
                 return Ok(Followed::Rewound);
             }
-            Err(said) => refused = Some(said),
+            // What stands in the way of a rewind stands in the way of a copy, too, and goes by itself or by somebody's hand.
+            Err(said) => match diagnose("pg_rewind", &said, &paths.pgdata(), &owner.name()) {
+                PostgresError::Failed { .. } | PostgresError::Damaged { .. } => refused = Some(said),
+                error => return Err(error),
+            },
         }
-        // Whether it was the primary's absence that made it fail.
-        session.position().await?;
     }
+    // Whether it was the primary's absence that made it fail.
+    session.position().await?;
     // Out of the way first: half a data directory must never stand in the place of a whole one.
-    let discarded = paths.root().join("pgdata.discarded");
-    remove(&discarded).and_then(|()| fs::rename(paths.pgdata(), &discarded)).map_err(at(&discarded))?;
+    remove_in_background(discarded.clone()).await.map_err(at(&discarded))?;
+    fs::rename(paths.pgdata(), &discarded).map_err(at(&discarded))?;
     copy(engine, id, paths, owner, &source).await?;
-    let removed = tokio::task::spawn_blocking(move || remove(&discarded)).await;
-    removed.map_err(io::Error::other).and_then(|removed| removed).map_err(at(paths.root()))?;
+    remove_in_background(discarded).await.map_err(at(paths.root()))?;
     Ok(refused.map_or(Followed::Copied, Followed::CopiedInsteadOfRewinding))
 }
 
@@ -120,8 +130,8 @@ async fn copy(
     let partial = paths.partial();
     let at_partial = |source| PostgresError::Io { path: partial.clone(), source };
     if partial.exists() {
-        end_processes_in(&partial).await.map_err(at_partial)?;
-        remove(&partial).map_err(at_partial)?;
+        end_processes_in(&partial, MAKERS).await.map_err(at_partial)?;
+        remove_in_background(partial.clone()).await.map_err(at_partial)?;
     }
     owner.make_folder(&partial, 0o700).map_err(at_partial)?;
     let slot = member_name(id);
@@ -166,10 +176,7 @@ fn mark_as_standby(signal: &Path, owner: &Owner) -> io::Result<()> {
 fn write_passfile(paths: &NodePaths, credentials: &Credentials, owner: &Owner) -> io::Result<()> {
     let path = paths.passfile();
     let partial = path.with_extension("partial");
-    match fs::remove_file(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_file(&partial)?;
     let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&partial)?;
     // Generated passwords have no character that would need escaping.
     writeln!(file, "*:*:*:{}:{}", credentials.superuser.role, credentials.superuser.password)?;
@@ -177,9 +184,23 @@ fn write_passfile(paths: &NodePaths, credentials: &Credentials, owner: &Owner) -
     fs::rename(&partial, &path)
 }
 
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
+/// Deletes a folder that may be large, off the runtime's threads.
+async fn remove_in_background(folder: PathBuf) -> io::Result<()> {
+    let removed = tokio::task::spawn_blocking(move || absent_is_fine(fs::remove_dir_all(folder))).await;
+    removed.map_err(io::Error::other).and_then(|removed| removed)
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_file(path))
+}
+
+fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
 }

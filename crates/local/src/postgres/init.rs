@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::tool::{self, end_processes_in, move_into_place};
+use super::tool::{self, MAKERS, end_processes_in, move_into_place};
 use super::{Credentials, NodePaths, Owner, PostgresError, diagnose};
 use crate::engines::PostgresEngine;
 
@@ -62,7 +62,7 @@ pub async fn init(
     let at_partial = |source| PostgresError::Io { path: partial.clone(), source };
     if partial.exists() {
         progress(InitProgress::RemovingPartial);
-        end_processes_in(&partial).await.map_err(at_partial)?;
+        end_processes_in(&partial, MAKERS).await.map_err(at_partial)?;
         fs::remove_dir_all(&partial).map_err(at_partial)?;
     }
     owner.make_folder(&partial, 0o700).map_err(at_partial)?;

@@ -1,6 +1,6 @@
 //! A node's place in its cluster, as its configuration says it.
 
-use model::NodeId;
+use model::{NodeId, ResourceId};
 
 /// What [`super::write_config`] needs to know of the other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,16 @@ impl Membership {
 /// What a node is called among the others, as `application_name` and as the name of its replication slot: `db_2`. Slots
 /// take lower-case letters, digits and `_` only.
 pub fn member_name(id: &NodeId) -> String {
+    plain(&id.to_string())
+}
+
+/// Whether a node of this cluster could be called so.
+pub(super) fn is_member_name(of: &ResourceId, name: &str) -> bool {
+    let number = name.strip_prefix(&plain(of.as_str())).and_then(|rest| rest.strip_prefix('_'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn plain(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-    id.to_string().chars().map(plain).collect()
+    name.chars().map(plain).collect()
 }

@@ -28,6 +28,7 @@ mod provision;
 mod ready;
 mod session;
 mod settings;
+mod shutdown;
 mod tool;
 
 pub use command::{Launch, RELOAD_SIGNAL, Stop, command_line, reload};
@@ -44,6 +45,7 @@ pub use provision::{Provisioned, provision};
 pub use ready::{Readiness, probe, wait_ready};
 pub use session::{Follower, Position, Session};
 pub use settings::{Change, Settings, memory_settings};
+pub use shutdown::shut_down_at;
 
 #[cfg(test)]
 mod tests;

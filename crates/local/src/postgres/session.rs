@@ -3,13 +3,18 @@
 
 use std::time::Duration;
 
-use model::Lsn;
+use model::{Lsn, ResourceId};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
+use super::membership::is_member_name;
 use super::ready::connect;
 use super::{Credentials, NodePaths, PostgresError};
 
+/// Everything here is answered from memory.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// What was written since the checkpoint before has to reach the disk.
+const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
 /// While a promotion is waited for.
 const PROMOTION_POLL: Duration = Duration::from_millis(1);
 /// Ending recovery writes a record and renames a file; a node that takes longer is in trouble.
@@ -20,8 +25,8 @@ const PROMOTION_LIMIT: Duration = Duration::from_secs(30);
 pub enum Position {
     /// It takes writes; this much is written.
     Primary(Lsn),
-    /// It follows; this much has arrived.
-    Follower(Lsn),
+    /// It follows; this much has arrived, where that is known.
+    Follower(Option<Lsn>),
 }
 
 /// A follower as its primary sees it.
@@ -62,7 +67,15 @@ impl Session {
     }
 
     async fn rows(&self, query: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
-        let messages = self.client.simple_query(query).await.map_err(PostgresError::Connection)?;
+        self.rows_within(ANSWER_LIMIT, query).await
+    }
+
+    async fn rows_within(&self, limit: Duration, query: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        let Ok(answer) = timeout(limit, self.client.simple_query(query)).await else {
+            let waited_ms = limit.as_millis() as u64;
+            return Err(PostgresError::NotReady { waited_ms, last: "it does not answer".to_owned() });
+        };
+        let messages = answer.map_err(PostgresError::Connection)?;
         let row = |message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -70,24 +83,29 @@ impl Session {
         Ok(messages.into_iter().filter_map(row).collect())
     }
 
-    /// Cancel safe, as are all that only ask.
+    /// `None` of a follower that has not received anything since it was started: what lies in its log already and is not
+    /// replayed yet would not be counted. Cancel safe, as are all that only ask.
     ///
     /// # Errors
     /// When the connection fails or PostgreSQL refuses; so for all below.
     pub async fn position(&self) -> Result<Position, PostgresError> {
-        let query = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() \
-                     THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) \
-                     ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn";
+        let query = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() \
+                     WHEN pg_last_wal_receive_lsn() IS NOT NULL \
+                     THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) END - '0/0'::pg_lsn";
         let rows = self.rows(query).await?;
-        let column = |index: usize| rows.first().and_then(|row| row.get(index)).unwrap_or_default();
-        let lsn = Lsn(column(1).parse().unwrap_or_default());
-        Ok(if column(0) == "t" { Position::Follower(lsn) } else { Position::Primary(lsn) })
+        let column = |index: usize| rows.first().and_then(|row| row.get(index));
+        let lsn = column(1).and_then(|text| text.parse().ok()).map(Lsn);
+        Ok(match (column(0), lsn) {
+            (Some("f"), Some(written)) => Position::Primary(written),
+            (_, received) => Position::Follower(received),
+        })
     }
 
     /// Who follows this primary. What it has written is in the log before this returns.
     pub async fn followers(&self) -> Result<Vec<Follower>, PostgresError> {
         let query = "SELECT application_name, state = 'streaming', sync_state IN ('sync', 'quorum'), \
-                     flush_lsn - '0/0'::pg_lsn, greatest(pg_current_wal_lsn() - replay_lsn, 0), \
+                     flush_lsn - '0/0'::pg_lsn, \
+                     CASE WHEN replay_lsn IS NOT NULL THEN greatest(pg_current_wal_lsn() - replay_lsn, 0) END, \
                      coalesce(round(extract(epoch FROM replay_lag) * 1000), 0) FROM pg_stat_replication";
         let rows = self.rows(query).await?;
         let follower = |row: &SimpleQueryRow| {
@@ -144,27 +162,38 @@ impl Session {
     /// Writes what is in memory to the disk: what is to be shut down is then shut down fast, and what is to be rewound
     /// finds the new timeline in the primary's control file.
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
-        self.rows("CHECKPOINT").await.map(drop)
+        self.rows_within(CHECKPOINT_LIMIT, "CHECKPOINT").await.map(drop)
     }
 
-    /// Keeps the log for these followers from now on, and for no others.
-    pub async fn keep_slots(&self, names: &[String]) -> Result<(), PostgresError> {
-        let found = self
-            .rows("SELECT slot_name, active FROM pg_replication_slots WHERE slot_type = 'physical'")
-            .await?;
-        let found: Vec<(String, bool)> = found
-            .iter()
-            .map(|row| (row.get(0).unwrap_or_default().to_owned(), row.get(1) == Some("t")))
-            .collect();
-        for name in names.iter().filter(|name| !found.iter().any(|(found, _)| found == *name)) {
-            self.rows(&format!("SELECT pg_create_physical_replication_slot('{name}', true)")).await?;
-        }
-        for (name, active) in &found {
+    /// Keeps the log for these members of the cluster `of` from now on, and for no other member. Slots of anybody else are
+    /// left alone.
+    pub async fn keep_slots(&self, of: &ResourceId, names: &[String]) -> Result<(), PostgresError> {
+        let query = "SELECT slot_name, active, wal_status = 'lost' FROM pg_replication_slots \
+                     WHERE slot_type = 'physical'";
+        let slot = |row: &SimpleQueryRow| Slot {
+            name: row.get(0).unwrap_or_default().to_owned(),
+            active: row.get(1) == Some("t"),
+            lost: row.get(2) == Some("t"),
+        };
+        let mut slots: Vec<Slot> = self.rows(query).await?.iter().map(slot).collect();
+        slots.retain(|slot| is_member_name(of, &slot.name));
+        for slot in &slots {
             // One that is in use is somebody's who is just leaving; it goes the next time.
-            if !active && !names.contains(name) && !name.starts_with("pg_basebackup_") {
-                self.rows(&format!("SELECT pg_drop_replication_slot('{name}')")).await?;
+            if !slot.active && (slot.lost || !names.contains(&slot.name)) {
+                self.rows(&format!("SELECT pg_drop_replication_slot('{}')", slot.name)).await?;
             }
+        }
+        slots.retain(|slot| slot.active || !slot.lost);
+        for name in names.iter().filter(|name| !slots.iter().any(|slot| slot.name == **name)) {
+            self.rows(&format!("SELECT pg_create_physical_replication_slot('{name}', true)")).await?;
         }
         Ok(())
     }
+}
+
+struct Slot {
+    name: String,
+    active: bool,
+    /// What its follower needs next is gone: it was away for longer than the log is kept.
+    lost: bool,
 }

@@ -18,7 +18,9 @@ use crate::engines::PostgresEngine;
 const LEFTOVER_WAIT: Duration = Duration::from_secs(10);
 const LEFTOVER_POLL: Duration = Duration::from_millis(5);
 /// What may be found at work in a data directory that is being made.
-const OURS: [&str; 4] = ["initdb", "postgres", "pg_basebackup", "pg_rewind"];
+pub(super) const MAKERS: &[&str] = &["initdb", "postgres", "pg_basebackup"];
+/// What may be found at work in one that is being rewound: the program, and the recovery that it has started before.
+pub(super) const REWINDERS: &[&str] = &["pg_rewind", "--single"];
 
 /// Runs `program` as the node's owner, in `cwd`. What it starts inherits that folder, and is found by it should we die:
 /// see [`end_processes_in`]. Cancel safe: dropped half-way, it kills the program.
@@ -64,12 +66,12 @@ pub(super) async fn run(
 
 /// An `initdb` whose daemon was killed goes on, and one that was killed leaves a `postgres` behind that is still
 /// writing. All of them work in the partial directory.
-pub(super) async fn end_processes_in(partial: &Path) -> io::Result<()> {
+pub(super) async fn end_processes_in(partial: &Path, programs: &[&str]) -> io::Result<()> {
     let deadline = Instant::now() + LEFTOVER_WAIT;
     loop {
         let mut left = processes_in(partial)?;
         // Not somebody's shell that happens to stand there.
-        left.retain(|process| OURS.iter().any(|program| process.title.contains(program)));
+        left.retain(|process| programs.iter().any(|program| process.title.contains(program)));
         if left.is_empty() {
             return Ok(());
         }

@@ -45,6 +45,11 @@ struct World {
     quorum: Quorum,
     /// What PostgreSQL was told.
     configured: BTreeSet<NodeId>,
+    /// What its processes go by: what they were told, some time later.
+    in_force: BTreeSet<NodeId>,
+    told_ms: u64,
+    /// How much later.
+    lag_ms: u64,
     now_ms: u64,
     written: u64,
     acknowledged: u64,
@@ -65,6 +70,8 @@ enum Happening {
     Crash(BTreeSet<u32>),
     /// The daemon was replaced: it knows only what was written down.
     NewDaemon,
+    /// From now on PostgreSQL takes this long to go by what it is told.
+    Lag(u64),
 }
 
 const FOLLOWERS: std::ops::RangeInclusive<u32> = 1..=4;
@@ -78,6 +85,9 @@ impl World {
             state,
             quorum: Quorum::default(),
             configured: BTreeSet::new(),
+            in_force: BTreeSet::new(),
+            told_ms: 0,
+            lag_ms: 0,
             now_ms: 0,
             written: 0,
             acknowledged: 0,
@@ -88,7 +98,10 @@ impl World {
 
     /// PostgreSQL acknowledges what one of the configured has flushed, or at once where none is.
     fn acknowledge(&mut self) {
-        let confirmed = match self.configured.iter().map(|id| self.flushed[id]).max() {
+        if self.now_ms >= self.told_ms + self.lag_ms {
+            self.in_force.clone_from(&self.configured);
+        }
+        let confirmed = match self.in_force.iter().map(|id| self.flushed[id]).max() {
             Some(flushed) => flushed,
             None => self.written,
         };
@@ -111,7 +124,10 @@ impl World {
                 Observed { now_ms: self.now_ms, written: Lsn(self.written), standbys: standbys.collect() };
             match self.quorum.next(&self.state, &observed) {
                 Some(Confirm::Record(record)) => self.state.synchronous = record,
-                Some(Confirm::Configure(configured)) => self.configured = configured,
+                Some(Confirm::Configure(configured)) => {
+                    self.configured = configured;
+                    self.told_ms = self.now_ms;
+                }
                 None => return,
             }
             self.acknowledge();
@@ -131,7 +147,9 @@ impl World {
         self.state.promote(&to);
         self.written = has;
         self.quorum = Quorum::default();
+        // It reads its configuration when it is promoted.
         self.configured.clear();
+        self.in_force.clear();
         self.connected.clear();
         // Whoever was ahead is rewound.
         self.flushed.insert(old, has);
@@ -158,10 +176,12 @@ impl World {
                 self.now_ms += ms;
                 self.look();
             }
+            Happening::Lag(ms) => self.lag_ms = *ms,
             Happening::Crash(reachable) => self.crash(reachable),
             Happening::NewDaemon => {
                 // It tells PostgreSQL what is written down, and goes on from there.
                 self.configured.clone_from(&self.state.synchronous);
+                self.told_ms = self.now_ms;
                 self.quorum = Quorum::configured(self.configured.clone());
             }
         }
@@ -178,6 +198,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         4 => (1..3_000_u64).prop_map(Happening::Look),
         1 => prop::collection::btree_set(FOLLOWERS, 0..=4).prop_map(Happening::Crash),
         1 => Just(Happening::NewDaemon),
+        1 => (0..IN_FORCE_MS).prop_map(Happening::Lag),
     ]
 }
 
@@ -206,7 +227,7 @@ proptest! {
         for number in FOLLOWERS {
             world.happen(&Happening::Connect(number));
         }
-        for _ in 0..4 {
+        for _ in 0..10 {
             for number in FOLLOWERS {
                 world.happen(&Happening::Replicate(number, u64::from(u32::MAX)));
             }

@@ -32,7 +32,7 @@ impl Machine {
         let id = node.id.resource();
         let session = self.primary_session(id).await?;
         let names: Vec<String> = next.followers_of(id).map(|node| member_name(&node.id)).collect();
-        session.keep_slots(&names).await?;
+        session.keep_slots(id, &names).await?;
         if !self.units().nodes.contains_key(&node.id) {
             let job = self.node_job(node, next, report).await?;
             let keeping = self.keep_node(job, node);
@@ -87,12 +87,20 @@ impl Machine {
         self.watched(id, |watch| watch.leaving.insert(node.id.clone()));
         let removed = async {
             self.no_longer_confirms(&node.id).await?;
-            self.delete_node(&node.id).await?;
-            locked(&self.inner.clusters.sessions).remove(&node.id);
+            let unit = {
+                // From here on no failover can choose it.
+                let _turn = self.inner.clusters.turn.lock().await;
+                if self.topology().role_of(&node.id) == DatabaseRole::Primary {
+                    return Err(StepError::new(format!("{} has become the primary", node.id)));
+                }
+                locked(&self.inner.clusters.sessions).remove(&node.id);
+                self.take_node(&node.id)
+            };
+            self.delete_taken(&node.id, unit).await?;
             let topology = self.topology();
             let others = topology.followers_of(id).filter(|other| other.id != node.id);
             let names: Vec<String> = others.map(|other| member_name(&other.id)).collect();
-            Ok(self.primary_session(id).await?.keep_slots(&names).await?)
+            Ok(self.primary_session(id).await?.keep_slots(id, &names).await?)
         };
         let removed = removed.await;
         self.watched(id, |watch| watch.leaving.remove(&node.id));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Topology, WithoutStandby};
 use plan::failover::{Confirm, Observed, Quorum, Standby};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::{ANSWER_LIMIT, Lag, Watch, locked};
@@ -40,8 +41,21 @@ impl Machine {
     }
 
     async fn answer_nodes(&self, mut ended: mpsc::Receiver<NodeDown>) {
-        while let Some(down) = ended.recv().await {
-            self.node_down(down).await;
+        // Each on its own: one that waits for its turn must not keep a switchover from hearing of its primary.
+        let mut answering = JoinSet::new();
+        loop {
+            tokio::select! {
+                down = ended.recv() => {
+                    let Some(down) = down else { return };
+                    let machine = self.clone();
+                    answering.spawn(async move { machine.node_down(down).await });
+                }
+                Some(answered) = answering.join_next() => {
+                    if let Err(error) = answered {
+                        tracing::error!(%error, "a node that is down was not answered");
+                    }
+                }
+            }
         }
     }
 
@@ -87,8 +101,13 @@ impl Machine {
                 self.settle_quorum(id, &topology, written, &followers).await?;
                 self.mind_followers(id, &topology, &session, &followers).await
             }
-            // A daemon was killed between writing down this primary and promoting it.
+            // Between writing down this primary and promoting it, a daemon was killed or something failed.
             Ok(Ok((session, Position::Follower(_), _))) => {
+                for node in topology.followers_of(id) {
+                    if self.takes_writes(&node.id).await {
+                        self.fence(&node.id).await?;
+                    }
+                }
                 self.remember(
                     id.as_str(),
                     format!("promote {}", primary.id),
@@ -103,24 +122,33 @@ impl Machine {
         }
     }
 
+    async fn takes_writes(&self, node: &NodeId) -> bool {
+        let ask = async { self.session(node).await.ok()?.position().await.ok() };
+        matches!(timeout(ANSWER_LIMIT, ask).await, Ok(Some(Position::Primary(_))))
+    }
+
     /// The first look of a daemon at a cluster: PostgreSQL is told what is written down.
     fn begin_watch(&self, id: &ResourceId, topology: &Topology) -> Result<(), StepError> {
-        if locked(&self.inner.clusters.watches).contains_key(id) {
+        if self.watched(id, |watch| watch.begun) {
             return Ok(());
         }
         let recorded = topology.clusters[id].synchronous.clone();
-        let watch = Watch {
-            quorum: Quorum::configured(recorded.clone()),
-            confirmed_by: recorded,
-            ..Watch::default()
-        };
-        locked(&self.inner.clusters.watches).insert(id.clone(), watch);
+        self.watched(id, |watch| {
+            let leaving = std::mem::take(&mut watch.leaving);
+            *watch = Watch {
+                quorum: Quorum::configured(recorded.clone()),
+                confirmed_by: recorded,
+                leaving,
+                ..Watch::default()
+            };
+        });
         for node in topology.nodes_of(id) {
-            let Some(job) = self.node_kept(&node.id) else { continue };
-            *locked(&job.membership) = self.membership(&node.id, topology);
-            // Whatever the daemon before has told it last.
-            self.tell(&job)?;
+            if let Some(job) = self.node_kept(&node.id) {
+                *locked(&job.told) = None;
+            }
         }
+        self.tell_members(id, topology)?;
+        self.watched(id, |watch| watch.begun = true);
         Ok(())
     }
 
@@ -204,7 +232,13 @@ impl Machine {
                 }
                 Some(Confirm::Configure(nodes)) => {
                     self.watched(id, |watch| watch.confirmed_by = nodes);
-                    self.tell_members(id, &self.topology())?;
+                    if let Err(error) = self.tell_members(id, &self.topology()) {
+                        // What it believes to have told is not so: it begins anew with what is written down.
+                        self.watched(id, |watch| watch.begun = false);
+                        return Err(error);
+                    }
+                    // What follows from it is seen at the next look.
+                    break;
                 }
             }
         }
@@ -290,6 +324,9 @@ impl Machine {
                     watch.astray.remove(&node.id);
                 }
                 if follows || !runs {
+                    if let Some((since, _)) = watch.astray.get_mut(&node.id) {
+                        *since = Instant::now();
+                    }
                     return None;
                 }
                 let (since, attempts) = watch.astray.entry(node.id.clone()).or_insert((Instant::now(), 0));
@@ -302,7 +339,7 @@ impl Machine {
             });
             let (Some(attempts), Some(job)) = (astray, self.node_kept(&node.id)) else { continue };
             let names: Vec<String> = topology.followers_of(id).map(|node| member_name(&node.id)).collect();
-            session.keep_slots(&names).await?;
+            session.keep_slots(id, &names).await?;
             let decision = if attempts == 1 { "rewind it" } else { "copy it anew" };
             let evidence = format!("it runs and has not followed for {} s", ASTRAY_LIMIT.as_secs());
             self.remember(&node.id.to_string(), decision, evidence);

@@ -74,6 +74,8 @@ struct Watch {
     confirmed_by: BTreeSet<NodeId>,
     /// Followers that are about to be removed.
     leaving: BTreeSet<NodeId>,
+    /// Whether this daemon has told PostgreSQL what is written down.
+    begun: bool,
     /// Looks in a row that the primary did not answer.
     misses: u32,
     /// The CPU time it had used by then, in microseconds.
@@ -126,30 +128,29 @@ impl Machine {
         Membership { name, place }
     }
 
-    /// Writes the configuration of every node of a cluster that is kept, and lets those that run read it.
-    fn tell_members(&self, cluster: &ResourceId, topology: &Topology) -> Result<(), StepError> {
+    /// From now on each node that is started comes up in the place that it has in `topology`.
+    fn place_members(&self, cluster: &ResourceId, topology: &Topology) {
         for node in topology.nodes_of(cluster) {
-            let Some(job) = self.node_kept(&node.id) else { continue };
-            let membership = self.membership(&node.id, topology);
-            let changed = {
-                let mut told = locked(&job.membership);
-                let changed = *told != membership;
-                *told = membership;
-                changed
-            };
-            if changed {
-                self.tell(&job)?;
+            if let Some(job) = self.node_kept(&node.id) {
+                *locked(&job.membership) = self.membership(&node.id, topology);
             }
         }
-        Ok(())
     }
 
-    /// Writes a node's configuration, and lets it read that where it runs.
-    fn tell(&self, job: &NodeJob) -> Result<(), StepError> {
-        job.write_config()?;
-        if let Some(process) = self.inner.setup.processes.find(&job.id.to_string()) {
-            // One that has just ended reads it when it starts.
-            let _ = process.signal(RELOAD_SIGNAL);
+    /// Writes the configuration of every node of a cluster that is kept and was told something else last, and lets those
+    /// that run read it.
+    fn tell_members(&self, cluster: &ResourceId, topology: &Topology) -> Result<(), StepError> {
+        self.place_members(cluster, topology);
+        for node in topology.nodes_of(cluster) {
+            let Some(job) = self.node_kept(&node.id) else { continue };
+            if *locked(&job.told) == Some(job.membership()) {
+                continue;
+            }
+            job.write_config()?;
+            if let Some(process) = self.inner.setup.processes.find(&node.id.to_string()) {
+                // One that has just ended reads it when it starts.
+                let _ = process.signal(RELOAD_SIGNAL);
+            }
         }
         Ok(())
     }
@@ -186,7 +187,7 @@ impl Machine {
             asking.spawn(async move {
                 let ask = async { machine.session(&id).await.ok()?.position().await.ok() };
                 match timeout(ANSWER_LIMIT, ask).await {
-                    Ok(Some(Position::Follower(received))) => Some((id, received)),
+                    Ok(Some(Position::Follower(received))) => Some((id, received?)),
                     // One that takes writes already was promoted behind our back: it cannot be compared.
                     Ok(Some(Position::Primary(_)) | None) | Err(_) => None,
                 }
@@ -255,13 +256,15 @@ impl Machine {
         }
     }
 
-    /// Waits until nobody works in the data directory of a node that is down.
+    /// Waits until no PostgreSQL works in the data directory of a node that is down.
     async fn fence(&self, lost: &NodeId) -> Result<(), StepError> {
         let Some(job) = self.node_kept(lost) else { return Ok(()) };
         let pgdata = job.paths.pgdata();
         let deadline = Instant::now() + FENCE_LIMIT;
         loop {
-            let living = processes_in(&pgdata).map_err(|error| StepError::new(error.to_string()))?;
+            let mut living = processes_in(&pgdata).map_err(|error| StepError::new(error.to_string()))?;
+            // Not somebody's shell that happens to stand there.
+            living.retain(|process| process.title.contains("postgres"));
             let Some(first) = living.first() else { return Ok(()) };
             if Instant::now() >= deadline {
                 return Err(StepError::new(format!("pid {} of {lost} does not end", first.pid)));
@@ -291,23 +294,25 @@ impl Machine {
         self.crash_at(CrashPoint::Failover(FailoverMoment::WrittenDown));
         self.watched(id, |watch| {
             let leaving = std::mem::take(&mut watch.leaving);
-            *watch = Watch { leaving, ..Watch::default() };
+            *watch = Watch { leaving, begun: true, ..Watch::default() };
         });
         locked(&self.inner.clusters.sessions).remove(from);
+        // Before anything can fail: whatever comes of it, the old primary never starts as one again.
+        self.place_members(id, &self.topology());
         session.promote().await.map_err(|error| failed(&error))?;
         self.crash_at(CrashPoint::Failover(FailoverMoment::Promoted));
         locked(&self.inner.clusters.holding).remove(id);
         let pushed = self.push_proxies().await;
-        self.settle_members(id, &session).await?;
-        pushed
+        let settled = self.settle_members(id, &session).await;
+        pushed.and(settled)
     }
 
     /// After a promotion: the others follow the new primary, which keeps the log for them.
     async fn settle_members(&self, id: &ResourceId, primary: &Session) -> Result<(), StepError> {
         let topology = self.topology();
         let names: Vec<String> = topology.followers_of(id).map(|node| member_name(&node.id)).collect();
-        primary.keep_slots(&names).await.map_err(|error| failed(&error))?;
-        self.tell_members(id, &topology)
+        let kept = primary.keep_slots(id, &names).await.map_err(|error| failed(&error));
+        self.tell_members(id, &topology).and(kept)
     }
 }
 

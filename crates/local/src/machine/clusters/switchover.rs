@@ -14,7 +14,7 @@ use super::locked;
 use crate::control::{self, Request};
 use crate::machine::roles::proxy_unit;
 use crate::machine::{Machine, StepError};
-use crate::postgres::member_name;
+use crate::postgres::{member_name, shut_down_at};
 
 /// A shutdown in order writes a checkpoint, most of which was written before it began.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(70);
@@ -117,10 +117,13 @@ impl Machine {
         self.fence(from).await?;
         let followers: Vec<DatabaseNode> = self.topology().followers_of(id).cloned().collect();
         let received = self.received(&followers).await;
-        let most = received.values().max();
-        if !received.contains_key(to) || received.get(to) != most {
-            let reason = format!("{to} has not received everything; {from} starts again as it was");
-            return Err(StepError::new(reason));
+        let job = self.node_kept(from).ok_or_else(|| StepError::new(format!("{from} was removed")))?;
+        // One that had to be killed, or has crashed, may have more than anybody received.
+        let end = shut_down_at(&job.engine, &job.paths, &job.owner).await?;
+        let has_everything = matches!((received.get(to), end), (Some(has), Some(end)) if *has > end);
+        if !has_everything || received.get(to) != received.values().max() {
+            let how = if end.is_some() { "has not received everything" } else { "may not have everything" };
+            return Err(StepError::new(format!("{to} {how}; {from} starts again as it was")));
         }
         self.promote(from, to).await?;
         self.remember(id.as_str(), format!("switch over from {from} to {to}"), "it was asked for");
