@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use model::{DatabaseNode, DatabaseRole, Topology};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::aside::Aside;
@@ -44,6 +45,7 @@ impl Machine {
             pushing: AsyncMutex::new(()),
             pushing_proxies: AsyncMutex::new(()),
             samples: Mutex::new(status::Samples::default()),
+            hurry: CancellationToken::new(),
             background: TaskTracker::new(),
             crash_point,
         };

@@ -26,6 +26,7 @@ use std::time::Duration;
 use model::{InstanceId, NodeId, Size};
 use plan::Action;
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::control::ControlError;
@@ -65,6 +66,8 @@ struct Inner {
     /// And to the proxies.
     pushing_proxies: AsyncMutex<()>,
     samples: Mutex<status::Samples>,
+    /// Cancelled when everything is to stop at once, whatever somebody waits for.
+    hurry: CancellationToken,
     /// Replaced roles finishing what they have.
     background: TaskTracker,
     crash_point: Option<CrashPoint>,

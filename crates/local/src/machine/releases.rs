@@ -87,6 +87,12 @@ impl Machine {
         let user = setup.app_user(service.user.as_deref()).map_err(|error| error.to_string())?;
         let log = setup.state.logs().join("build.log");
         let mut env = setup.build_env.clone();
+        if user.is_some() {
+            // Whose they are is settled by whom the build runs as: tools keep their caches there.
+            for name in ["HOME", "USER", "LOGNAME"] {
+                env.remove(name);
+            }
+        }
         env.extend(service.env.clone());
         let spec = Spec {
             name: name.clone(),

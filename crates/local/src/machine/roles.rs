@@ -248,6 +248,10 @@ impl Machine {
     /// When the successor does not become ready; the old one then still serves.
     pub(super) async fn replace_edge(&self, to: &EdgeProcess, topology: &Topology) -> Result<(), StepError> {
         let unit = edge_unit(&to.id);
+        if !self.units().roles.contains_key(&unit) {
+            // It could not be started as it was: somebody else has its address.
+            return self.start_edge(to, topology, Begin::Fresh).await;
+        }
         // Nobody configures the successor before it is ready: what it begins with is right.
         let _in_order = self.inner.pushing.lock().await;
         let (kept, number) = {
@@ -386,10 +390,15 @@ impl Machine {
             let deadline_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
             // A role that cannot be asked is stopped below.
             let asked = control::ask(&control, &Request::Drain { deadline_ms }).await;
+            let mut grace = Duration::from_secs(5);
             if asked.is_ok() {
-                let _ = timeout(drain + Duration::from_secs(1), nothing_in_flight(&control, &running)).await;
+                let drained = timeout(drain + Duration::from_secs(1), nothing_in_flight(&control, &running));
+                tokio::select! {
+                    _ = drained => {}
+                    () = self.inner.hurry.cancelled() => grace = Duration::ZERO,
+                }
             }
-            crate::keeper::end(&running, Duration::from_secs(5)).await;
+            crate::keeper::end(&running, grace).await;
         }
         setup.processes.forget(&role.process);
         let _ = std::fs::remove_file(control);

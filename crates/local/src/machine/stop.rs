@@ -10,7 +10,7 @@ use super::world::{Journaling, Running};
 use super::{Event, Machine, Report, StepError};
 use crate::store::{StoreError, World};
 
-/// For clients of the front door to finish, before instances are stopped.
+/// For clients of the front door to finish, where no instance gives them more.
 const EDGE_DRAIN: Duration = Duration::from_secs(10);
 /// Sessions of instances have ended by then; others get this much.
 const PROXY_DRAIN: Duration = Duration::from_secs(2);
@@ -37,9 +37,15 @@ impl Machine {
         let written = self.set_running(Running::No);
         let world = self.world();
 
+        if mode == StopMode::Now {
+            self.inner.hurry.cancel();
+        }
+        let graces =
+            world.topology.instances.values().map(|instance| Duration::from_millis(instance.grace_ms));
+        let patience = graces.max().unwrap_or_default().max(EDGE_DRAIN);
         for edge in world.topology.edges.keys() {
             report(Event::Note { text: format!("closing {edge}") });
-            let drain = if mode == StopMode::Graceful { EDGE_DRAIN } else { Duration::ZERO };
+            let drain = if mode == StopMode::Graceful { patience } else { Duration::ZERO };
             self.stop_role(&edge_unit(edge), drain).await;
         }
         let mut stopping = JoinSet::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use model::{ResourceGraph, ResourceId};
@@ -206,7 +207,9 @@ fn write_manifest(path: &Path, text: &str) -> Result<(), Problem> {
     // Beside and renamed: a crash must not leave half a manifest. The mode is the file's own.
     let partial = path.with_extension("toml.partial");
     fs::write(&partial, text).map_err(failed)?;
-    let permissions = fs::metadata(path).map_err(failed)?.permissions();
-    fs::set_permissions(&partial, permissions).map_err(failed)?;
+    let before = fs::metadata(path).map_err(failed)?;
+    // Root, acting for the folder's owner, must not take the file away from them.
+    std::os::unix::fs::chown(&partial, Some(before.uid()), Some(before.gid())).map_err(failed)?;
+    fs::set_permissions(&partial, before.permissions()).map_err(failed)?;
     fs::rename(&partial, path).map_err(failed)
 }

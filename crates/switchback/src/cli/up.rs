@@ -115,6 +115,14 @@ fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
         if interrupted {
             say::talk("interrupted: stopping what was started");
         }
+        if !interrupted && stands(app) {
+            // Otherwise nothing but `up` could be said, and that fails.
+            say::talk(
+                "it is still being started; mend it and `switchback deploy`, or go back with `switchback rollback`; \
+                 `switchback down` stops it",
+            );
+            return problem;
+        }
         let mode = if interrupted { StopMode::Now } else { StopMode::Graceful };
         // A daemon that went away has said so already.
         let _ = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {});
@@ -122,6 +130,11 @@ fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
         say::talk("interrupted: the daemon goes on with it; `switchback status` shows how far it is");
     }
     problem
+}
+
+/// Whether it has served a release before.
+fn stands(app: &App) -> bool {
+    app.ask::<Status>(&Request::Status, |_| {}).is_ok_and(|status| !status.machine.releases.is_empty())
 }
 
 /// Shows what runs until interrupted. A daemon that dies is started again: what it ran goes on meanwhile.

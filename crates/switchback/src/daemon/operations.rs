@@ -65,7 +65,7 @@ impl Daemon {
             Request::SwitchOver { cluster, to } => {
                 let _claim = self.claim_after_taking_over("failover").await?;
                 self.must_run()?;
-                value(&self.switch_over(&cluster, to).await?)
+                value(&self.switch_over(&cluster, to, report).await?)
             }
             Request::Leave => {
                 if !self.machine.world().running && self.current_operation().is_none() {
@@ -114,8 +114,8 @@ impl Daemon {
         destroy: &BTreeSet<ResourceId>,
         report: &Report,
     ) -> Result<Outcome, Failure> {
-        // What runs already is left alone; what a reboot or a failure left down is started, and says why it cannot.
-        self.machine.restore(report).await.map_err(step_failed)?;
+        // What runs already is left alone; what a reboot or a failure left down is started.
+        let restored = self.machine.restore(report).await;
         self.finish_what_was_begun(report).await?;
         let mut notes = Vec::new();
         let mut releases = self.current_releases();
@@ -137,10 +137,22 @@ impl Daemon {
             }
         }
         let plan = self.plan(graph, &releases, destroy)?;
-        self.apply(plan, notes, report).await
+        let Err(error) = restored else { return self.apply(plan, notes, report).await };
+        // What cannot be started as it was may be what the manifest has changed since: another address, for one.
+        if plan.is_empty() {
+            return Err(step_failed(error));
+        }
+        let outcome = self.apply(plan, notes, report).await.map_err(|_| step_failed(error))?;
+        self.machine.restore(report).await.map_err(step_failed)?;
+        Ok(outcome)
     }
 
-    async fn switch_over(&self, cluster: &ResourceId, to: Option<NodeId>) -> Result<SwitchedOver, Failure> {
+    async fn switch_over(
+        &self,
+        cluster: &ResourceId,
+        to: Option<NodeId>,
+        report: &Report,
+    ) -> Result<SwitchedOver, Failure> {
         let topology = self.machine.world().topology;
         let Some(primary) = topology.primary_of(cluster) else {
             return Err(Failure::refused(format!("{cluster} is no database of this app"))
@@ -161,6 +173,7 @@ impl Daemon {
         };
         let began = Instant::now();
         self.machine.switch_over(cluster, &to).await.map_err(step_failed)?;
+        self.machine.standbys_confirm(report).await;
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(SwitchedOver { from: primary.id.clone(), to, took_ms })
     }
@@ -317,6 +330,10 @@ impl Daemon {
                     ));
                 }
             }
+        }
+        if !self.machine.world().running && preview_because.is_none() {
+            preview_because =
+                Some("the app is down; `switchback up` brings it up as the manifest says".to_owned());
         }
         Ok(Planned { plan: self.plan(graph, &releases, destroy)?, preview_because, notes })
     }

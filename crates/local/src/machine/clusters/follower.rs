@@ -127,7 +127,7 @@ impl Machine {
 
     /// Waits until every standby could take over, for who has just added one or changed the primary. One that needs longer is
     /// named, and goes on catching up.
-    pub(in crate::machine) async fn standbys_confirm(&self, report: &Report) {
+    pub async fn standbys_confirm(&self, report: &Report) {
         let deadline = Instant::now() + CONFIRM_LIMIT;
         loop {
             let topology = self.topology();
