@@ -168,6 +168,7 @@ impl Pool {
             && server.opened.elapsed() < state.limits.server_lifetime
             && state.open <= state.limits.size
             && server.key.under_way.load(std::sync::atomic::Ordering::Acquire) == 0
+            && !server.may_say_more
             && server.wire.input.is_empty();
         if !usable {
             drop(state);

@@ -56,8 +56,8 @@ pub(crate) struct Server {
     pub prepared: OnServer,
     /// What the unnamed statement is. 0: nothing that we know.
     pub unnamed: StatementId,
-    /// It has state of a client that must not reach another.
-    pub is_dirty: bool,
+    /// An answer may still come that belongs to no request: nobody else may get it.
+    pub may_say_more: bool,
     pub status: TransactionStatus,
     pub opened: Instant,
     /// Among the connections of its pool.
@@ -103,7 +103,7 @@ impl Server {
             settings: Settings::default(),
             prepared: OnServer::default(),
             unnamed: 0,
-            is_dirty: false,
+            may_say_more: false,
             status: TransactionStatus::Idle,
             opened: Instant::now(),
             begun: Moment::default(),
@@ -240,7 +240,6 @@ impl Server {
             return Err(io::Error::other("DISCARD ALL failed"));
         }
         self.forget_session();
-        self.is_dirty = false;
         Ok(())
     }
 

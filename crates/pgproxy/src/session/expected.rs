@@ -55,6 +55,19 @@ pub(super) enum What {
     },
 }
 
+/// A COPY IN that has begun.
+pub(super) struct CopyIn {
+    pub syncs_read_over: usize,
+    pub data: Data,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    Follows,
+    /// To its end.
+    WasSent,
+}
+
 #[derive(Default)]
 pub(super) struct Queue(VecDeque<Expected>);
 
@@ -83,20 +96,30 @@ impl Queue {
         self.0.drain(..)
     }
 
-    /// In COPY IN the server reads over the Syncs that come before the end of the data. `true`: that end was sent
-    /// already.
-    pub fn copy_in_begins(&mut self) -> bool {
+    /// In COPY IN the server reads over the Syncs that come before the end of the data.
+    pub fn copy_in_begins(&mut self) -> CopyIn {
+        let mut begun = CopyIn { syncs_read_over: 0, data: Data::Follows };
         let mut at = 1;
         while let Some(expected) = self.0.get(at) {
             match expected.what {
                 What::CopyEnd => {
                     self.0.remove(at);
-                    return true;
+                    begun.data = Data::WasSent;
+                    break;
                 }
-                What::Sync => drop(self.0.remove(at)),
+                What::Sync => {
+                    self.0.remove(at);
+                    begun.syncs_read_over += 1;
+                }
                 _ => at += 1,
             }
         }
-        false
+        begun
+    }
+
+    /// Whether the group at the front lacks its Sync.
+    pub fn is_group_open(&self) -> bool {
+        let is_extended = self.0.front().is_some_and(|head| matches!(head.what, What::Execute { .. }));
+        is_extended && !self.0.iter().any(|expected| matches!(expected.what, What::Sync))
     }
 }

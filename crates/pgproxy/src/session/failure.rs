@@ -40,6 +40,7 @@ impl Session {
         self.statements_before = None;
         self.set.clear();
         self.is_copying_in = false;
+        self.has_sync_read_over = false;
         self.client_rest = Rest::Drop;
         self.is_block_lost = block == Block::Failed;
         self.status = match block {

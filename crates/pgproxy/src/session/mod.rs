@@ -72,6 +72,8 @@ pub(crate) struct Session {
     is_pinned: bool,
     /// The server is reading COPY data.
     is_copying_in: bool,
+    /// A Sync was sent before the data of the COPY IN that runs. The server reads over it, unless the COPY fails first.
+    has_sync_read_over: bool,
     /// Extended messages were sent since the last Sync.
     is_in_group: bool,
     /// After an error of ours, until the client's Sync.
@@ -144,6 +146,7 @@ impl Session {
             status: TransactionStatus::Idle,
             is_pinned: false,
             is_copying_in: false,
+            has_sync_read_over: false,
             is_in_group: false,
             is_skipping: false,
             is_block_lost: false,

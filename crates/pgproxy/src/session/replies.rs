@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::expected::{Audience, What};
+use super::expected::{Audience, Data, What};
 use super::unit::Xid;
 use super::{End, Rest, Session};
 use crate::frame::Cut;
@@ -138,12 +138,21 @@ impl Session {
                 fate
             }
             b'G' => {
-                self.unit.give_up_replay();
-                self.is_copying_in = !self.expected.copy_in_begins();
+                self.copy_in_begins();
                 fate
             }
             _ => fate,
         }
+    }
+
+    /// What was the request's Sync is none: its group goes on until the one that follows the data.
+    fn copy_in_begins(&mut self) {
+        self.unit.give_up_replay();
+        let begun = self.expected.copy_in_begins();
+        self.is_copying_in = begun.data == Data::Follows;
+        self.has_sync_read_over = begun.syncs_read_over > 0;
+        (0..begun.syncs_read_over).for_each(|_| self.unit.sync_read_over());
+        self.is_in_group |= self.expected.is_group_open();
     }
 
     /// Says something that belongs to no request, and so not to what is compared.
@@ -209,9 +218,14 @@ impl Session {
             server.status = status;
         }
         self.is_copying_in = false;
+        self.has_sync_read_over = false;
         let is_ours = match self.expected.pop() {
             Some(expected) => expected.audience == Audience::Proxy,
-            None => false,
+            None => {
+                // To a Sync that was thought to be read over.
+                self.is_in_group = false;
+                false
+            }
         };
         if is_ours {
             return fate;
@@ -245,6 +259,10 @@ impl Session {
     /// The server skips what it was asked until the next Sync.
     fn error(&mut self, fate: Fate) -> Fate {
         self.set.clear();
+        self.is_copying_in = false;
+        if let (true, Some(server)) = (self.has_sync_read_over, &mut self.server) {
+            server.may_say_more = true;
+        }
         match self.expected.front().map(|head| &head.what) {
             // It answers the whole request itself.
             None | Some(What::Query { .. } | What::Xid) => return fate,

@@ -113,7 +113,8 @@ impl Session {
             }
             b'c' | b'f' => {
                 self.output().put_slice(said);
-                if !std::mem::take(&mut self.is_copying_in) {
+                // Where nothing is to be answered, no COPY can begin any more.
+                if !std::mem::take(&mut self.is_copying_in) && !self.expected.is_empty() {
                     self.expected.push(What::CopyEnd, Audience::Client);
                 }
             }
@@ -306,11 +307,11 @@ impl Session {
     }
 
     fn sync(&mut self, said: &[u8]) {
-        self.output().put_slice(said);
         if self.is_copying_in {
-            // The server reads over it.
+            // The server would read over it, or answer it if the COPY has failed meanwhile: nobody could tell which.
             return;
         }
+        self.output().put_slice(said);
         self.unit.record(said);
         self.is_in_group = false;
         self.bound = None;

@@ -194,6 +194,12 @@ impl Unit {
         self.ends.push_back(self.log.len());
     }
 
+    /// The Sync of the request that is being answered is none: the request ends with the next.
+    pub fn sync_read_over(&mut self) {
+        self.ends.pop_front();
+        self.requests -= 1;
+    }
+
     /// Bytes of a reply were forwarded.
     pub fn replied(&mut self, bytes: &[u8]) {
         self.replies.bytes += bytes.len() as u64;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod config;
+mod copying;
 mod failover;
 mod login;
 mod pooling;

@@ -30,10 +30,10 @@ proptest! {
 }
 
 /// A client that is logged in and says what it likes.
-struct Raw(TcpStream);
+pub struct Raw(TcpStream);
 
 impl Raw {
-    async fn connect(proxy: &Proxy) -> Raw {
+    pub async fn connect(proxy: &Proxy) -> Raw {
         use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
         let mut raw = Raw(TcpStream::connect(proxy.address).await.unwrap());
         raw.0.write_all(b"\0\0\0\x12\0\x03\0\0user\0app\0\0").await.unwrap();
@@ -47,12 +47,12 @@ impl Raw {
         raw
     }
 
-    async fn say(&mut self, tag: u8, body: &[u8]) {
+    pub async fn say(&mut self, tag: u8, body: &[u8]) {
         let length = (body.len() as u32 + 4).to_be_bytes();
         self.0.write_all(&[&[tag], &length[..], body].concat()).await.unwrap();
     }
 
-    async fn read(&mut self) -> (u8, Vec<u8>) {
+    pub async fn read(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 5];
         self.0.read_exact(&mut header).await.unwrap();
         let mut body = vec![0; u32::from_be_bytes(header[1..].try_into().unwrap()) as usize - 4];
@@ -61,7 +61,7 @@ impl Raw {
     }
 
     /// The types of the messages until the server is ready, and what that says.
-    async fn answer(&mut self) -> String {
+    pub async fn answer(&mut self) -> String {
         let mut answer = String::new();
         loop {
             let (tag, body) = self.read().await;
