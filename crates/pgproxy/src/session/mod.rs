@@ -108,6 +108,8 @@ pub(crate) enum End {
     Fatal(Refusal),
     /// The server has said why; that was forwarded.
     Told,
+    /// Within a message to the client: whatever it were told would be taken for the rest of that.
+    CutShort,
 }
 
 enum Event {
@@ -163,7 +165,9 @@ impl Session {
     /// Serves the client to its end. Dropping the future closes both connections.
     pub async fn run(mut self) {
         let end = self.serve().await;
-        if let End::Fatal(refusal) = end {
+        if let End::Fatal(refusal) = end
+            && !self.is_reply_cut_short()
+        {
             refusal.write(Severity::Fatal, &mut self.client.output);
         }
         // Whether it is heard makes no difference to us; a client that does not read must not be waited for.
@@ -335,6 +339,12 @@ impl Session {
         if is_idle && server.discard_all().await.is_ok() {
             self.shared.pool.put(*server);
         }
+    }
+
+    /// Whether the client has got the beginning of a message and not its end.
+    fn is_reply_cut_short(&self) -> bool {
+        let is_inside = self.server.as_ref().is_some_and(|server| server.framer.is_inside());
+        is_inside && self.server_rest == Rest::Forward && !self.is_muted
     }
 
     fn count(&self, kind: crate::statement::Kind) {

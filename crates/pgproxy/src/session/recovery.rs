@@ -36,8 +36,12 @@ enum Fate {
 impl Session {
     /// The connection is lost because of `cause`.
     pub(super) async fn recover(&mut self, cause: &str) -> Result<(), End> {
+        let is_cut_short = self.is_reply_cut_short();
         let is_sent = self.lose_server();
         tracing::debug!(database = self.shared.name, cause, "a connection to PostgreSQL was lost");
+        if is_cut_short {
+            return Err(End::CutShort);
+        }
         if self.is_pinned {
             return Err(Session::end_of_session(cause));
         }

@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 
 use crate::cluster::{Cluster, signal};
 use crate::proxy::{Proxy, config, of, running, sqlstate, start, value};
+use crate::wire::Raw;
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -258,6 +259,20 @@ async fn a_session_whose_state_was_lost_is_told_so_and_closed() {
     }
     proxy.until(|db| db.clients == 0).await;
     drop(cluster);
+}
+
+/// A row too large to wait for is forwarded as it comes, and what is lost of it cannot be made up for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_connection_is_lost_within_a_row_ends_without_a_word() {
+    let (cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    let query = "select repeat('x', 100000000)";
+    raw.say(b'Q', format!("{query}\0").as_bytes()).await;
+    assert_eq!(raw.read().await.0, b'T');
+    let row = raw.rest_after(async || kill_backend(&cluster, query).await).await;
+    assert_eq!(row[0], b'D');
+    assert!(row.len() < 100_000_000, "all of it was sent");
+    assert!(row[11..].iter().all(|&byte| byte == b'x'), "something else was written into the row");
 }
 
 /// A statement in flight whose rows were begun cannot be taken back; the session goes on.

@@ -60,6 +60,14 @@ impl Raw {
         (header[0], body)
     }
 
+    /// Everything up to the end of the session. `meanwhile` happens after the first of it has come.
+    pub async fn rest_after(&mut self, meanwhile: impl AsyncFnOnce()) -> Vec<u8> {
+        let mut rest = vec![self.0.read_u8().await.unwrap()];
+        meanwhile().await;
+        self.0.read_to_end(&mut rest).await.unwrap();
+        rest
+    }
+
     /// The types of the messages until the server is ready, and what that says.
     pub async fn answer(&mut self) -> String {
         let mut answer = String::new();
