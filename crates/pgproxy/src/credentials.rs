@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -31,25 +32,30 @@ struct Login {
 }
 
 impl Credentials {
-    /// Reads the file and derives the verifier, which takes some milliseconds of computing.
+    /// Reads the file. The verifier is derived, which takes some milliseconds of computing, unless the file says what
+    /// is `in_force` already: it is read again in the middle of a failover.
     ///
     /// # Errors
     /// In words that name the file and quote nothing of what stands in it.
-    pub fn load(path: &Path) -> Result<Credentials, String> {
+    pub fn load(path: &Path, in_force: Option<&Arc<Credentials>>) -> Result<Arc<Credentials>, String> {
         let text = fs::read(path).map_err(|cause| format!("{}: {cause}", path.display()))?;
         let file: File = serde_json::from_slice(&text)
             .map_err(|cause| format!("{}: line {} is not as expected", path.display(), cause.line()))?;
+        if let Some(same) = in_force.filter(|in_force| in_force.is_same(&file)) {
+            return Ok(same.clone());
+        }
         let verifier = Verifier::derive(&file.app.password).map_err(|cause| cause.to_string())?;
-        Ok(Credentials {
+        Ok(Arc::new(Credentials {
             role: file.app.role,
             password: file.app.password,
             database: file.database,
             verifier,
-        })
+        }))
     }
 
-    pub fn is_same(&self, other: &Credentials) -> bool {
-        (&self.role, &self.password, &self.database) == (&other.role, &other.password, &other.database)
+    fn is_same(&self, file: &File) -> bool {
+        let login = &file.app;
+        (&self.role, &self.password, &self.database) == (&login.role, &login.password, &file.database)
     }
 }
 

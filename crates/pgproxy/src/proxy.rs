@@ -271,8 +271,7 @@ fn prepare(name: &str, database: &Database, running: Option<&Running>) -> Result
             });
         }
     }
-    let credentials = Credentials::load(&database.credentials)
-        .map_err(|cause| ConfigError::Credentials { database: name.to_owned(), cause })?;
+    let credentials = credentials(name, database, in_force.as_deref())?;
     let tls = database
         .tls
         .as_ref()
@@ -281,14 +280,31 @@ fn prepare(name: &str, database: &Database, running: Option<&Running>) -> Result
         .map_err(|cause| ConfigError::Certificate { database: name.to_owned(), cause })?;
     let config = database.clone();
     Ok(match in_force {
-        Some(old) if old.credentials.is_same(&credentials) => {
-            Served { config, credentials: old.credentials.clone(), tls, login: old.login }
+        Some(old) if Arc::ptr_eq(&old.credentials, &credentials) => {
+            Served { config, credentials, tls, login: old.login }
         }
         old => {
             let login = old.map_or(0, |old| old.login + 1);
-            Served { config, credentials: Arc::new(credentials), tls, login }
+            Served { config, credentials, tls, login }
         }
     })
+}
+
+/// A file that is gone for a moment must not stand in the way of a new primary: then what was read from it holds.
+fn credentials(
+    name: &str,
+    database: &Database,
+    in_force: Option<&Served>,
+) -> Result<Arc<Credentials>, ConfigError> {
+    let known = in_force.map(|in_force| &in_force.credentials);
+    match (Credentials::load(&database.credentials, known), in_force) {
+        (Ok(credentials), _) => Ok(credentials),
+        (Err(cause), Some(in_force)) if in_force.config.credentials == database.credentials => {
+            tracing::warn!(database = name, cause, "the credentials cannot be read; those in force stay");
+            Ok(in_force.credentials.clone())
+        }
+        (Err(cause), _) => Err(ConfigError::Credentials { database: name.to_owned(), cause }),
+    }
 }
 
 impl Drop for Handle {

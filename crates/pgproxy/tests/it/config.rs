@@ -60,6 +60,18 @@ async fn a_configuration_that_does_not_fit_is_refused_and_the_one_in_force_stays
     assert_eq!(proxy.handle.status().generation, 1);
 }
 
+/// A failover must not wait for somebody who is writing a file.
+#[tokio::test]
+async fn credentials_that_cannot_be_read_any_more_stay_in_force() {
+    let (file, here) = gone();
+    let proxy = start(here.clone());
+    std::fs::write(file.path(), "{").unwrap();
+    proxy.handle.configure(config(2, Database { epoch: 2, ..here.clone() })).unwrap();
+    drop(file);
+    proxy.handle.configure(config(3, Database { epoch: 3, ..here })).unwrap();
+    assert_eq!(proxy.db().epoch, 3);
+}
+
 /// An error must not quote the file that holds the passwords.
 #[tokio::test]
 async fn credentials_that_do_not_read_are_not_quoted() {
