@@ -117,6 +117,11 @@ impl Queue {
         begun
     }
 
+    /// Whether anything runs behind what is being answered.
+    pub fn has_more_to_run(&self) -> bool {
+        self.0.iter().any(|expected| matches!(expected.what, What::Bind | What::Execute { .. }))
+    }
+
     /// Whether the group at the front lacks its Sync.
     pub fn is_group_open(&self) -> bool {
         let is_extended = self.0.front().is_some_and(|head| matches!(head.what, What::Execute { .. }));

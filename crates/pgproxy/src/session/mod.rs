@@ -70,6 +70,8 @@ pub(crate) struct Session {
     status: TransactionStatus,
     /// The session has state that only its connection has.
     is_pinned: bool,
+    /// A DISCARD ALL was sent, and perhaps not answered yet.
+    has_discarded: bool,
     /// The server is reading COPY data.
     is_copying_in: bool,
     /// A Sync was sent before the data of the COPY IN that runs. The server reads over it, unless the COPY fails first.
@@ -147,6 +149,7 @@ impl Session {
             unit: Unit::new(),
             status: TransactionStatus::Idle,
             is_pinned: false,
+            has_discarded: false,
             is_copying_in: false,
             has_sync_read_over: false,
             is_in_group: false,
@@ -312,9 +315,9 @@ impl Session {
         if !is_at_rest {
             return;
         }
-        let stays = self.is_pinned || self.served.borrow().config.pool_mode == PoolMode::Session;
-        if let Some(server) = self.server.as_ref().filter(|server| stays && server.settings == self.settings)
-        {
+        let is_kept = self.served.borrow().config.pool_mode == PoolMode::Session;
+        let stays = |server: &&Box<Server>| self.is_pinned || is_kept && server.settings == self.settings;
+        if let Some(server) = self.server.as_ref().filter(stays) {
             self.unit.written_before = server.wire.written;
             return;
         }

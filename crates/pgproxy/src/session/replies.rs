@@ -206,7 +206,8 @@ impl Session {
         self.unnamed = None;
         self.set.clear();
         self.settings = self.startup_settings.clone();
-        self.is_pinned = false;
+        // Of what follows in the same group, nobody knows yet what it leaves.
+        self.is_pinned &= self.expected.has_more_to_run();
         if let Some(server) = &mut self.server {
             server.forget_session();
         }

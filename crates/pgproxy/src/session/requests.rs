@@ -34,7 +34,7 @@ impl Session {
         loop {
             let is_full =
                 self.server.as_ref().is_some_and(|server| server.wire.output.len() >= HIGH_WATER_BYTES);
-            if is_full || self.unit.is_committing() {
+            if is_full || self.unit.is_committing() || self.is_discarding() {
                 return Ok(Step::Waits);
             }
             let mut framer = self.framer.clone();
@@ -70,6 +70,15 @@ impl Session {
             }
             self.framer = framer;
         }
+    }
+
+    /// Nothing is sent behind a request with a DISCARD ALL that is not answered: what it ends must not be taken for
+    /// what follows it.
+    fn is_discarding(&mut self) -> bool {
+        if self.has_discarded && !self.is_in_group && self.expected.is_empty() {
+            self.has_discarded = false;
+        }
+        self.has_discarded && !self.is_in_group
     }
 
     fn needs_server(&self, tag: u8) -> bool {
@@ -336,6 +345,7 @@ impl Session {
             self.count(facts.kind);
         }
         self.unit.note(facts.kind);
+        self.has_discarded |= facts.discards;
         if facts.pins {
             self.pin();
         }

@@ -16,6 +16,8 @@ pub(crate) struct Facts {
     pub kind: Kind,
     /// It may leave state in the session that only this connection has: the session stays on it.
     pub pins: bool,
+    /// It may be `DISCARD ALL`, after which the session is as new.
+    pub discards: bool,
     /// It is a plain `SET` of a setting that can be carried to other connections.
     pub sets: Option<Assignment>,
 }
@@ -55,14 +57,19 @@ impl Kind {
 
 impl Facts {
     /// Of what was not looked at.
-    pub const UNKNOWN: Facts = Facts { kind: Kind::Opaque, pins: true, sets: None };
+    pub const UNKNOWN: Facts = Facts { kind: Kind::Opaque, pins: true, discards: false, sets: None };
 }
 
 /// Judges the text of a Query or Parse message.
 pub(crate) fn judge(sql: &[u8]) -> Facts {
     let words = Words::of(sql);
     let sets = set::assignment(sql, &words);
-    Facts { kind: kind(&words), pins: sets.is_none() && pins(&words), sets }
+    Facts {
+        kind: kind(&words),
+        pins: sets.is_none() && pins(&words),
+        discards: words.has(Word::Discard),
+        sets,
+    }
 }
 
 fn pins(words: &Words) -> bool {

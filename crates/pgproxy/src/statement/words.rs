@@ -9,6 +9,7 @@ pub(super) enum Word {
     Begin,
     Commit,
     Constraints,
+    Discard,
     End,
     Local,
     Prepare,
@@ -105,7 +106,7 @@ impl Words {
 
     fn add(&mut self, word: Word) {
         self.seen |= 1 << word as u8;
-        self.has_session_state |= matches!(word, Word::SessionState | Word::Prepare);
+        self.has_session_state |= matches!(word, Word::SessionState | Word::Prepare | Word::Discard);
         if let Some(place) = self.opening.iter_mut().find(|place| place.is_none()) {
             *place = Some(word);
         }
@@ -192,6 +193,7 @@ fn word(text: &[u8]) -> Word {
         b"constraints" => Word::Constraints,
         b"end" => Word::End,
         b"local" => Word::Local,
+        b"discard" => Word::Discard,
         b"prepare" => Word::Prepare,
         b"reset" => Word::Reset,
         b"rollback" => Word::Rollback,
@@ -204,7 +206,7 @@ fn word(text: &[u8]) -> Word {
         b"work" => Word::Work,
         b"into" | b"for" | b"insert" | b"update" | b"delete" | b"merge" | b"call" | b"do" => Word::Writes,
         b"temp" | b"temporary" | b"pg_temp" | b"listen" | b"unlisten" | b"load" | b"execute"
-        | b"deallocate" | b"discard" | b"set_config" | b"setseed" | b"currval" | b"lastval" | b"hold"
+        | b"deallocate" | b"set_config" | b"setseed" | b"currval" | b"lastval" | b"hold"
         | b"dblink_connect" => Word::SessionState,
         b"all" | b"and" | b"any" | b"as" | b"avg" | b"between" | b"bigint" | b"by" | b"case" | b"cast"
         | b"char" | b"coalesce" | b"count" | b"date" | b"distinct" | b"else" | b"except" | b"exists"

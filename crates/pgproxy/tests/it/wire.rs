@@ -4,9 +4,11 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::cluster::PASSWORD;
+use pgproxy::Database;
+
+use crate::cluster::{Cluster, PASSWORD};
 use crate::properties;
-use crate::proxy::{Proxy, running};
+use crate::proxy::{Proxy, of, running, start, value};
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let body = prop_oneof![4 => 0..40usize, 1 => 8_000..20_000usize];
@@ -101,6 +103,36 @@ async fn the_unnamed_statement_is_the_clients_own_on_any_connection() {
     one.say(b'E', b"\0\0\0\0\0").await;
     one.say(b'S', b"").await;
     assert_eq!(one.answer().await, "2TDCZI");
+}
+
+/// What is sent behind a DISCARD ALL belongs to the session after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_behind_a_discard_all_keeps_its_connection() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 2, ..of(&cluster) });
+    let (mut raw, other) = (Raw::connect(&proxy).await, proxy.connect().await.unwrap());
+    let pipelined: [&[&[u8]]; 2] =
+        [&[b"discard all\0", b"listen news\0"], &[b"listen old\0", b"discard all\0"]];
+    for (requests, listening) in pipelined.into_iter().zip([1, 0]) {
+        for request in requests {
+            raw.say(b'Q', request).await;
+        }
+        for _ in requests {
+            assert_eq!(raw.answer().await, "CZI");
+        }
+        proxy.until(|db| db.servers - db.servers_idle == listening).await;
+        assert_eq!(value(&other, "select count(*) from pg_listening_channels()").await, "0");
+    }
+    // Within one group.
+    for statement in [&b"\0discard all\0\0\0"[..], b"\0listen news\0\0\0"] {
+        raw.say(b'P', statement).await;
+        raw.say(b'B', b"\0\0\0\0\0\0\0\0").await;
+        raw.say(b'E', b"\0\0\0\0\0").await;
+    }
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "12C12CZI");
+    proxy.until(|db| db.servers - db.servers_idle == 1).await;
+    assert_eq!(value(&other, "select count(*) from pg_listening_channels()").await, "0");
 }
 
 /// The answer to a statement that the server knows already comes from us, in its place.
