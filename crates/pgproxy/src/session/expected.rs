@@ -122,6 +122,13 @@ impl Queue {
         self.0.iter().any(|expected| matches!(expected.what, What::Bind | What::Execute { .. }))
     }
 
+    /// How many answers of statements are awaited.
+    pub fn statements(&self) -> usize {
+        let is_statement =
+            |expected: &&Expected| matches!(expected.what, What::Execute { .. } | What::Query { .. });
+        self.0.iter().filter(is_statement).count()
+    }
+
     /// Whether the group at the front lacks its Sync.
     pub fn is_group_open(&self) -> bool {
         let is_extended = self.0.front().is_some_and(|head| matches!(head.what, What::Execute { .. }));

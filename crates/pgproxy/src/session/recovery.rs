@@ -45,7 +45,12 @@ impl Session {
         if self.is_pinned {
             return Err(Session::end_of_session(cause));
         }
-        match self.unit.loss(is_sent) {
+        let loss = match self.unit.loss(is_sent) {
+            // One portal run twice is one statement for the unit.
+            Loss::Settle { .. } if self.expected.statements() > 1 => Loss::Unknown,
+            loss => loss,
+        };
+        match loss {
             Loss::Nothing => {
                 self.expected.clear();
                 Ok(())

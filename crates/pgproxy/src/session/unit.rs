@@ -91,6 +91,8 @@ pub(super) struct Unit {
     is_uncertain: bool,
     wrote: bool,
     commit: Option<Commit>,
+    /// In the same request, so that the fate of the COMMIT does not say what became of the whole.
+    is_commit_followed: bool,
     /// Of the server's connection, how much had been written when the unit began on it.
     pub written_before: u64,
 }
@@ -117,6 +119,7 @@ impl Unit {
             is_uncertain: false,
             wrote: false,
             commit: None,
+            is_commit_followed: false,
             written_before: 0,
         }
     }
@@ -147,6 +150,7 @@ impl Unit {
     /// A statement of this kind is about to run.
     pub fn note(&mut self, kind: Kind) {
         let is_alone = self.ends.is_empty();
+        self.is_commit_followed |= self.commit.is_some() && self.block == Block::None;
         match (kind, self.block) {
             (Kind::Read, _) | (Kind::Commit | Kind::Rollback, Block::None) => {}
             // One that follows others may be skipped after an error of theirs.
@@ -219,6 +223,7 @@ impl Unit {
         if self.ends.is_empty() {
             self.is_uncertain = false;
             self.commit = None;
+            self.is_commit_followed = false;
             self.block = if status == TransactionStatus::Idle { Block::None } else { Block::Open };
         }
         if status != TransactionStatus::Idle {
@@ -250,7 +255,8 @@ impl Unit {
             return Loss::Nothing;
         }
         if let Some(Commit { xid: Xid::Is(xid), sent }) = self.commit {
-            return Loss::Settle { xid, sent };
+            let is_all = !self.is_commit_followed && !self.is_uncertain;
+            return if is_all { Loss::Settle { xid, sent } } else { Loss::Unknown };
         }
         if self.is_uncertain && is_sent {
             return Loss::Unknown;
@@ -379,6 +385,22 @@ mod tests {
         assert_eq!(unit.loss(true), Loss::Settle { xid: 7, sent });
         unit.learn_xid(Xid::None);
         assert_eq!(unit.loss(true), Loss::Replay, "it had nothing to commit");
+    }
+
+    #[test]
+    fn a_commit_that_is_followed_in_its_request_does_not_answer_for_all_of_it() {
+        for kind in [Kind::Read, Kind::Work, Kind::Begin, Kind::Commit] {
+            let mut unit = in_block(&[Kind::Work]);
+            unit.expect_xid(Horizons::default().now());
+            unit.record(b"request");
+            unit.note(Kind::Commit);
+            unit.note(kind);
+            unit.request_sent();
+            unit.learn_xid(Xid::Is(7));
+            assert_eq!(unit.loss(true), Loss::Unknown, "{kind:?}");
+            answer(&mut unit, IDLE);
+            assert_eq!(unit.loss(true), Loss::Nothing);
+        }
     }
 
     #[test]
