@@ -101,30 +101,48 @@ impl Cache {
 
 /// The statements prepared on one connection.
 #[derive(Default)]
-pub(crate) struct OnServer(Lru<StatementId, ()>);
+pub(crate) struct OnServer {
+    prepared: Lru<StatementId, ()>,
+    /// There, but of no use: to be closed before anything is prepared. What comes in here was prepared, so there are
+    /// never more than that.
+    outdated: Vec<StatementId>,
+}
 
 impl OnServer {
     /// Whether it is prepared here; then it counts as used now.
     pub fn touch(&mut self, id: StatementId) -> bool {
-        self.0.touch(&id).is_some()
+        self.prepared.touch(&id).is_some()
     }
 
     /// Says that `id` is being prepared here, and which one must be closed for it.
     pub fn insert(&mut self, id: StatementId) -> Option<StatementId> {
-        self.0.insert(id, (), MAX_ON_SERVER)
+        self.prepared.insert(id, (), MAX_ON_SERVER)
     }
 
     /// Says that closing it did not come about.
     pub fn restore(&mut self, id: StatementId) {
-        self.0.insert(id, (), usize::MAX);
+        self.prepared.insert(id, (), usize::MAX);
     }
 
     pub fn remove(&mut self, id: StatementId) {
-        self.0.entries.remove(&id);
+        self.prepared.entries.remove(&id);
+    }
+
+    /// Says that it works no more, if it is one of ours.
+    pub fn outdate(&mut self, id: StatementId) {
+        if self.prepared.entries.remove(&id).is_some() {
+            self.outdated.push(id);
+        }
+    }
+
+    /// What is to be closed before anything is prepared.
+    pub fn take_outdated(&mut self) -> Vec<StatementId> {
+        std::mem::take(&mut self.outdated)
     }
 
     pub fn clear(&mut self) {
-        self.0.entries.clear();
+        self.outdated.clear();
+        self.prepared.entries.clear();
     }
 }
 

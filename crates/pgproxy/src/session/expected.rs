@@ -27,7 +27,10 @@ pub(super) enum What {
         id: StatementId,
         name: Option<Vec<u8>>,
     },
-    Bind,
+    /// `of`: the statement of ours that is bound; 0 for any other.
+    Bind {
+        of: StatementId,
+    },
     Describe,
     Execute {
         sets: Option<Assignment>,
@@ -119,7 +122,7 @@ impl Queue {
 
     /// Whether anything runs behind what is being answered.
     pub fn has_more_to_run(&self) -> bool {
-        self.0.iter().any(|expected| matches!(expected.what, What::Bind | What::Execute { .. }))
+        self.0.iter().any(|expected| matches!(expected.what, What::Bind { .. } | What::Execute { .. }))
     }
 
     /// How many answers of statements are awaited.

@@ -91,7 +91,7 @@ impl Session {
         for expected in self.expected.drain().filter(|expected| expected.audience == Audience::Client) {
             match expected.what {
                 What::Parse { .. } | What::ParseDone => out.extend_from_slice(message::PARSE_COMPLETE),
-                What::Bind => out.extend_from_slice(message::BIND_COMPLETE),
+                What::Bind { .. } => out.extend_from_slice(message::BIND_COMPLETE),
                 What::Describe => out.extend_from_slice(message::NO_DATA),
                 What::Execute { .. } => message::command_complete(&mut out, "COMMIT"),
                 What::Close | What::CloseOurs(_) | What::CloseDone { .. } => {

@@ -124,9 +124,9 @@ impl Session {
             }
             b'N' | b'A' => self.aside(said),
             b'Z' => self.ready(said, fate),
-            b'E' => self.error(fate),
+            b'E' => self.error(said, fate),
             b'1' => self.pop_if(fate, |what| matches!(what, What::Parse { .. })),
-            b'2' => self.pop_if(fate, |what| matches!(what, What::Bind)),
+            b'2' => self.pop_if(fate, |what| matches!(what, What::Bind { .. })),
             b'3' => self.pop_if(fate, |what| matches!(what, What::Close | What::CloseOurs(_))),
             b'n' | b'T' => self.pop_if(fate, |what| matches!(what, What::Describe)),
             b'I' | b's' => self.pop_if(fate, |what| matches!(what, What::Execute { .. })),
@@ -258,8 +258,9 @@ impl Session {
     }
 
     /// The server skips what it was asked until the next Sync.
-    fn error(&mut self, fate: Fate) -> Fate {
+    fn error(&mut self, said: &[u8], fate: Fate) -> Fate {
         self.set.clear();
+        self.forget_outdated_statement(said);
         self.is_copying_in = false;
         if let (true, Some(server)) = (self.has_sync_read_over, &mut self.server) {
             server.may_say_more = true;
@@ -290,6 +291,16 @@ impl Session {
         }
         // Whoever asked: the client's statement cannot be carried out.
         Fate::Forward
+    }
+
+    /// A statement whose result has other columns than when it was prepared never works again on its connection.
+    fn forget_outdated_statement(&mut self, error: &[u8]) {
+        let Some(&What::Bind { of }) = self.expected.front().map(|head| &head.what) else { return };
+        if error_field(error, b'C') == Some(b"0A000")
+            && let Some(server) = &mut self.server
+        {
+            server.prepared.outdate(of);
+        }
     }
 
     fn learn_xid(&mut self, row: &[u8]) {

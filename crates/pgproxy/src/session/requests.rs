@@ -263,7 +263,8 @@ impl Session {
             write_name(out, name, statement.as_deref());
             (before, rest)
         });
-        self.expected.push(What::Bind, Audience::Client);
+        let of = statement.as_ref().filter(|_| !name.is_empty()).map_or(0, |statement| statement.id);
+        self.expected.push(What::Bind { of }, Audience::Client);
         self.bound = statement;
         Ok(())
     }
@@ -418,9 +419,11 @@ impl Session {
     /// Notes that the statement will be there, and closes the one that was used longest ago when there are too many.
     fn make_room(&mut self, statement: &Statement) {
         let Some(server) = &mut self.server else { return };
-        if let Some(evicted) = server.prepared.insert(statement.id) {
-            write_close(evicted, &mut server.wire.output);
-            self.expected.push(What::CloseOurs(evicted), Audience::Proxy);
+        let outdated = server.prepared.take_outdated();
+        let evicted = server.prepared.insert(statement.id);
+        for closed in outdated.into_iter().chain(evicted) {
+            write_close(closed, &mut server.wire.output);
+            self.expected.push(What::CloseOurs(closed), Audience::Proxy);
         }
     }
 

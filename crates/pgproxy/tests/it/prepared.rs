@@ -66,6 +66,25 @@ async fn a_statement_that_does_not_parse_can_be_prepared_again() {
     assert!(client.query(&select, &[]).await.unwrap().is_empty());
 }
 
+/// PostgreSQL refuses to run such a statement ever again, and drivers then prepare it anew.
+#[tokio::test]
+async fn a_statement_whose_result_has_changed_can_be_prepared_again() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let (client, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    client.simple_query("create table t (a int)").await.unwrap();
+    for n in 0..3 {
+        let select = client.prepare("select * from t").await.unwrap();
+        assert!(client.query(&select, &[]).await.unwrap().is_empty());
+        other.simple_query(&format!("alter table t add column c{n} int")).await.unwrap();
+        let refused = client.query(&select, &[]).await.err().unwrap();
+        assert_eq!(refused.code().unwrap().code(), "0A000");
+        let again = client.prepare("select * from t").await.unwrap();
+        assert_eq!(again.columns().len(), n + 2);
+        assert!(client.query(&again, &[]).await.unwrap().is_empty());
+    }
+}
+
 #[tokio::test]
 async fn statements_outlive_a_restart_of_postgres() {
     let (mut cluster, proxy) = two_connections();
