@@ -36,6 +36,16 @@ impl Settings {
         builder.build()
     }
 
+    pub fn without(&self, name: &str) -> Settings {
+        let mut builder = Builder(BTreeMap::clone(&self.values));
+        builder.0.remove(name);
+        builder.build()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Setting> {
+        self.values.get(name)
+    }
+
     /// What was given in the startup packet and not changed since.
     pub fn raw(&self) -> impl Iterator<Item = (&str, &str)> {
         self.values.iter().filter_map(|(name, setting)| match setting {

@@ -10,6 +10,7 @@ use crate::message::{
     self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal, until_nul,
 };
 use crate::server::{columns, status};
+use crate::settings::Setting;
 use crate::statement::Assignment;
 
 /// What reading the server's input led to.
@@ -186,7 +187,7 @@ impl Session {
         };
         if fate == Fate::Forward {
             match command {
-                b"SET" => self.set.extend(set),
+                b"SET" | b"RESET" => self.set.extend(set),
                 b"DISCARD ALL" => self.discarded(),
                 b"DEALLOCATE ALL" => {
                     self.statements.clear();
@@ -249,11 +250,25 @@ impl Session {
             self.set.clear();
             return self.pin();
         }
+        // A reset goes back to the client's startup value, of which the server does not know: it is set before the
+        // connection serves the client again.
+        let mut at_server = self.settings.clone();
         for Assignment { name, value } in std::mem::take(&mut self.set) {
-            self.settings = self.settings.with(name, crate::settings::Setting::Sql(value));
+            let wanted = match value {
+                Some(value) => Some(Setting::Sql(value)),
+                None => self.startup_settings.get(name).cloned(),
+            };
+            at_server = match &wanted {
+                Some(setting @ Setting::Sql(_)) => at_server.with(name, setting.clone()),
+                _ => at_server.without(name),
+            };
+            self.settings = match wanted {
+                Some(setting) => self.settings.with(name, setting),
+                None => self.settings.without(name),
+            };
         }
         if let Some(server) = &mut self.server {
-            server.settings = self.settings.clone();
+            server.settings = at_server;
         }
     }
 

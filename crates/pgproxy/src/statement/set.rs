@@ -1,13 +1,13 @@
-//! A plain `SET` that can be repeated on another connection.
+//! A plain `SET` that can be repeated on another connection, and a `RESET`.
 
 use super::words::{Word, Words};
 
-/// `SET name TO value`, where the value is nothing but names, numbers and texts.
+/// `SET name TO value`, where the value is nothing but names, numbers and texts, or `RESET name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Assignment {
     pub name: &'static str,
-    /// As it was written.
-    pub value: String,
+    /// As it was written. `None`: back to what the session began with.
+    pub value: Option<String>,
 }
 
 /// Settings whose value does not depend on the connection, and for which nothing else in a session depends on when
@@ -43,10 +43,13 @@ const CARRIED: &[&str] = &[
 const MAX_VALUE_BYTES: usize = 256;
 
 pub(super) fn assignment(sql: &[u8], words: &Words) -> Option<Assignment> {
-    if words.first() != Some(Word::Set) || words.has_inner_semicolon {
+    if !matches!(words.first(), Some(Word::Set | Word::Reset)) || words.has_inner_semicolon {
         return None;
     }
     let text = std::str::from_utf8(sql).ok()?.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+    if let Some(name) = keyword(text.trim_start(), "reset") {
+        return Some(Assignment { name: carried(name)?, value: None });
+    }
     let rest = keyword(text.trim_start(), "set")?;
     let rest = keyword(rest, "session").unwrap_or(rest);
     let (name, value) = if let Some(value) = keyword(rest, "time").and_then(|rest| keyword(rest, "zone")) {
@@ -55,13 +58,21 @@ pub(super) fn assignment(sql: &[u8], words: &Words) -> Option<Assignment> {
         ("client_encoding", value)
     } else {
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
-        let name = CARRIED.iter().find(|name| name.eq_ignore_ascii_case(&rest[..end]))?;
+        let name = carried(&rest[..end])?;
         let rest = rest[end..].trim_start();
-        (*name, rest.strip_prefix('=').or_else(|| keyword(rest, "to"))?)
+        (name, rest.strip_prefix('=').or_else(|| keyword(rest, "to"))?)
     };
     let value = value.trim();
+    let is_local_zone = name == "timezone" && value.eq_ignore_ascii_case("local");
+    if value.eq_ignore_ascii_case("default") || is_local_zone {
+        return Some(Assignment { name, value: None });
+    }
     (value.len() <= MAX_VALUE_BYTES && is_list_of_values(value))
-        .then(|| Assignment { name, value: value.to_owned() })
+        .then(|| Assignment { name, value: Some(value.to_owned()) })
+}
+
+fn carried(name: &str) -> Option<&'static str> {
+    CARRIED.iter().copied().find(|carried| carried.eq_ignore_ascii_case(name))
 }
 
 /// What follows the word at the front.
@@ -103,7 +114,7 @@ fn after_value(text: &str) -> Option<&str> {
 mod tests {
     use super::super::judge;
 
-    fn sets(sql: &str) -> Option<(&'static str, String)> {
+    fn sets(sql: &str) -> Option<(&'static str, Option<String>)> {
         judge(sql.as_bytes()).sets.map(|set| (set.name, set.value))
     }
 
@@ -118,9 +129,16 @@ mod tests {
             ("SET statement_timeout=5000", "statement_timeout", "5000"),
             ("SET extra_float_digits = 3", "extra_float_digits", "3"),
             ("SET standard_conforming_strings TO on", "standard_conforming_strings", "on"),
-            ("SET statement_timeout TO DEFAULT", "statement_timeout", "DEFAULT"),
         ] {
-            assert_eq!(sets(sql), Some((name, value.to_owned())), "{sql}");
+            assert_eq!(sets(sql), Some((name, Some(value.to_owned()))), "{sql}");
+        }
+        for (sql, name) in [
+            ("SET statement_timeout TO DEFAULT", "statement_timeout"),
+            ("set time zone default;", "timezone"),
+            ("set time zone LOCAL", "timezone"),
+            ("RESET search_path;", "search_path"),
+        ] {
+            assert_eq!(sets(sql), Some((name, None)), "{sql}");
         }
     }
 
@@ -136,6 +154,8 @@ mod tests {
             "set search_path to f()",
             "set search_path to",
             "set role to x",
+            "reset all",
+            "reset role",
             "set local search_path to a",
             "set unknown.setting to 1",
             "set time zone interval '1' hour to minute",
