@@ -316,8 +316,8 @@ impl Session {
             return;
         }
         let is_kept = self.served.borrow().config.pool_mode == PoolMode::Session;
-        let stays = |server: &&Box<Server>| self.is_pinned || is_kept && server.settings == self.settings;
-        if let Some(server) = self.server.as_ref().filter(stays) {
+        let stays = |server: &&Server| self.is_pinned || is_kept && server.settings == self.settings;
+        if let Some(server) = self.server.as_deref().filter(stays) {
             self.unit.written_before = server.wire.written;
             return;
         }
