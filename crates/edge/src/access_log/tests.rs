@@ -85,7 +85,9 @@ proptest! {
         let mut of_bytes = entry(&path);
         of_bytes.user_agent = agent.as_deref();
         let value: serde_json::Value = serde_json::from_slice(&line(&of_bytes)).unwrap();
-        prop_assert_eq!(value["path"].as_str().unwrap(), &*String::from_utf8_lossy(&path));
+        // A head that was refused before it had a path has none in its line.
+        let known = (!path.is_empty()).then(|| String::from_utf8_lossy(&path));
+        prop_assert_eq!(value["path"].as_str(), known.as_deref());
         let lossy = agent.as_deref().map(String::from_utf8_lossy);
         prop_assert_eq!(value["user_agent"].as_str(), lossy.as_deref());
     }
