@@ -58,16 +58,16 @@ impl Session {
                 // The most frequent by far.
                 Cut::Whole { tag: b'D' | b'd', bytes } if self.is_for_client() => (Fate::Forward, bytes),
                 Cut::Whole { tag, bytes } | Cut::Head { tag, bytes } => {
-                    if self.is_own_next() {
-                        self.emit(&input[run..at]);
-                        run = at;
-                        self.say_own();
-                    }
                     let said = &input[at..at + bytes];
                     if tag == b'E' && is_fatal(said) && is_shutdown(said) {
                         let text = error_field(said, b'M').unwrap_or_default();
                         heard = Ok(Heard::Goodbye(String::from_utf8_lossy(text).into_owned()));
                         break;
+                    }
+                    if self.is_own_next() {
+                        self.emit(&input[run..at]);
+                        run = at;
+                        self.say_own();
                     }
                     let fate = self.hear(tag, said);
                     self.server_rest = if fate == Fate::Forward { Rest::Forward } else { Rest::Drop };
@@ -124,7 +124,7 @@ impl Session {
                 self.aside(said)
             }
             b'N' | b'A' => self.aside(said),
-            b'Z' => self.ready(said, fate),
+            b'Z' => self.ready(said),
             b'E' => self.error(said, fate),
             b'1' => self.pop_if(fate, |what| matches!(what, What::Parse { .. })),
             b'2' => self.pop_if(fate, |what| matches!(what, What::Bind { .. })),
@@ -214,13 +214,15 @@ impl Session {
         }
     }
 
-    fn ready(&mut self, said: &[u8], fate: Fate) -> Fate {
+    fn ready(&mut self, said: &[u8]) -> Fate {
         let status = status(said);
         if let Some(server) = &mut self.server {
             server.status = status;
         }
         self.is_copying_in = false;
         self.has_sync_read_over = false;
+        // What was sent after the server had failed, and before we heard of it.
+        self.skip();
         let is_ours = match self.expected.pop() {
             Some(expected) => expected.audience == Audience::Proxy,
             None => {
@@ -230,7 +232,7 @@ impl Session {
             }
         };
         if is_ours {
-            return fate;
+            return Fate::Drop;
         }
         self.status = status;
         self.settle_settings(status);
@@ -238,7 +240,7 @@ impl Session {
             self.shared.counters.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         self.answered = Some(status);
-        fate
+        Fate::Forward
     }
 
     /// Settings hold once their transaction has ended well; in a block that may still fail, only this connection knows.
@@ -283,10 +285,16 @@ impl Session {
         match self.expected.front().map(|head| &head.what) {
             // It answers the whole request itself.
             None | Some(What::Query { .. } | What::Xid) => return fate,
-            _ => {}
+            _ => self.skip(),
         }
+        // Whoever asked: the client's statement cannot be carried out.
+        Fate::Forward
+    }
+
+    /// What the server does not answer, because there was an error: all until the end of the request.
+    fn skip(&mut self) {
         while let Some(head) = self.expected.front() {
-            if matches!(head.what, What::Sync) {
+            if matches!(head.what, What::Sync | What::Query { .. } | What::Xid) {
                 break;
             }
             let Some(skipped) = self.expected.pop() else { break };
@@ -304,8 +312,6 @@ impl Session {
                 _ => {}
             }
         }
-        // Whoever asked: the client's statement cannot be carried out.
-        Fate::Forward
     }
 
     /// A statement whose result has other columns than when it was prepared never works again on its connection.

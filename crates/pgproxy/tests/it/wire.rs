@@ -165,6 +165,23 @@ async fn answers_of_our_own_stand_where_the_servers_would() {
     assert_eq!(raw.answer().await, "1EZI");
 }
 
+/// The server has failed and reads over everything up to the Sync, and we have heard of it before we have sent that.
+#[tokio::test]
+async fn what_is_sent_behind_an_error_is_skipped_up_to_its_sync() {
+    let (_cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say(b'P', b"\0selected\0\0\0").await;
+    raw.say(b'H', b"").await;
+    assert_eq!(raw.read().await.0, b'E');
+    raw.say(b'B', &[0; 8]).await;
+    raw.say(b'E', &[0; 5]).await;
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "ZI");
+    proxy.until(|db| db.servers == db.servers_idle).await;
+    raw.say(b'Q', b"select 1\0").await;
+    assert_eq!(raw.answer().await, "TDCZI");
+}
+
 #[tokio::test]
 async fn messages_that_are_none_end_the_session_with_08p01() {
     let (_cluster, proxy) = running();
