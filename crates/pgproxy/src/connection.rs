@@ -22,6 +22,16 @@ pub(crate) async fn connect(upstream: &Upstream) -> io::Result<Connection> {
     })
 }
 
+/// Whether the other side surely has not closed it. What was read before this is no answer: it is asked of the kernel.
+pub(crate) fn is_open(connection: &Connection) -> bool {
+    let socket = match connection {
+        Either::One(socket) => socket2::SockRef::from(socket),
+        Either::Other(stream) => socket2::SockRef::from(stream),
+    };
+    let peeked = socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// A copy of the descriptor, by which somebody else can shut the connection down.
 pub(crate) fn fence(connection: &Connection) -> io::Result<OwnedFd> {
     match connection {

@@ -23,6 +23,21 @@ pub(crate) struct Horizons {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
+/// When an id was given, among the connections that were begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Issued {
+    /// Its node lived then.
+    pub alive: Moment,
+    pub before: Moment,
+}
+
+impl Issued {
+    /// By a node that lived then.
+    pub fn before(moment: Moment) -> Issued {
+        Issued { alive: moment, before: moment }
+    }
+}
+
 /// What is known of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
@@ -55,19 +70,23 @@ impl Horizons {
         self.now
     }
 
-    /// Of an id given before `sent`, asked on a connection that was `begun` then.
-    pub fn known(&self, xid: u64, sent: Moment, begun: Moment) -> Known {
-        if begun <= sent {
+    /// Of an id, asked on a connection that was `begun` then.
+    pub fn known(&self, xid: u64, issued: Issued, begun: Moment) -> Known {
+        if begun <= issued.alive {
             // A crash would have ended this connection: it is still the node that gave the id.
             return Known::Ask;
         }
-        if sent < self.forgotten {
+        if issued.alive < self.forgotten {
             return Known::Unclear;
         }
-        match self.told.iter().filter(|(asked, _)| *asked > sent).map(|&(_, told)| told).min() {
-            None => Known::Unclear,
-            Some(lowest) if xid < lowest => Known::Ask,
-            Some(_) => Known::Lost,
+        let lowest_after =
+            |moment| self.told.iter().filter(|(asked, _)| *asked > moment).map(|&(_, told)| told).min();
+        match (lowest_after(issued.alive), lowest_after(issued.before)) {
+            (_, Some(lowest)) if xid >= lowest => Known::Lost,
+            // Told by the same node before it gave the id, or by its successor.
+            (Some(lowest), _) if xid >= lowest => Known::Unclear,
+            (None, _) => Known::Unclear,
+            _ => Known::Ask,
         }
     }
 }
@@ -87,16 +106,16 @@ mod tests {
         let mut horizons = Horizons::default();
         let before = told(&mut horizons, 100);
         let sent = horizons.now();
-        assert_eq!(horizons.known(120, sent, before), Known::Ask, "the node is the same");
+        assert_eq!(horizons.known(120, Issued::before(sent), before), Known::Ask, "the node is the same");
         // The successor knows of ids below 110, and has given 120 again when the next connection is made.
         told(&mut horizons, 110);
         let later = told(&mut horizons, 130);
-        assert_eq!(horizons.known(120, sent, later), Known::Lost);
-        assert_eq!(horizons.known(109, sent, later), Known::Ask);
+        assert_eq!(horizons.known(120, Issued::before(sent), later), Known::Lost);
+        assert_eq!(horizons.known(109, Issued::before(sent), later), Known::Ask);
         // What is sent to the successor is asked of the successor.
         let sent_later = horizons.now();
         let last = told(&mut horizons, 140);
-        assert_eq!(horizons.known(135, sent_later, last), Known::Ask);
+        assert_eq!(horizons.known(135, Issued::before(sent_later), last), Known::Ask);
     }
 
     /// It may have asked before the transaction had its id, and be told after the COMMIT was sent.
@@ -107,7 +126,22 @@ mod tests {
         let sent = horizons.now();
         horizons.record(asked, 119);
         let last = told(&mut horizons, 125);
-        assert_eq!(horizons.known(120, sent, last), Known::Ask);
+        assert_eq!(horizons.known(120, Issued::before(sent), last), Known::Ask);
+    }
+
+    /// An id may be given long after it was asked for, while other connections are made.
+    #[test]
+    fn what_was_told_while_an_id_was_waited_for_decides_nothing() {
+        let mut horizons = Horizons::default();
+        let asked = horizons.now();
+        told(&mut horizons, 119);
+        let issued = Issued { alive: asked, before: horizons.now() };
+        let begun = told(&mut horizons, 125);
+        assert_eq!(horizons.known(118, issued, begun), Known::Ask);
+        assert_eq!(horizons.known(120, issued, begun), Known::Unclear);
+        assert_eq!(horizons.known(126, issued, begun), Known::Lost);
+        // Unless the node is known to have lived until then.
+        assert_eq!(horizons.known(120, Issued::before(issued.before), begun), Known::Ask);
     }
 
     #[test]
@@ -115,10 +149,10 @@ mod tests {
         let mut horizons = Horizons::default();
         let sent = horizons.now();
         let asked = horizons.ask();
-        assert_eq!(horizons.known(50, sent, asked), Known::Unclear);
+        assert_eq!(horizons.known(50, Issued::before(sent), asked), Known::Unclear);
         for xid in 0..=MAX_REMEMBERED as u64 {
             told(&mut horizons, 100 + xid);
         }
-        assert_eq!(horizons.known(50, sent, horizons.now()), Known::Unclear);
+        assert_eq!(horizons.known(50, Issued::before(sent), horizons.now()), Known::Unclear);
     }
 }

@@ -21,6 +21,8 @@ const MAX_ON_SERVER: usize = 500;
 
 /// Given once in a process; 0 is nobody's.
 pub(crate) type StatementId = u64;
+/// Of a statement that no client can mean.
+pub(crate) const NOBODYS: StatementId = StatementId::MAX;
 
 pub(crate) struct Statement {
     pub id: StatementId,

@@ -19,7 +19,9 @@ use crate::credentials::Credentials;
 use crate::login::serve;
 use crate::metrics;
 use crate::pool::Pool;
+use crate::prepared::Statement;
 use crate::scram::Pretender;
+use crate::session::XID;
 use crate::shared::{Clients, Served, Shared};
 use crate::status::{Counters, DatabaseStatus, Status};
 use crate::tls;
@@ -226,6 +228,7 @@ impl Handle {
             pool,
             counters: Counters::default(),
             cache: Mutex::default(),
+            xid: Arc::new(Statement::new(XID)),
             clients: Clients::default(),
             pretender,
         });

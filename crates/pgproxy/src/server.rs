@@ -30,9 +30,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Must be the first thing said on a connection: it takes a transaction id, which is above every one that the node has
-/// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`].
-const INTRODUCTION: &str =
-    "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.txid_current() END";
+/// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`]. And whether there
+/// are rules of the app's, other than views.
+const INTRODUCTION: &str = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.txid_current() END, \
+     EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_type <> '1' AND oid >= 16384)";
 
 /// ParameterStatus, as last said.
 pub(crate) type Parameters = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -59,6 +60,8 @@ pub(crate) struct Server {
     /// An answer may still come that belongs to no request: nobody else may get it.
     pub may_say_more: bool,
     pub status: TransactionStatus,
+    /// A write may be rewritten to several statements, of which a Query alone answers more than one.
+    pub has_rules: bool,
     pub opened: Instant,
     /// Among the connections of its pool.
     pub begun: Moment,
@@ -105,6 +108,7 @@ impl Server {
             unnamed: 0,
             may_say_more: false,
             status: TransactionStatus::Idle,
+            has_rules: true,
             opened: Instant::now(),
             begun: Moment::default(),
             last_used: Instant::now(),
@@ -168,7 +172,9 @@ impl Server {
     async fn introduce(&mut self) -> Result<(), NotConnected> {
         self.begun = self.permit.pool().with_horizons(|horizons| horizons.ask());
         let row = self.ask(INTRODUCTION).await?.map_err(|error| judge(&error))?;
-        let xid = row.into_iter().flatten().next();
+        let mut columns = row.into_iter();
+        let xid = columns.next().flatten();
+        self.has_rules = columns.next().flatten().as_deref() != Some(b"f");
         match xid.and_then(|text| String::from_utf8(text).ok()?.parse().ok()) {
             Some(xid) => {
                 self.permit.pool().with_horizons(|horizons| horizons.record(self.begun, xid));

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Database;
 use crate::credentials::Credentials;
 use crate::pool::{Limits, Pool, Target};
-use crate::prepared::Cache;
+use crate::prepared::{Cache, Statement};
 use crate::scram::{Pretender, is_equal};
 use crate::server::CancelKey;
 use crate::status::Counters;
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub pool: Arc<Pool>,
     pub counters: Counters,
     pub cache: Mutex<Cache>,
+    /// What asks for the id of a transaction.
+    pub xid: Arc<Statement>,
     pub clients: Clients,
     pub pretender: Pretender,
 }

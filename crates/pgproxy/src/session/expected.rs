@@ -16,6 +16,15 @@ pub(super) enum Audience {
     Proxy,
 }
 
+/// What commits a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Committed {
+    /// A COMMIT, long after the transaction has its id.
+    ByCommand,
+    /// The Sync behind the statement that may give it one.
+    BySync,
+}
+
 pub(super) struct Expected {
     pub what: What,
     pub audience: Audience,
@@ -44,8 +53,8 @@ pub(super) enum What {
         sets: Option<Assignment>,
         is_complete: bool,
     },
-    /// The id of a transaction, before its COMMIT.
-    Xid,
+    /// The id of a transaction, before it is committed.
+    Xid(Committed),
     Sync,
     /// The client has ended a COPY; nothing answers it.
     CopyEnd,

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 use super::expected::{Audience, What};
+use super::held::Held;
 use super::{Rest, Session};
 use crate::frame::{Cut, Framer};
 use crate::message::{self, Refusal, Severity, TransactionStatus};
@@ -37,6 +38,8 @@ impl Session {
     /// Ends everything that was sent and not answered with an error. The connection is gone.
     pub(super) fn fail(&mut self, refusal: &Refusal, block: Block) {
         self.unit.end();
+        self.held = None;
+        self.replays = 0;
         self.statements_before = None;
         self.set.clear();
         self.is_copying_in = false;
@@ -85,9 +88,9 @@ impl Session {
         }
     }
 
-    /// The COMMIT that was lost has been done: its answer, as the server would have given it.
+    /// The commit that was lost has been done: what was held, and its answer as the server would have given it.
     pub(super) fn answer_commit(&mut self) {
-        let mut out = BytesMut::new();
+        let mut out: BytesMut = self.held.take().map(Held::release).unwrap_or_default();
         for expected in self.expected.drain().filter(|expected| expected.audience == Audience::Client) {
             match expected.what {
                 What::Parse { .. } | What::ParseDone => out.extend_from_slice(message::PARSE_COMPLETE),
@@ -104,7 +107,7 @@ impl Session {
                     message::ready(&mut out, TransactionStatus::Idle);
                 }
                 What::Sync => message::ready(&mut out, TransactionStatus::Idle),
-                What::CopyEnd | What::Xid => {}
+                What::CopyEnd | What::Xid(_) => {}
             }
         }
         self.client.output.unsplit(out);

@@ -10,6 +10,8 @@
 
 mod expected;
 mod failure;
+mod held;
+mod implicit;
 mod recovery;
 mod replies;
 mod requests;
@@ -36,6 +38,8 @@ use crate::statement::Assignment;
 use crate::tls::ClientStream;
 use crate::wire::Wire;
 use expected::Queue;
+use held::Held;
+pub(crate) use implicit::XID;
 use requests::Step;
 use unit::Unit;
 
@@ -66,6 +70,10 @@ pub(crate) struct Session {
     /// What the client was last told of the server's parameters.
     told: Arc<Parameters>,
     unit: Unit,
+    /// How often it was run again.
+    replays: u32,
+    /// Replies that wait for a commit.
+    held: Option<Held>,
     /// As the client was last told.
     status: TransactionStatus,
     /// The session has state that only its connection has.
@@ -147,6 +155,8 @@ impl Session {
             set: Vec::new(),
             told,
             unit: Unit::new(),
+            replays: 0,
+            held: None,
             status: TransactionStatus::Idle,
             is_pinned: false,
             has_discarded: false,

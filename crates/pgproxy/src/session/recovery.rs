@@ -14,7 +14,7 @@ use super::failure::Block;
 use super::replies::Heard;
 use super::unit::{Loss, Rewound};
 use super::{End, Session};
-use crate::horizon::{Known, Moment};
+use crate::horizon::{Issued, Known};
 use crate::message::{Refusal, TransactionStatus};
 use crate::prepared::Statement;
 use crate::status::Gauge;
@@ -26,7 +26,10 @@ const LOOK_FIRST: &str = "Look whether it was done before running it again.";
 const IN_PROGRESS_LIMIT: Duration = Duration::from_secs(2);
 const IN_PROGRESS_PAUSE: Duration = Duration::from_millis(20);
 
-/// How the fate of a COMMIT was found.
+/// What takes its connection down so often, without ever being answered, is the reason for it.
+const MAX_REPLAYS: u32 = 8;
+
+/// How the fate of a commit was found.
 enum Fate {
     Committed,
     NotCommitted,
@@ -53,10 +56,11 @@ impl Session {
         match loss {
             Loss::Nothing => {
                 self.expected.clear();
+                self.held = None;
                 Ok(())
             }
             Loss::Replay => self.replay(cause).await,
-            Loss::Settle { xid, sent } => self.settle(xid, sent, cause).await,
+            Loss::Settle { xid, issued } => self.settle(xid, issued, cause).await,
             Loss::Failed => {
                 let block = self.block();
                 self.fail(&lost(cause, "it cannot be repeated"), block);
@@ -77,7 +81,7 @@ impl Session {
         server.wire.written > self.unit.written_before
     }
 
-    async fn settle(&mut self, xid: u64, sent: Moment, cause: &str) -> Result<(), End> {
+    async fn settle(&mut self, xid: u64, issued: Issued, cause: &str) -> Result<(), End> {
         loop {
             if let Err(refusal) = self.connect_again().await? {
                 self.shared.counters.unknown_outcomes.fetch_add(1, Relaxed);
@@ -89,7 +93,7 @@ impl Session {
                 self.fail(&unknown(&refusal.message), Block::Ended);
                 return Ok(());
             }
-            let Some(fate) = self.fate(xid, sent).await else {
+            let Some(fate) = self.fate(xid, issued).await else {
                 self.lose_server();
                 continue;
             };
@@ -110,9 +114,9 @@ impl Session {
     }
 
     /// `None`: the new connection was lost as well.
-    async fn fate(&mut self, xid: u64, sent: Moment) -> Option<Fate> {
+    async fn fate(&mut self, xid: u64, issued: Issued) -> Option<Fate> {
         let server = self.server.as_mut()?;
-        match self.shared.pool.with_horizons(|horizons| horizons.known(xid, sent, server.begun)) {
+        match self.shared.pool.with_horizons(|horizons| horizons.known(xid, issued, server.begun)) {
             Known::Lost => return Some(Fate::NotCommitted),
             Known::Unclear => return Some(Fate::Unclear),
             Known::Ask => {}
@@ -149,11 +153,14 @@ impl Session {
         let statements = self.statements_before.clone().unwrap_or_else(|| self.statements.clone());
         let told = (self.status, self.is_in_group);
         let expected = std::mem::take(&mut self.expected);
+        self.held = None;
         let block = self.block();
         let held = std::mem::take(&mut self.client.input);
         let outcome = match self.unit.rewind() {
             None => Err(lost(cause, "it is too long to be repeated")),
+            Some(_) if self.replays == MAX_REPLAYS => Err(lost(cause, "so it was each time it was run")),
             Some(rewound) => {
+                self.replays += 1;
                 let outcome = self.repeat(&rewound, &statements).await?;
                 // Then the requests that were not answered, and what came since.
                 self.client.input.clear();

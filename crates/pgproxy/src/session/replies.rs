@@ -3,13 +3,13 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::expected::{Audience, Data, What};
-use super::unit::Xid;
+use super::held::Held;
 use super::{End, Rest, Session};
 use crate::frame::Cut;
 use crate::message::{
     self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal, until_nul,
 };
-use crate::server::{columns, status};
+use crate::server::status;
 use crate::settings::Setting;
 use crate::statement::Assignment;
 
@@ -21,7 +21,7 @@ pub(super) enum Heard {
 }
 
 /// What becomes of one message.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Forward,
     Drop,
@@ -64,7 +64,7 @@ impl Session {
                         heard = Ok(Heard::Goodbye(String::from_utf8_lossy(text).into_owned()));
                         break;
                     }
-                    if self.is_own_next() {
+                    if self.is_own_next() || self.held.is_some() {
                         self.emit(&input[run..at]);
                         run = at;
                         self.say_own();
@@ -72,6 +72,7 @@ impl Session {
                     let fate = self.hear(tag, said);
                     self.server_rest = if fate == Fate::Forward { Rest::Forward } else { Rest::Drop };
                     if tag == b'E' && is_fatal(said) {
+                        self.release_replies();
                         heard = Err(End::Told);
                     }
                     (fate, bytes)
@@ -93,7 +94,7 @@ impl Session {
                 self.say_own();
             }
         }
-        if run == 0 && at > 0 && self.client.output.is_empty() && !self.is_muted {
+        if run == 0 && at > 0 && self.client.output.is_empty() && !self.is_muted && self.held.is_none() {
             // All of it goes to the client as it is: the buffer itself does.
             self.unit.replied(&input[..at]);
             std::mem::swap(input, &mut self.client.output);
@@ -126,15 +127,19 @@ impl Session {
             b'N' | b'A' => self.aside(said),
             b'Z' => self.ready(said),
             b'E' => self.error(said, fate),
-            b'1' => self.pop_if(fate, |what| matches!(what, What::Parse { .. })),
-            b'2' => self.pop_if(fate, |what| matches!(what, What::Bind { .. })),
+            b'1' => self.pop_unasked(fate, |what| matches!(what, What::Parse { .. })),
+            b'2' => self.pop_unasked(fate, |what| matches!(what, What::Bind { .. })),
             b'3' => self.pop_if(fate, |what| matches!(what, What::Close | What::CloseOurs(_))),
-            b'n' | b'T' => self.pop_if(fate, |what| matches!(what, What::Describe)),
+            b'n' => self.pop_unasked(fate, |what| matches!(what, What::Describe)),
+            b'T' => {
+                self.pop_if(fate, |what| matches!(what, What::Describe));
+                self.hold(fate, |held| held.describe(said))
+            }
             b'I' | b's' => self.pop_if(fate, |what| matches!(what, What::Execute { .. })),
             b'C' => self.command_complete(said, fate),
             b'D' => {
-                if let Some(What::Xid) = self.expected.front().map(|head| &head.what) {
-                    self.learn_xid(said);
+                if let Some(&What::Xid(committed)) = self.expected.front().map(|head| &head.what) {
+                    self.learn_xid(said, committed);
                 }
                 fate
             }
@@ -158,7 +163,10 @@ impl Session {
 
     /// Says something that belongs to no request, and so not to what is compared.
     fn aside(&mut self, said: &[u8]) -> Fate {
-        if !self.is_muted && self.is_for_client() {
+        if self.is_muted || !self.is_for_client() {
+            return Fate::Drop;
+        }
+        if !self.held.as_mut().is_some_and(|held| held.aside(said)) {
             self.own_aside.put_slice(said);
         }
         Fate::Drop
@@ -169,6 +177,23 @@ impl Session {
             self.expected.pop();
         }
         fate
+    }
+
+    /// Of an answer that a Query does not have.
+    fn pop_unasked(&mut self, fate: Fate, is_it: impl Fn(&What) -> bool) -> Fate {
+        let fate = self.pop_if(fate, is_it);
+        if self.held.as_ref().is_some_and(Held::is_query) { Fate::Drop } else { fate }
+    }
+
+    /// Leaves a message for the client to what holds the others, if they are held.
+    fn hold(&mut self, fate: Fate, hold: impl FnOnce(&mut Held)) -> Fate {
+        match &mut self.held {
+            Some(held) if fate == Fate::Forward => {
+                hold(held);
+                Fate::Drop
+            }
+            _ => fate,
+        }
     }
 
     fn command_complete(&mut self, said: &[u8], fate: Fate) -> Fate {
@@ -182,6 +207,10 @@ impl Session {
                 let sets = sets.take();
                 self.expected.pop();
                 sets
+            }
+            Some(What::Xid(_)) => {
+                self.expected.pop();
+                None
             }
             _ => None,
         };
@@ -198,7 +227,7 @@ impl Session {
                 _ => {}
             }
         }
-        fate
+        self.hold(fate, |held| held.complete(said))
     }
 
     /// The client has made a new session of its connection.
@@ -235,6 +264,7 @@ impl Session {
             return Fate::Drop;
         }
         self.status = status;
+        self.release_replies();
         self.settle_settings(status);
         if !self.is_muted {
             self.shared.counters.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -282,19 +312,23 @@ impl Session {
         if let (true, Some(server)) = (self.has_sync_read_over, &mut self.server) {
             server.may_say_more = true;
         }
-        match self.expected.front().map(|head| &head.what) {
+        let is_ours_alone = match self.expected.front().map(|head| &head.what) {
             // It answers the whole request itself.
-            None | Some(What::Query { .. } | What::Xid) => return fate,
-            _ => self.skip(),
-        }
+            None | Some(What::Query { .. }) => return fate,
+            _ => {
+                self.skip();
+                self.expected.front().is_some_and(|sync| sync.audience == Audience::Proxy)
+            }
+        };
         // Whoever asked: the client's statement cannot be carried out.
-        Fate::Forward
+        let fate = if is_ours_alone { Fate::Drop } else { Fate::Forward };
+        self.hold(fate, |held| held.fail(said))
     }
 
     /// What the server does not answer, because there was an error: all until the end of the request.
     fn skip(&mut self) {
         while let Some(head) = self.expected.front() {
-            if matches!(head.what, What::Sync | What::Query { .. } | What::Xid) {
+            if matches!(head.what, What::Sync | What::Query { .. }) {
                 break;
             }
             let Some(skipped) = self.expected.pop() else { break };
@@ -324,19 +358,6 @@ impl Session {
         }
     }
 
-    fn learn_xid(&mut self, row: &[u8]) {
-        let xid = match columns(row).first() {
-            Some(Some(text)) => {
-                std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Xid::Is)
-            }
-            Some(None) => Some(Xid::None),
-            None => None,
-        };
-        if let Some(xid) = xid {
-            self.unit.learn_xid(xid);
-        }
-    }
-
     fn is_own_next(&mut self) -> bool {
         self.expected
             .front()
@@ -363,6 +384,7 @@ impl Session {
         let Some(status) = self.answered.take() else { return };
         self.unit.request_answered(status);
         if self.unit.is_at_rest() {
+            self.replays = 0;
             self.statements_before = None;
         } else if status == TransactionStatus::Idle && self.statements_before.is_some() {
             // As they were before what is in flight now: that was not kept.
@@ -370,8 +392,21 @@ impl Session {
         }
     }
 
-    /// A part of a reply: to the client, or to be compared with what the client got.
+    /// A part of a reply: to the client, to be held, or to be compared with what the client got.
     pub(super) fn emit(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        match &mut self.held {
+            Some(held) => {
+                let spilled = held.hold(bytes);
+                self.tell(&spilled);
+            }
+            None => self.tell(bytes),
+        }
+    }
+
+    pub(super) fn tell(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }

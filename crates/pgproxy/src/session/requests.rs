@@ -5,20 +5,17 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::expected::{Audience, What};
+use super::held::Asked;
 use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES};
-use crate::message::{self, CLOSE_COMPLETE, Refusal, TransactionStatus, body, split_cstr, until_nul};
+use crate::message::{self, CLOSE_COMPLETE, Refusal, body, split_cstr, until_nul};
 use crate::prepared::{Named, Statement, write_close};
-use crate::statement::{Facts, Kind, judge};
+use crate::statement::{Facts, judge};
 
 /// Prepared statements of one client at once.
 const MAX_STATEMENTS: usize = 10_000;
 /// Of the name of a statement or portal.
 const MAX_NAME_BYTES: usize = 1_024;
-/// Asked before a COMMIT: what to ask for when its answer is lost.
-const XID: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned()";
-/// The first version that has it.
-const XID_SINCE_MAJOR: u32 = 13;
 
 /// Where reading stopped.
 pub(super) enum Step {
@@ -114,6 +111,7 @@ impl Session {
             b'H' => {
                 self.forward_silent(said);
                 self.say_own();
+                self.release_replies();
             }
             b'S' => self.sync(said),
             b'd' => {
@@ -169,10 +167,17 @@ impl Session {
             Piece::Whole => judge(until_nul(body(said))),
             Piece::Head => Facts::UNKNOWN,
         };
-        self.ask_for_xid(facts.kind);
+        self.ask_before_commit(facts.kind);
         self.unit.record(said);
-        self.note(&facts);
         self.unnamed = None;
+        let translated = self.as_extended(said, &facts).map(Asked::Query);
+        if translated.is_some_and(|asked| self.is_settled_by_sync(&facts, asked)) {
+            self.count(facts.kind);
+            self.unit.note_until_sync();
+            self.write_as_extended(until_nul(body(said)));
+            return self.unit.request_sent();
+        }
+        self.note(&facts);
         if let Some(server) = &mut self.server {
             server.unnamed = 0;
         }
@@ -189,7 +194,7 @@ impl Session {
             Piece::Whole => self.cached(definition),
         };
         if name.is_empty() {
-            self.ask_for_xid(statement.facts.kind);
+            self.ask_before_commit(statement.facts.kind);
         }
         self.unit.record(said);
         self.is_in_group = true;
@@ -247,12 +252,12 @@ impl Session {
         let statement = self.named(name);
         if let Some(statement) = &statement {
             if !self.is_in_group && !name.is_empty() {
-                self.ask_for_xid(statement.facts.kind);
+                self.ask_before_commit(statement.facts.kind);
             }
-            self.note(&statement.facts);
+            self.note_in_group(&statement.facts);
         } else {
             // One made by SQL, which is of this connection, or none.
-            self.note(&Facts { pins: false, ..Facts::UNKNOWN });
+            self.note_in_group(&Facts { pins: false, ..Facts::UNKNOWN });
         }
         self.unit.record(said);
         self.is_in_group = true;
@@ -321,6 +326,7 @@ impl Session {
             // The server would read over it, or answer it if the COPY has failed meanwhile: nobody could tell which.
             return;
         }
+        self.ask_before_sync();
         self.output().put_slice(said);
         self.unit.record(said);
         self.is_in_group = false;
@@ -340,6 +346,21 @@ impl Session {
         self.output().put_slice(said);
     }
 
+    /// A statement of the extended protocol is about to run, which its Sync may commit.
+    fn note_in_group(&mut self, facts: &Facts) {
+        if facts.pins {
+            self.pin();
+        }
+        if self.is_settled_by_sync(facts, Asked::Extended) {
+            self.count(facts.kind);
+            return self.unit.note_until_sync();
+        }
+        self.note(facts);
+        if !self.unit.writes_until_sync() {
+            self.release_replies();
+        }
+    }
+
     /// A statement is about to run.
     fn note(&mut self, facts: &Facts) {
         if !self.is_muted {
@@ -354,23 +375,6 @@ impl Session {
 
     pub(super) fn pin(&mut self) {
         self.is_pinned = true;
-    }
-
-    /// Before a COMMIT whose answer may be lost. Only between requests: it must not part a request of the client's.
-    fn ask_for_xid(&mut self, kind: Kind) {
-        let Some(server) = &mut self.server else { return };
-        let can_be_asked = kind == Kind::Commit
-            && !self.is_in_group
-            && self.expected.is_empty()
-            && self.status == TransactionStatus::InBlock
-            && self.unit.wants_xid()
-            && major(server.parameters.get(&b"server_version"[..])) >= XID_SINCE_MAJOR;
-        if can_be_asked {
-            message::query(&mut server.wire.output, XID);
-            server.unnamed = 0;
-            self.expected.push(What::Xid, Audience::Proxy);
-            self.unit.expect_xid(self.shared.pool.with_horizons(|horizons| horizons.now()));
-        }
     }
 
     fn cached(&self, definition: &[u8]) -> Arc<Statement> {
@@ -404,7 +408,7 @@ impl Session {
         }
     }
 
-    fn prepare(&mut self, statement: &Arc<Statement>) {
+    pub(super) fn prepare(&mut self, statement: &Arc<Statement>) {
         let Some(server) = &mut self.server else { return };
         if server.prepared.touch(statement.id) {
             return;
@@ -432,7 +436,7 @@ impl Session {
     }
 
     /// Where what is forwarded goes. Requests are read only while a connection is there.
-    fn output(&mut self) -> &mut BytesMut {
+    pub(super) fn output(&mut self) -> &mut BytesMut {
         match &mut self.server {
             Some(server) => &mut server.wire.output,
             None => unreachable!("a request is forwarded while there is no connection"),
@@ -480,10 +484,4 @@ fn split_name(bytes: &[u8]) -> Result<(&[u8], &[u8]), End> {
             "The client library is broken.",
         ))),
     }
-}
-
-/// Of `server_version`, such as `15.18 (Debian ...)`.
-fn major(version: Option<&Vec<u8>>) -> u32 {
-    let digits = version.into_iter().flatten().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |major: u32, digit| major.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
 }

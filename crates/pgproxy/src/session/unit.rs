@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, BytesMut};
 use sha2::{Digest, Sha256};
 
-use crate::horizon::Moment;
+use crate::horizon::{Issued, Moment};
 use crate::message::TransactionStatus;
 use crate::statement::Kind;
 
@@ -31,17 +31,16 @@ enum Block {
     Unknown,
 }
 
-/// A COMMIT that was sent and not answered.
+/// A commit that was sent and not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Commit {
-    /// When it was sent, among the connections that were made.
-    pub sent: Moment,
+    pub issued: Issued,
     pub xid: Xid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Xid {
-    /// Asked for before the COMMIT, on the same connection. No answer: the server did not get to the COMMIT.
+    /// Asked for before the commit, on the same connection. No answer: the server did not get to the commit.
     Asked,
     /// The transaction has none: it wrote nothing.
     None,
@@ -56,7 +55,7 @@ pub(super) enum Loss {
     /// Nothing can have been committed: run it again, and compare.
     Replay,
     /// Ask for the fate of the transaction, then as that says.
-    Settle { xid: u64, sent: Moment },
+    Settle { xid: u64, issued: Issued },
     /// It may have been committed, and nobody can say.
     Unknown,
     /// Not committed, but what the client has seen of it cannot be made again.
@@ -90,6 +89,8 @@ pub(super) struct Unit {
     /// Something in flight may commit by itself.
     is_uncertain: bool,
     wrote: bool,
+    /// Something was written without a block, and the Sync behind it is not sent.
+    writes_until_sync: bool,
     commit: Option<Commit>,
     /// In the same request, so that the fate of the COMMIT does not say what became of the whole.
     is_commit_followed: bool,
@@ -118,6 +119,7 @@ impl Unit {
             block: Block::None,
             is_uncertain: false,
             wrote: false,
+            writes_until_sync: false,
             commit: None,
             is_commit_followed: false,
             written_before: 0,
@@ -151,6 +153,10 @@ impl Unit {
     pub fn note(&mut self, kind: Kind) {
         let is_alone = self.ends.is_empty();
         self.is_commit_followed |= self.commit.is_some() && self.block == Block::None;
+        if kind != Kind::Read && std::mem::take(&mut self.writes_until_sync) {
+            // It may commit what stands before it, or be the beginning of its block.
+            self.is_uncertain = true;
+        }
         match (kind, self.block) {
             (Kind::Read, _) | (Kind::Commit | Kind::Rollback, Block::None) => {}
             // One that follows others may be skipped after an error of theirs.
@@ -175,7 +181,8 @@ impl Unit {
     }
 
     pub fn expect_xid(&mut self, sent: Moment) {
-        self.commit = Some(Commit { sent, xid: Xid::Asked });
+        self.writes_until_sync = false;
+        self.commit = Some(Commit { issued: Issued::before(sent), xid: Xid::Asked });
     }
 
     pub fn learn_xid(&mut self, xid: Xid) {
@@ -184,7 +191,31 @@ impl Unit {
         }
     }
 
-    /// Nothing may be sent behind a COMMIT that is not answered: its fate would hide that of what follows.
+    /// `now`: the id is known, and was given after it was asked for. `is_alive`: the connection is still there, so nobody
+    /// can have talked to another node by now.
+    pub fn issued_by(&mut self, now: Moment, is_alive: impl FnOnce() -> bool) {
+        let Some(commit) = &mut self.commit else { return };
+        if commit.issued.before != now {
+            commit.issued =
+                if is_alive() { Issued::before(now) } else { Issued { before: now, ..commit.issued } };
+        }
+    }
+
+    /// Whether a write that is about to run would be committed by its Sync alone.
+    pub fn can_write_until_sync(&self) -> bool {
+        self.block == Block::None && !self.is_uncertain
+    }
+
+    /// A statement that writes without a block is about to run, and its transaction can be asked for.
+    pub fn note_until_sync(&mut self) {
+        self.writes_until_sync = true;
+    }
+
+    pub fn writes_until_sync(&self) -> bool {
+        self.writes_until_sync
+    }
+
+    /// Nothing may be sent behind a commit that is not answered: its fate would hide that of what follows.
     pub fn is_committing(&self) -> bool {
         self.commit.is_some() && !self.ends.is_empty()
     }
@@ -254,9 +285,9 @@ impl Unit {
         if !self.is_open {
             return Loss::Nothing;
         }
-        if let Some(Commit { xid: Xid::Is(xid), sent }) = self.commit {
+        if let Some(Commit { xid: Xid::Is(xid), issued }) = self.commit {
             let is_all = !self.is_commit_followed && !self.is_uncertain;
-            return if is_all { Loss::Settle { xid, sent } } else { Loss::Unknown };
+            return if is_all { Loss::Settle { xid, issued } } else { Loss::Unknown };
         }
         if self.is_uncertain && is_sent {
             return Loss::Unknown;
@@ -382,7 +413,7 @@ mod tests {
         let sent = commit(&mut unit);
         assert_eq!(unit.loss(true), Loss::Replay, "the server did not get to the commit");
         unit.learn_xid(Xid::Is(7));
-        assert_eq!(unit.loss(true), Loss::Settle { xid: 7, sent });
+        assert_eq!(unit.loss(true), Loss::Settle { xid: 7, issued: Issued::before(sent) });
         unit.learn_xid(Xid::None);
         assert_eq!(unit.loss(true), Loss::Replay, "it had nothing to commit");
     }

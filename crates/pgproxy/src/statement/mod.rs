@@ -5,9 +5,11 @@
 //! counts as a word. The rooms around it ask [`judge`] and nothing else.
 
 mod set;
+mod single;
 mod words;
 
 pub(crate) use set::Assignment;
+pub(crate) use single::{Description, Single};
 use words::{Word, Words};
 
 /// What one message of SQL, of one or several statements, may do.
@@ -20,6 +22,8 @@ pub(crate) struct Facts {
     pub discards: bool,
     /// It is a plain `SET` of a setting that can be carried to other connections.
     pub sets: Option<Assignment>,
+    /// It is surely one statement of a kind that nothing but its Sync commits.
+    pub single: Option<Single>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,18 +61,23 @@ impl Kind {
 
 impl Facts {
     /// Of what was not looked at.
-    pub const UNKNOWN: Facts = Facts { kind: Kind::Opaque, pins: true, discards: false, sets: None };
+    pub const UNKNOWN: Facts =
+        Facts { kind: Kind::Opaque, pins: true, discards: false, sets: None, single: None };
 }
 
 /// Judges the text of a Query or Parse message.
 pub(crate) fn judge(sql: &[u8]) -> Facts {
     let words = Words::of(sql);
     let sets = set::assignment(sql, &words);
+    let kind = kind(&words);
+    let single = (kind != Kind::Read).then(|| single::single(sql)).flatten();
     Facts {
-        kind: kind(&words),
+        // What looked like more was in its texts.
+        kind: if single.is_some() { Kind::Work } else { kind },
         pins: sets.is_none() && pins(&words),
         discards: words.has(Word::Discard),
         sets,
+        single,
     }
 }
 
@@ -152,6 +161,7 @@ mod tests {
                 "release a",
                 "select U&\"\\0066oo\"(1)",
                 "vacuum",
+                "select f() /* ; commit */",
             ],
         );
     }
@@ -171,7 +181,6 @@ mod tests {
                 "commit prepared 'x'",
                 "rollback prepared 'x'",
                 "prepare transaction 'x'",
-                "select 1 /* ; commit */",
             ],
         );
     }

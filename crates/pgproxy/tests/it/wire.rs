@@ -1,8 +1,8 @@
 //! What no driver sends: the protocol spoken by hand, and bytes that are none of it.
 
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
 use pgproxy::Database;
 
@@ -31,13 +31,28 @@ proptest! {
     }
 }
 
+/// Its type, and its body.
+pub type Message = (u8, Vec<u8>);
+
 /// A client that is logged in and says what it likes.
-pub struct Raw(TcpStream);
+pub struct Raw(Box<dyn Stream>);
+
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Raw {
     pub async fn connect(proxy: &Proxy) -> Raw {
+        Raw::log_in(Box::new(TcpStream::connect(proxy.address).await.unwrap())).await
+    }
+
+    pub async fn connect_directly(cluster: &Cluster) -> Raw {
+        Raw::log_in(Box::new(UnixStream::connect(cluster.socket()).await.unwrap())).await
+    }
+
+    async fn log_in(stream: Box<dyn Stream>) -> Raw {
         use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
-        let mut raw = Raw(TcpStream::connect(proxy.address).await.unwrap());
+        let mut raw = Raw(stream);
         raw.0.write_all(b"\0\0\0\x12\0\x03\0\0user\0app\0\0").await.unwrap();
         let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
         assert_eq!(raw.read().await.0, b'R');
@@ -49,12 +64,21 @@ impl Raw {
         raw
     }
 
+    /// All messages until the server is ready.
+    pub async fn whole_answer(&mut self) -> Vec<Message> {
+        let mut answer = Vec::new();
+        while answer.last().is_none_or(|(tag, _)| *tag != b'Z') {
+            answer.push(self.read().await);
+        }
+        answer
+    }
+
     pub async fn say(&mut self, tag: u8, body: &[u8]) {
         let length = (body.len() as u32 + 4).to_be_bytes();
         self.0.write_all(&[&[tag], &length[..], body].concat()).await.unwrap();
     }
 
-    pub async fn read(&mut self) -> (u8, Vec<u8>) {
+    pub async fn read(&mut self) -> Message {
         let mut header = [0; 5];
         self.0.read_exact(&mut header).await.unwrap();
         let mut body = vec![0; u32::from_be_bytes(header[1..].try_into().unwrap()) as usize - 4];

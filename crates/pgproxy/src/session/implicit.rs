@@ -1,0 +1,162 @@
+//! Writes without a block, which their own Sync commits.
+//!
+//! The transaction of such a statement lasts until Sync. So the id of the transaction is asked for between the two, in the
+//! same write, with a Flush behind: the server sends the id before it begins the commit. A lost connection that has not
+//! told it has not committed; with the id, the next primary is asked. Until then the client does not see the replies: see
+//! [`Held`].
+//!
+//! A Query has no such place between its statement and the commit. It is sent as what the extended protocol has for the same
+//! statement, and answered as a Query, where that is surely the same.
+
+use bytes::BufMut;
+
+use super::Session;
+use super::expected::{Audience, Committed, What};
+use super::held::{Asked, Held};
+use super::unit::Xid;
+use crate::connection::is_open;
+use crate::message::{self, until_nul};
+use crate::prepared::NOBODYS;
+use crate::server::columns;
+use crate::statement::{Description, Facts, Kind};
+
+/// What to ask for when the answer of a commit is lost, as the rest of a Parse.
+pub(crate) const XID: &[u8] = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()\0\0\0";
+/// The first version that has it.
+const XID_SINCE_MAJOR: u32 = 13;
+
+const FLUSH: &[u8] = b"H\0\0\0\x04";
+const SYNC: &[u8] = b"S\0\0\0\x04";
+/// Of the unnamed portal, and all of its rows.
+const EXECUTE: &[u8] = b"E\0\0\0\x09\0\0\0\0\0";
+const DESCRIBE: &[u8] = b"D\0\0\0\x06P\0";
+/// No parameters, and rows in text.
+const BIND_NOTHING: &[u8] = &[0; 6];
+
+impl Session {
+    /// Before a COMMIT whose answer may be lost. Only between requests: it must not part a request of the client's.
+    pub(super) fn ask_before_commit(&mut self, kind: Kind) {
+        let can_be_asked = kind == Kind::Commit
+            && !self.is_in_group
+            && self.expected.is_empty()
+            && self.status == message::TransactionStatus::InBlock
+            && self.unit.wants_xid()
+            && self.knows_xids();
+        if can_be_asked {
+            self.ask_for_xid(Committed::ByCommand);
+            self.output().put_slice(SYNC);
+            self.expected.push(What::Sync, Audience::Proxy);
+        }
+    }
+
+    /// Before the Sync of a write without a block.
+    pub(super) fn ask_before_sync(&mut self) {
+        if self.unit.writes_until_sync() {
+            self.ask_for_xid(Committed::BySync);
+            self.output().put_slice(FLUSH);
+        }
+    }
+
+    fn ask_for_xid(&mut self, committed: Committed) {
+        let statement = self.shared.xid.clone();
+        self.prepare(&statement);
+        let out = self.output();
+        message::message(out, b'B', |out| {
+            out.put_u8(0);
+            statement.write_name(out);
+            out.put_slice(BIND_NOTHING);
+        });
+        out.put_slice(EXECUTE);
+        self.expected.push(What::Bind { of: 0 }, Audience::Proxy);
+        self.expected.push(What::Xid(committed), Audience::Proxy);
+        self.unit.expect_xid(self.shared.pool.with_horizons(|horizons| horizons.now()));
+    }
+
+    pub(super) fn learn_xid(&mut self, row: &[u8], committed: Committed) {
+        let xid = match columns(row).first() {
+            Some(Some(text)) => match std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+                Some(xid) => Xid::Is(xid),
+                None => return,
+            },
+            Some(None) => Xid::None,
+            None => return,
+        };
+        self.unit.learn_xid(xid);
+        if committed == Committed::BySync {
+            // It was given after it was asked for, perhaps long after.
+            let now = self.shared.pool.with_horizons(|horizons| horizons.now());
+            let server = self.server.as_ref();
+            self.unit.issued_by(now, || server.is_some_and(|server| is_open(server.wire.stream())));
+        }
+    }
+
+    /// Whether the statement that is about to run is a write whose commit can be found again. Then its replies are held
+    /// from here on.
+    pub(super) fn is_settled_by_sync(&mut self, facts: &Facts, asked: Asked) -> bool {
+        let is_one = facts.kind != Kind::Read
+            && facts.single.is_some()
+            && !self.is_pinned
+            && self.unit.can_write_until_sync()
+            && self.knows_xids();
+        if is_one {
+            self.held.get_or_insert_with(|| Held::new(asked));
+        }
+        is_one
+    }
+
+    /// How a Query is answered that is sent by the extended protocol; `None`: it must be sent as it is.
+    pub(super) fn as_extended(&self, said: &[u8], facts: &Facts) -> Option<Description> {
+        let is_whole = until_nul(message::body(said)).len() + 1 == message::body(said).len();
+        let has_rules = self.server.as_ref().is_none_or(|server| server.has_rules);
+        // After messages of a request that was not ended it has no transaction of its own.
+        let is_possible = is_whole && !has_rules && !facts.pins && !self.is_in_group;
+        facts.single.and_then(|single| single.description).filter(|_| is_possible)
+    }
+
+    pub(super) fn write_as_extended(&mut self, sql: &[u8]) {
+        let out = self.output();
+        message::message(out, b'P', |out| {
+            out.put_u8(0);
+            message::cstr(out, sql);
+            out.put_u16(0);
+        });
+        message::message(out, b'B', |out| {
+            out.put_slice(b"\0\0");
+            out.put_slice(BIND_NOTHING);
+        });
+        out.put_slice(DESCRIBE);
+        out.put_slice(EXECUTE);
+        for what in [
+            What::Parse { id: 0, name: None },
+            What::Bind { of: 0 },
+            What::Describe,
+            What::Execute { sets: None },
+        ] {
+            self.expected.push(what, Audience::Client);
+        }
+        if let Some(server) = &mut self.server {
+            server.unnamed = NOBODYS;
+        }
+        self.ask_before_sync();
+        self.output().put_slice(SYNC);
+        self.expected.push(What::Sync, Audience::Client);
+    }
+
+    /// The client gets what was held.
+    pub(super) fn release_replies(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.tell(&held.release());
+        }
+    }
+
+    fn knows_xids(&self) -> bool {
+        let server = self.server.as_ref();
+        server.is_some_and(|server| major(server.parameters.get(&b"server_version"[..])) >= XID_SINCE_MAJOR)
+    }
+}
+
+/// Of `server_version`, such as `15.18 (Debian ...)`.
+fn major(version: Option<&Vec<u8>>) -> u32 {
+    let digits = version.into_iter().flatten().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |major: u32, digit| major.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+}

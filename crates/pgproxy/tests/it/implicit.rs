@@ -1,0 +1,233 @@
+//! Writes without a block, which are what most apps do, and the primary is lost under them.
+
+use futures_util::future::join_all;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Cluster, signal};
+use crate::failover::{kill_backend, move_to, pair, take_over};
+use crate::proxy::{Proxy, running, sqlstate, value};
+
+/// How a client sends its statements.
+#[derive(Debug, Clone, Copy)]
+enum Sends {
+    Simple,
+    Extended,
+    Prepared,
+}
+
+const ALL: [Sends; 3] = [Sends::Simple, Sends::Extended, Sends::Prepared];
+
+/// `kept` has what a client has added, and `counted` how often it has counted. What is `gone` was there for a moment.
+const TABLES: &str =
+    "create table kept (client int, n int, unique (client, n) deferrable initially deferred);
+     create table gone (client int, n int);
+     create table counted (client int primary key, n int not null)";
+
+/// Adds, counts, and moves one row, each by a statement of its own, until it is told to stop. Gives how many it was told
+/// are done, each once.
+async fn write(proxy_url: String, client: i32, sends: Sends, stop: CancellationToken) -> i32 {
+    let (connected, connection) = tokio_postgres::connect(&proxy_url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    run(&connected, sends, &format!("insert into counted values ({client}, 0)")).await;
+    let mut n = 0;
+    loop {
+        n += 1;
+        let texts = [
+            format!("insert into kept values ({client}, {n})"),
+            format!("insert into gone values ({client}, {n}) returning n"),
+            format!("update counted set n = n + 1 where client = {client}"),
+            format!("delete from gone where client = {client} and n = {n}"),
+        ];
+        for text in texts {
+            assert_eq!(run(&connected, sends, &text).await, 1, "{text}");
+        }
+        if stop.is_cancelled() {
+            return n;
+        }
+    }
+}
+
+/// How many rows were affected.
+async fn run(client: &Client, sends: Sends, sql: &str) -> u64 {
+    match sends {
+        Sends::Simple => {
+            let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            let complete = messages.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+                _ => None,
+            });
+            complete.unwrap_or_default()
+        }
+        Sends::Extended => {
+            let statement = client.execute_typed(sql, &[]).await;
+            statement.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+        }
+        Sends::Prepared => {
+            let statement = client.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            client.execute(&statement, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+        }
+    }
+}
+
+fn check(cluster: &Cluster, client: i32, acknowledged: i32) {
+    let there =
+        cluster.sql(&format!("select count(*), count(distinct n), max(n) from kept where client = {client}"));
+    assert_eq!(there, format!("{acknowledged}|{acknowledged}|{acknowledged}"), "client {client}");
+    assert_eq!(
+        cluster.sql(&format!("select n from counted where client = {client}")),
+        acknowledged.to_string()
+    );
+    assert_eq!(cluster.sql(&format!("select count(*) from gone where client = {client}")), "0");
+}
+
+fn writers(proxy: &Proxy, stop: &CancellationToken) -> Vec<tokio::task::JoinHandle<i32>> {
+    let each = (0..6).zip(ALL.into_iter().cycle());
+    each.map(|(client, sends)| tokio::spawn(write(proxy.url(), client, sends, stop.clone()))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_write_without_a_block_fails_is_lost_or_doubled_while_the_server_is_killed_again_and_again() {
+    let (mut cluster, proxy) = running();
+    cluster.sql(&format!("set role app; {TABLES}"));
+    let stop = CancellationToken::new();
+    let clients = writers(&proxy, &stop);
+    for round in 0..8_u64 {
+        // At no particular moment of anything.
+        tokio::time::sleep(std::time::Duration::from_millis(100 + 37 * round)).await;
+        cluster.kill();
+        cluster = tokio::task::spawn_blocking(move || {
+            cluster.start();
+            cluster
+        })
+        .await
+        .unwrap();
+    }
+    stop.cancel();
+    for (client, acknowledged) in (0..).zip(join_all(clients).await) {
+        check(&cluster, client, acknowledged.unwrap());
+    }
+    assert!(proxy.db().replays_total > 0, "{:?}", proxy.db());
+    assert_eq!(proxy.db().unknown_outcomes_total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_write_without_a_block_fails_is_lost_or_doubled_when_standbys_take_over() {
+    let (mut primary, mut standby, proxy) = pair();
+    primary.sql(&format!("set role app; {TABLES}"));
+    let stop = CancellationToken::new();
+    let clients = writers(&proxy, &stop);
+    for generation in 2..5 {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        primary.kill();
+        take_over(&standby);
+        move_to(&proxy, &standby, generation);
+        primary = standby;
+        standby = primary.standby();
+        primary.sql("alter system set synchronous_standby_names = '*'");
+        primary.sql("select pg_reload_conf()");
+    }
+    stop.cancel();
+    for (client, acknowledged) in (0..).zip(join_all(clients).await) {
+        check(&primary, client, acknowledged.unwrap());
+    }
+    assert_eq!(proxy.db().unknown_outcomes_total, 0);
+}
+
+/// The commit is done and nobody has confirmed it: what the client gets is what the lost server had said before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_committed_and_not_answered_is_answered_by_what_was_held() {
+    for sends in ALL {
+        let (mut primary, standby, proxy) = pair();
+        let client = proxy.connect().await.unwrap();
+        client.simple_query("create table t (a int)").await.unwrap();
+        client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
+        standby.sql("select pg_wal_replay_pause()");
+        let insert = "insert into t select n from generate_series(1, 3) n returning a";
+        let write = tokio::spawn(async move {
+            assert_eq!(run(&client, sends, insert).await, 3);
+            client
+        });
+        until_it_waits_for_the_standby(&primary).await;
+        primary.kill();
+        standby.sql("select pg_wal_replay_resume()");
+        take_over(&standby);
+        move_to(&proxy, &standby, 2);
+        let client = write.await.unwrap();
+        assert_eq!(value(&client, "select count(*) from t").await, "3", "{sends:?}");
+        assert_eq!(proxy.db().settled_commits_total, 1, "{sends:?}");
+    }
+}
+
+/// The other way round: the commit died with the primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_lost_with_the_primary_is_done_again_and_once() {
+    for sends in ALL {
+        let (mut primary, standby, proxy) = pair();
+        let client = proxy.connect().await.unwrap();
+        client.simple_query("create table t (a int)").await.unwrap();
+        let receiver = primary.sql("select pid from pg_stat_replication").parse().unwrap();
+        signal("-STOP", receiver);
+        let write = tokio::spawn(async move {
+            assert_eq!(run(&client, sends, "insert into t values (1)").await, 1);
+            client
+        });
+        until_it_waits_for_the_standby(&primary).await;
+        primary.kill();
+        take_over(&standby);
+        move_to(&proxy, &standby, 2);
+        let client = write.await.unwrap();
+        assert_eq!(value(&client, "select count(*) from t").await, "1", "{sends:?}");
+        assert_eq!((proxy.db().settled_commits_total, proxy.db().replays_total), (0, 1), "{sends:?}");
+    }
+}
+
+async fn until_it_waits_for_the_standby(primary: &Cluster) {
+    while primary.sql("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "0" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// Rows that were given away cannot be taken back, and the commit behind them can be found still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_rows_are_too_many_to_hold_is_settled_or_fails_with_40001() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int, b text)").await.unwrap();
+    let insert = "insert into t select n, repeat('x', 1000) from generate_series(1, 5000) n returning *";
+    assert_eq!(run(&client, Sends::Simple, insert).await, 5000);
+    client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
+    standby.sql("select pg_wal_replay_pause()");
+    let write = tokio::spawn(async move {
+        let rows = client.query(insert, &[]).await.unwrap();
+        (client, rows.len())
+    });
+    until_it_waits_for_the_standby(&primary).await;
+    primary.kill();
+    standby.sql("select pg_wal_replay_resume()");
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    let (client, rows) = write.await.unwrap();
+    assert_eq!(rows, 5000);
+    assert_eq!(value(&client, "select count(*) from t").await, "10000");
+    assert_eq!(proxy.db().settled_commits_total, 1);
+
+    let slow = "insert into t select n, repeat('x', 1000) from generate_series(3000, 4000) n
+         returning a, b, case when a = 3999 then pg_sleep(60) end";
+    let (outcome, ()) =
+        tokio::join!(sqlstate(&client, slow), kill_backend_after_rows(&standby, &proxy, slow));
+    // It runs to its end before its first row is given: nothing was, so it was run again, and killed again.
+    assert_eq!(outcome, "40001");
+    assert_eq!(value(&client, "select count(*) from t").await, "10000");
+}
+
+/// Again and again: what takes its connection down each time is not run for ever.
+async fn kill_backend_after_rows(cluster: &Cluster, proxy: &Proxy, query: &str) {
+    let before = proxy.db().replays_total;
+    while proxy.db().replays_total < before + 8 {
+        let replays = proxy.db().replays_total;
+        kill_backend(cluster, query).await;
+        proxy.until(|db| db.replays_total > replays).await;
+    }
+    kill_backend(cluster, query).await;
+}
