@@ -30,8 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Must be the first thing said on a connection: it takes a transaction id, which is above every one that the node has
-/// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`]. And whether there
-/// are rules of the app's, other than views.
+/// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`]. It also
+/// asks whether there are rules of the app's, other than views.
 const INTRODUCTION: &str = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.txid_current() END, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_type <> '1' AND oid >= 16384)";
 

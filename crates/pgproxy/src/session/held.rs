@@ -1,8 +1,8 @@
 //! Replies that the client shall not see before the commit behind them is known.
 //!
-//! An app takes CommandComplete for done. So what answers a statement that commits by itself waits for ReadyForQuery. If the
-//! connection is lost before, nothing was said that would have to be taken back: the statement is run again, or its
-//! commit is found, and what was held is the answer.
+//! An app takes CommandComplete for done. So what answers a statement that commits by itself waits for ReadyForQuery.
+//! If the connection is lost before, nothing was said that would have to be taken back: the statement is run again,
+//! or its commit is found, and what was held is the answer.
 //!
 //! Here too the answer to a Query is put together from what the extended protocol says of the same statement.
 

@@ -1,12 +1,12 @@
 //! Writes without a block, which their own Sync commits.
 //!
-//! The transaction of such a statement lasts until Sync. So the id of the transaction is asked for between the two, in the
-//! same write, with a Flush behind: the server sends the id before it begins the commit. A lost connection that has not
-//! told it has not committed; with the id, the next primary is asked. Until then the client does not see the replies: see
-//! [`Held`].
+//! The transaction of such a statement lasts until Sync. So the id of the transaction is asked for between the two,
+//! in the same write, with a Flush behind: the server sends the id before it begins the commit. A lost connection
+//! that has not told it has not committed; with the id, the next primary is asked. Until then the client does not see
+//! the replies: see [`Held`].
 //!
-//! A Query has no such place between its statement and the commit. It is sent as what the extended protocol has for the same
-//! statement, and answered as a Query, where that is surely the same.
+//! A Query has no such place between its statement and the commit. It is sent as what the extended protocol has for
+//! the same statement, and answered as a Query, where that is surely the same.
 
 use bytes::BufMut;
 

@@ -177,6 +177,8 @@ impl Session {
             self.write_as_extended(until_nul(body(said)));
             return self.unit.request_sent();
         }
+        // It commits what the messages before it have begun.
+        self.unit.may_commit_early();
         self.note(&facts);
         if let Some(server) = &mut self.server {
             server.unnamed = 0;

@@ -153,9 +153,9 @@ impl Unit {
     pub fn note(&mut self, kind: Kind) {
         let is_alone = self.ends.is_empty();
         self.is_commit_followed |= self.commit.is_some() && self.block == Block::None;
-        if kind != Kind::Read && std::mem::take(&mut self.writes_until_sync) {
+        if kind != Kind::Read {
             // It may commit what stands before it, or be the beginning of its block.
-            self.is_uncertain = true;
+            self.may_commit_early();
         }
         match (kind, self.block) {
             (Kind::Read, _) | (Kind::Commit | Kind::Rollback, Block::None) => {}
@@ -191,8 +191,8 @@ impl Unit {
         }
     }
 
-    /// `now`: the id is known, and was given after it was asked for. `is_alive`: the connection is still there, so nobody
-    /// can have talked to another node by now.
+    /// `now`: the id is known, and was given after it was asked for. `is_alive`: the connection is still there, so
+    /// nobody can have talked to another node by now.
     pub fn issued_by(&mut self, now: Moment, is_alive: impl FnOnce() -> bool) {
         let Some(commit) = &mut self.commit else { return };
         if commit.issued.before != now {
@@ -209,6 +209,11 @@ impl Unit {
     /// A statement that writes without a block is about to run, and its transaction can be asked for.
     pub fn note_until_sync(&mut self) {
         self.writes_until_sync = true;
+    }
+
+    /// What was written without a block may be committed before its Sync.
+    pub fn may_commit_early(&mut self) {
+        self.is_uncertain |= std::mem::take(&mut self.writes_until_sync);
     }
 
     pub fn writes_until_sync(&self) -> bool {
@@ -431,6 +436,47 @@ mod tests {
             assert_eq!(unit.loss(true), Loss::Unknown, "{kind:?}");
             answer(&mut unit, IDLE);
             assert_eq!(unit.loss(true), Loss::Nothing);
+        }
+    }
+
+    /// What its Sync commits is not committed before.
+    #[test]
+    fn a_write_without_a_block_is_replayed_until_its_id_is_known_and_then_settled() {
+        let mut horizons = Horizons::default();
+        let sent = horizons.now();
+        let written = || {
+            let mut unit = Unit::new();
+            assert!(unit.can_write_until_sync());
+            unit.record(b"request");
+            unit.note_until_sync();
+            assert_eq!(unit.loss(true), Loss::Replay);
+            unit.expect_xid(sent);
+            unit.request_sent();
+            assert!(unit.is_committing());
+            assert_eq!(unit.loss(true), Loss::Replay, "the server did not get to the Sync");
+            unit.learn_xid(Xid::Is(7));
+            unit
+        };
+        assert_eq!(written().loss(true), Loss::Settle { xid: 7, issued: Issued::before(sent) });
+        // Another connection was begun before the id was known.
+        let now = horizons.ask();
+        for (is_alive, issued) in [(true, Issued::before(now)), (false, Issued { alive: sent, before: now })]
+        {
+            let mut unit = written();
+            unit.issued_by(now, || is_alive);
+            assert_eq!(unit.loss(true), Loss::Settle { xid: 7, issued });
+        }
+    }
+
+    #[test]
+    fn a_write_that_shares_its_sync_with_what_may_commit_by_itself_is_unknown() {
+        for kind in [Kind::Work, Kind::Begin, Kind::Commit, Kind::Rollback] {
+            let mut unit = Unit::new();
+            unit.record(b"request");
+            unit.note_until_sync();
+            unit.note(kind);
+            assert!(!unit.writes_until_sync() && !unit.can_write_until_sync());
+            assert_eq!(unit.loss(true), Loss::Unknown, "{kind:?}");
         }
     }
 

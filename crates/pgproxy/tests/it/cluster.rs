@@ -138,6 +138,16 @@ impl Cluster {
         }
     }
 
+    /// Dies and comes back.
+    pub async fn crash(mut self) -> Cluster {
+        let crash = tokio::task::spawn_blocking(move || {
+            self.kill();
+            self.start();
+            self
+        });
+        crash.await.unwrap()
+    }
+
     pub fn promote(&self) {
         self.sql("select pg_promote(true)");
     }

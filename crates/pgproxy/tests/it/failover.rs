@@ -115,7 +115,7 @@ async fn a_read_in_flight_is_run_again() {
 }
 
 /// Ends the backend that runs `query`, once it does.
-pub async fn kill_backend(cluster: &Cluster, query: &str) {
+async fn kill_backend(cluster: &Cluster, query: &str) {
     let end = format!(
         "select count(pg_terminate_backend(pid)) from pg_stat_activity where query = '{}' and state <> 'idle' \
          and pid <> pg_backend_pid()",
@@ -205,10 +205,14 @@ async fn commit_that_waits_for_the_standby(client: Client, primary: &Cluster) ->
         client.simple_query("commit").await.unwrap();
         client
     });
+    until_it_waits_for_the_standby(primary).await;
+    commit
+}
+
+pub async fn until_it_waits_for_the_standby(primary: &Cluster) {
     while primary.sql("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "0" {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    commit
 }
 
 /// The standby has the commit, the primary has not heard so, and the client has heard nothing.
@@ -328,13 +332,7 @@ async fn no_acknowledged_transaction_is_lost_or_done_twice_while_the_server_is_k
         .collect();
     for round in 0..5 {
         tokio::time::sleep(Duration::from_millis(150 + 37 * round)).await;
-        cluster.kill();
-        cluster = tokio::task::spawn_blocking(move || {
-            cluster.start();
-            cluster
-        })
-        .await
-        .unwrap();
+        cluster = cluster.crash().await;
     }
     stop.cancel();
     for client in clients {

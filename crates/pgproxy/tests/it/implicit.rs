@@ -5,7 +5,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, signal};
-use crate::failover::{kill_backend, move_to, pair, take_over};
+use crate::failover::{move_to, pair, take_over, until_it_waits_for_the_standby};
 use crate::proxy::{Proxy, running, sqlstate, value};
 
 /// How a client sends its statements.
@@ -92,16 +92,9 @@ async fn no_write_without_a_block_fails_is_lost_or_doubled_while_the_server_is_k
     cluster.sql(&format!("set role app; {TABLES}"));
     let stop = CancellationToken::new();
     let clients = writers(&proxy, &stop);
-    for round in 0..8_u64 {
-        // At no particular moment of anything.
-        tokio::time::sleep(std::time::Duration::from_millis(100 + 37 * round)).await;
-        cluster.kill();
-        cluster = tokio::task::spawn_blocking(move || {
-            cluster.start();
-            cluster
-        })
-        .await
-        .unwrap();
+    for round in 0..8 {
+        until_more_were_served(&proxy, 60 + 7 * round).await;
+        cluster = cluster.crash().await;
     }
     stop.cancel();
     for (client, acknowledged) in (0..).zip(join_all(clients).await) {
@@ -118,7 +111,7 @@ async fn no_write_without_a_block_fails_is_lost_or_doubled_when_standbys_take_ov
     let stop = CancellationToken::new();
     let clients = writers(&proxy, &stop);
     for generation in 2..5 {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        until_more_were_served(&proxy, 100).await;
         primary.kill();
         take_over(&standby);
         move_to(&proxy, &standby, generation);
@@ -132,6 +125,12 @@ async fn no_write_without_a_block_fails_is_lost_or_doubled_when_standbys_take_ov
         check(&primary, client, acknowledged.unwrap());
     }
     assert_eq!(proxy.db().unknown_outcomes_total, 0);
+}
+
+/// While everybody writes, and at no particular moment of any write.
+async fn until_more_were_served(proxy: &Proxy, requests: u64) {
+    let before = proxy.db().requests_total;
+    proxy.until(|db| db.requests_total >= before + requests).await;
 }
 
 /// The commit is done and nobody has confirmed it: what the client gets is what the lost server had said before.
@@ -182,52 +181,52 @@ async fn a_write_that_was_lost_with_the_primary_is_done_again_and_once() {
     }
 }
 
-async fn until_it_waits_for_the_standby(primary: &Cluster) {
-    while primary.sql("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "0" {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-}
+/// More than the proxy holds, so the client has most of them before the commit.
+const MANY_ROWS: &str =
+    "insert into t select n, repeat('x', 1000) from generate_series(1, 5000) n returning *";
 
-/// Rows that were given away cannot be taken back, and the commit behind them can be found still.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_whose_rows_are_too_many_to_hold_is_settled_or_fails_with_40001() {
+async fn a_write_that_was_committed_is_answered_though_most_of_its_rows_were_given_away() {
     let (mut primary, standby, proxy) = pair();
     let client = proxy.connect().await.unwrap();
     client.simple_query("create table t (a int, b text)").await.unwrap();
-    let insert = "insert into t select n, repeat('x', 1000) from generate_series(1, 5000) n returning *";
-    assert_eq!(run(&client, Sends::Simple, insert).await, 5000);
     client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
     standby.sql("select pg_wal_replay_pause()");
-    let write = tokio::spawn(async move {
-        let rows = client.query(insert, &[]).await.unwrap();
-        (client, rows.len())
-    });
+    let write = tokio::spawn(async move { (client.query(MANY_ROWS, &[]).await.unwrap().len(), client) });
     until_it_waits_for_the_standby(&primary).await;
     primary.kill();
     standby.sql("select pg_wal_replay_resume()");
     take_over(&standby);
     move_to(&proxy, &standby, 2);
-    let (client, rows) = write.await.unwrap();
+    let (rows, client) = write.await.unwrap();
     assert_eq!(rows, 5000);
-    assert_eq!(value(&client, "select count(*) from t").await, "10000");
+    assert_eq!(value(&client, "select count(*) from t").await, "5000");
     assert_eq!(proxy.db().settled_commits_total, 1);
-
-    let slow = "insert into t select n, repeat('x', 1000) from generate_series(3000, 4000) n
-         returning a, b, case when a = 3999 then pg_sleep(60) end";
-    let (outcome, ()) =
-        tokio::join!(sqlstate(&client, slow), kill_backend_after_rows(&standby, &proxy, slow));
-    // It runs to its end before its first row is given: nothing was, so it was run again, and killed again.
-    assert_eq!(outcome, "40001");
-    assert_eq!(value(&client, "select count(*) from t").await, "10000");
 }
 
-/// Again and again: what takes its connection down each time is not run for ever.
-async fn kill_backend_after_rows(cluster: &Cluster, proxy: &Proxy, query: &str) {
-    let before = proxy.db().replays_total;
-    while proxy.db().replays_total < before + 8 {
-        let replays = proxy.db().replays_total;
-        kill_backend(cluster, query).await;
-        proxy.until(|db| db.replays_total > replays).await;
-    }
-    kill_backend(cluster, query).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_lost_after_its_rows_were_given_away_fails_with_40001() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int, b text)").await.unwrap();
+    let receiver = primary.sql("select pid from pg_stat_replication").parse().unwrap();
+    signal("-STOP", receiver);
+    let write = tokio::spawn(async move { (sqlstate(&client, MANY_ROWS).await, client) });
+    until_it_waits_for_the_standby(&primary).await;
+    primary.kill();
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    let (outcome, client) = write.await.unwrap();
+    assert_eq!(outcome, "40001");
+    assert_eq!(value(&client, "select count(*) from t").await, "0");
+}
+
+/// Otherwise it would take down one connection after the other, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_ends_its_own_connection_each_time_fails_with_40001() {
+    let (_cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    assert_eq!(sqlstate(&client, "select pg_terminate_backend(pg_backend_pid())").await, "40001");
+    assert_eq!(value(&client, "select 1").await, "1");
+    assert_eq!(proxy.db().replays_total, 8);
 }

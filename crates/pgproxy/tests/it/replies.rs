@@ -88,7 +88,13 @@ async fn writes_that_share_a_sync_are_answered_as_by_postgres_flushed_or_not() {
             client.say(b'E', &[0; 5]).await;
         }
         client.say(b'S', b"").await;
-        vec![("flushed", flushed), ("not flushed", client.whole_answer().await)]
+        let mut answers = vec![("flushed", flushed), ("not flushed", client.whole_answer().await)];
+        // A Query commits what stands before it.
+        say_parse_bind(client, writes[0]).await;
+        client.say(b'E', &[0; 5]).await;
+        client.say(b'Q', b"insert into u values (52, null) returning a\0").await;
+        answers.push(("ended by a Query", client.whole_answer().await));
+        answers
     })
     .await;
 }
