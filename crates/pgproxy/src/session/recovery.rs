@@ -4,6 +4,7 @@
 //! the difference: the requests that were answered first, compared with their answers, then the one in flight.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ const LOOK_FIRST: &str = "Look whether it was done before running it again.";
 /// A backend that lives on without its connection has not ended its transaction yet. So long it is waited for.
 const IN_PROGRESS_LIMIT: Duration = Duration::from_secs(2);
 const IN_PROGRESS_PAUSE: Duration = Duration::from_millis(20);
+
+/// The node that has committed may say so while no standby has the commit: who waited for that was ended, and the node
+/// may be next. What is written behind the commit is answered when the standbys have both.
+const BEHIND: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgproxy', '')";
 
 /// What takes its connection down so often, without ever being answered, is the reason for it.
 const MAX_REPLAYS: u32 = 8;
@@ -126,7 +131,7 @@ impl Session {
         loop {
             let status = server.ask(&sql).await.ok()?.ok().and_then(|row| row.into_iter().flatten().next());
             return Some(match status.as_deref() {
-                Some(b"committed") => Fate::Committed,
+                Some(b"committed") => return self.confirm().await,
                 Some(b"aborted") => Fate::NotCommitted,
                 Some(b"in progress") if asked.elapsed() < IN_PROGRESS_LIMIT => {
                     sleep(IN_PROGRESS_PAUSE).await;
@@ -134,6 +139,20 @@ impl Session {
                 }
                 _ => Fate::Unclear,
             });
+        }
+    }
+
+    /// Whether a commit that the node knows of will be known to every next primary. `None`: the connection was lost.
+    async fn confirm(&mut self) -> Option<Fate> {
+        match self.server.as_mut()?.ask(BEHIND).await {
+            Ok(Ok(_)) => Some(Fate::Committed),
+            Ok(Err(_)) => Some(Fate::Unclear),
+            Err(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+                // It waits for a standby that does not come.
+                self.lose_server();
+                Some(Fate::Unclear)
+            }
+            Err(_) => None,
         }
     }
 

@@ -181,6 +181,33 @@ async fn a_write_that_was_lost_with_the_primary_is_done_again_and_once() {
     }
 }
 
+/// Its own node says that it is committed, and so it is, there alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_no_standby_has_is_not_acknowledged_because_its_own_node_knows_it() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    let receiver = primary.sql("select pid from pg_stat_replication").parse().unwrap();
+    signal("-STOP", receiver);
+    let write = tokio::spawn(async move {
+        client.simple_query("insert into t values (1)").await.unwrap();
+        client
+    });
+    until_it_waits_for_the_standby(&primary).await;
+    let waiting = "select pid from pg_stat_activity where wait_event = 'SyncRep'";
+    let first = primary.sql(waiting);
+    primary.sql(&format!("select pg_terminate_backend({first})"));
+    // Somebody else waits for the standby now, or nobody does, because it was acknowledged.
+    while !write.is_finished() && ["", &first].contains(&primary.sql(waiting).as_str()) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    primary.kill();
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    let client = write.await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "1");
+}
+
 /// More than the proxy holds, so the client has most of them before the commit.
 const MANY_ROWS: &str =
     "insert into t select n, repeat('x', 1000) from generate_series(1, 5000) n returning *";
