@@ -64,7 +64,7 @@ impl Owner {
         }
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Owner::Ourselves => format!("uid {}", self.uid()),
             Owner::Other(identity) => identity.name.clone(),
@@ -72,7 +72,7 @@ impl Owner {
     }
 
     /// Gives a file or folder to the owner.
-    pub(super) fn take(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn take(&self, path: &Path) -> io::Result<()> {
         match self {
             Owner::Ourselves => Ok(()),
             Owner::Other(identity) => give_to(path, identity),
@@ -80,7 +80,7 @@ impl Owner {
     }
 
     /// Makes a folder of the owner's, or takes over the one that is there.
-    pub(super) fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
+    pub(crate) fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
         let metadata = fs::symlink_metadata(path)?;
         if !metadata.is_dir() {
@@ -97,7 +97,7 @@ impl Owner {
 
     /// The first folder above `path` that the owner may not pass through. Judged by modes, so where access lists grant
     /// more, this is asked only after something has failed.
-    pub(super) fn stopped_by<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+    pub(crate) fn stopped_by<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let Owner::Other(identity) = self else {
             return None;
         };

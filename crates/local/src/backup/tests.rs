@@ -1,0 +1,200 @@
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::Lsn;
+use tempfile::TempDir;
+
+use super::*;
+
+const SEGMENT: &str = "0000000100000002000000A7";
+
+fn archive() -> (TempDir, Archive) {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::at(&folder.path().join("db-1"));
+    fs::create_dir_all(archive.wal()).unwrap();
+    fs::create_dir_all(archive.base()).unwrap();
+    (folder, archive)
+}
+
+/// A file of the log as PostgreSQL has it, in a folder of its own.
+fn wal_file(folder: &TempDir, node: &str, name: &str, content: &[u8]) -> PathBuf {
+    let pg_wal = folder.path().join(node);
+    fs::create_dir_all(&pg_wal).unwrap();
+    fs::write(pg_wal.join(name), content).unwrap();
+    pg_wal.join(name)
+}
+
+fn backup(number: u32, timeline: u32, start: u64) -> BaseBackup {
+    let at = Timestamp::from_second(i64::from(number) * 1_000).unwrap();
+    BaseBackup {
+        number,
+        began: at,
+        ended: at,
+        timeline,
+        start: Lsn(start * SEGMENT_BYTES + 40),
+        stop: Lsn(start * SEGMENT_BYTES + 400),
+        postgres: "15.4".to_owned(),
+        data_bytes: 1,
+        stored_bytes: 1,
+        proof: None,
+        refuted: None,
+    }
+}
+
+fn proven(backup: BaseBackup) -> BaseBackup {
+    let proof = Proof { at: backup.ended, took_ms: 1, tables: 1, compared: 1, rows: 1 };
+    BaseBackup { proof: Some(proof), ..backup }
+}
+
+fn segment(timeline: u32, number: u64) -> WalName {
+    WalName::Segment { timeline, number }
+}
+
+#[test]
+fn every_name_of_the_log_is_read_and_written_the_same() {
+    for name in [
+        SEGMENT,
+        "0000000100000002000000A7.partial",
+        "0000000100000002000000A7.00000028.backup",
+        "0000000A.history",
+    ] {
+        assert_eq!(name.parse::<WalName>().unwrap().to_string(), name);
+    }
+    for name in ["", "x", "0000000100000002000001A7", "0000000a.history", "../0000000A.history", "1.history"]
+    {
+        assert!(name.parse::<WalName>().is_err(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_pushed_is_fetched_byte_for_byte() {
+    let (folder, archive) = archive();
+    let content: Vec<u8> = (0..SEGMENT_BYTES).map(|n| (n * n % 251) as u8).collect();
+    let source = wal_file(&folder, "db.1", SEGMENT, &content);
+    assert_eq!(archive.push(&source).unwrap(), Pushed::Stored);
+    let to = folder.path().join("fetched");
+    assert_eq!(archive.fetch(SEGMENT, &to).unwrap(), Fetched::Got);
+    assert!(fs::read(to).unwrap() == content);
+    assert_eq!(
+        archive.fetch("0000000100000002000000A8", &folder.path().join("x")).unwrap(),
+        Fetched::NotThere
+    );
+    let left: Vec<_> = fs::read_dir(archive.wal()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [format!("{SEGMENT}.zst").as_str()], "nothing partial is left");
+}
+
+/// Primary and standby store the same log; after a failover the new primary's is the one that counts.
+#[test]
+fn the_same_segment_may_be_pushed_twice_and_another_of_its_name_never_replaces_it() {
+    let (folder, archive) = archive();
+    archive.push(&wal_file(&folder, "db.1", SEGMENT, b"the log")).unwrap();
+    let again = wal_file(&folder, "db.2", SEGMENT, b"the log");
+    assert_eq!(archive.push(&again).unwrap(), Pushed::AlreadyThere);
+    for other in [&b"the LOG"[..], b"the log, and more", b"the"] {
+        let refused = archive.push(&wal_file(&folder, "db.3", SEGMENT, other)).unwrap_err();
+        assert!(matches!(refused, ArchiveError::Different { .. }), "{refused}");
+    }
+    let to = folder.path().join("fetched");
+    archive.fetch(SEGMENT, &to).unwrap();
+    assert_eq!(fs::read(to).unwrap(), b"the log");
+}
+
+/// Recovery takes a missing segment for the end of the log. A damaged one is not that.
+#[test]
+fn a_damaged_segment_is_told_from_a_missing_one() {
+    let (folder, archive) = archive();
+    archive.push(&wal_file(&folder, "db.1", SEGMENT, &[7; 100_000])).unwrap();
+    let stored = archive.wal().join(format!("{SEGMENT}.zst"));
+    let mut bytes = fs::read(&stored).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&stored, &bytes).unwrap();
+    let to = folder.path().join("fetched");
+    assert!(matches!(archive.fetch(SEGMENT, &to), Err(ArchiveError::Damaged { .. })));
+    fs::remove_dir_all(archive.wal()).unwrap();
+    assert!(matches!(archive.fetch(SEGMENT, &to), Err(ArchiveError::Io { .. })), "the target is away");
+}
+
+#[test]
+fn a_copy_leads_to_the_timelines_that_left_its_own_after_it() {
+    let history = "1\t0/A000110\tno recovery target specified\n\n2\t0/C0000A0\tbefore 2026-01-01\n";
+    let lineage = Lineage::read(3, history);
+    assert_eq!(position("0/A000110"), Some(Lsn(0xA00_0110)));
+    assert!(lineage.continues(&backup(1, 1, 9)));
+    assert!(!lineage.continues(&backup(2, 1, 11)), "made after timeline 1 was left");
+    assert!(lineage.continues(&backup(3, 2, 11)));
+    assert!(lineage.continues(&backup(4, 3, 20)));
+    assert!(!lineage.continues(&backup(5, 4, 1)));
+
+    let backups = [backup(1, 1, 9), backup(2, 1, 11), backup(3, 2, 11), backup(4, 3, 20)];
+    let chosen = |until| base_for(&backups, &lineage, until).map(|backup| backup.number);
+    assert_eq!(chosen(None), Some(4));
+    assert_eq!(chosen(Some(2_500_000)), Some(1), "the second does not lead there");
+    assert_eq!(chosen(Some(999_999)), None);
+}
+
+#[test]
+fn a_missing_segment_in_the_middle_is_a_gap_and_the_end_of_the_log_is_none() {
+    let lineage = Lineage::read(2, "1\t0/A000110\tx\n");
+    let whole = [segment(1, 8), segment(1, 9), segment(2, 10), segment(2, 11)];
+    assert_eq!(lineage.gap(&backup(1, 1, 8), &whole), None);
+    let holed = [segment(1, 8), segment(2, 10), segment(2, 11)];
+    assert_eq!(lineage.gap(&backup(1, 1, 8), &holed), Some(segment(1, 9)));
+    assert_eq!(lineage.gap(&backup(1, 2, 10), &holed), None);
+}
+
+#[test]
+fn retention_keeps_the_newest_copies_the_newest_proven_one_and_the_log_of_all_of_them() {
+    let names: Vec<WalName> = (1..=9).map(|number| segment(1, number)).collect();
+    let backups = [backup(1, 1, 2), proven(backup(2, 1, 4)), backup(3, 1, 6), backup(4, 1, 8)];
+    let excess = excess(&backups, 1, &names);
+    assert_eq!(excess.copies, [1, 3]);
+    assert_eq!(excess.log, names[..3], "the second still needs segment 4");
+}
+
+/// After a restore to an earlier moment the newest copy begins before the older ones.
+#[test]
+fn retention_never_deletes_what_the_kept_backups_need() {
+    let backups = [backup(1, 1, 8), backup(2, 2, 5)];
+    let names =
+        [segment(1, 4), segment(1, 5), segment(1, 8), segment(2, 5), WalName::History { timeline: 2 }];
+    let excess_of_two = excess(&backups, 2, &names);
+    assert_eq!(excess_of_two, Excess { copies: vec![], log: vec![segment(1, 4)] });
+    assert_eq!(excess(&[], 2, &names), Excess::default(), "without a copy nothing is deleted");
+}
+
+#[test]
+fn a_copy_exists_when_its_description_does_and_its_number_is_never_given_again() {
+    let (_folder, archive) = archive();
+    let catalog = Catalog::of(&archive);
+    assert_eq!(catalog.next_number().unwrap(), 1);
+    fs::create_dir(catalog.partial(1)).unwrap();
+    assert_eq!(catalog.list().unwrap(), []);
+    catalog.admit(&backup(1, 1, 1)).unwrap();
+    fs::create_dir(catalog.partial(2)).unwrap();
+    assert_eq!(catalog.next_number().unwrap(), 3);
+    catalog.clear_partials().unwrap();
+    let found = proven(backup(1, 1, 1));
+    catalog.update(&found).unwrap();
+    assert_eq!(catalog.list().unwrap(), [found]);
+    catalog.remove(1).unwrap();
+    assert_eq!(catalog.list().unwrap(), []);
+}
+
+#[test]
+fn a_copy_is_due_when_there_is_none_or_it_is_old_or_useless() {
+    let day = Duration::from_secs(86_400);
+    let at = |second: i64| Timestamp::from_second(second).unwrap();
+    let copies = [backup(1, 1, 1)];
+    let newest = copies.first();
+    let hole = segment(1, 2);
+    assert_eq!(due(&[], None, None, day, at(0)), Some(Due::First));
+    assert_eq!(due(&copies, None, None, day, at(0)), Some(Due::LeadsNowhere));
+    assert_eq!(due(&copies, newest, None, day, at(2_000)), None);
+    assert_eq!(due(&copies, newest, Some(hole), day, at(2_000)), Some(Due::Gap(hole)));
+    assert_eq!(due(&copies, newest, None, day, at(1_000 + 86_400)), Some(Due::Old));
+    assert_eq!(due(&copies, newest, None, day, at(990)), None, "a clock that is corrected by seconds");
+    assert_eq!(due(&copies, newest, None, day, at(0)), Some(Due::ClockWentBack));
+}
