@@ -16,5 +16,5 @@ pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId,
 pub use size::{ByteSize, Cpu, InvalidSize, Size};
 pub use topology::{
     ClusterState, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, Lsn, ProxyProcess,
-    Release, Topology,
+    RecoveryTarget, Release, Topology,
 };

@@ -80,6 +80,16 @@ pub struct DatabaseNode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Lsn(pub u64);
 
+/// The moment that a database is brought back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "target", rename_all = "snake_case")]
+pub enum RecoveryTarget {
+    /// Everything that the log has.
+    Latest,
+    /// Every commit up to this moment, it included, and none after it. Microseconds of Unix time.
+    Time { unix_us: i64 },
+}
+
 /// What all nodes of a database cluster must agree on. Written down before it takes effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {

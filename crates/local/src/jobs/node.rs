@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use crate::chain;
 use crate::engines::PostgresEngine;
 use crate::keeper::{Down, Job};
-use crate::postgres::{self, Credentials, Followed, Membership, Need, NodePaths, Owner, Place, Readiness};
+use crate::postgres::{
+    self, Archiving, Credentials, Followed, Membership, Need, NodePaths, Owner, Place, Readiness,
+};
 use crate::process::{Command, Priority, Spec, StopSignal};
 use crate::setup::Setup;
 
@@ -61,7 +63,7 @@ impl NodeJob {
         let settings = postgres::memory_settings(&self.size(), memory, cores);
         let membership = self.membership();
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership)
+        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership, &Archiving::Off)
             .map_err(|error| said(&error))?;
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! conf/node.conf      where this node is and what it listens on; includes managed.conf
-//! conf/managed.conf   what follows from the manifest
+//! conf/managed.conf   what follows from the manifest: memory, and where the log is kept
 //! conf/replication.conf  whom this node follows, or who confirms its commits; changes with each failover
 //! conf/pg_hba.conf    passwords (SCRAM) for everybody, over the Unix socket only
 //! conf/pg_ident.conf  empty
@@ -17,7 +17,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{Membership, NodePaths, Place, PostgresError, Settings};
+use super::archiving::HANDED_OVER_AFTER;
+use super::{Archiving, Membership, NodePaths, Place, PostgresError, Settings};
 use crate::engines::PgVersion;
 
 /// `recovery_init_sync_method` is new in 14; without it, a start after a crash walks the whole data directory.
@@ -42,13 +43,14 @@ pub fn write_config(
     version: &PgVersion,
     settings: &Settings,
     membership: &Membership,
+    archiving: &Archiving,
 ) -> Result<(), PostgresError> {
     let conf = paths.conf();
     let write = || {
         super::Owner::Ourselves.make_folder(&conf, 0o755)?;
         replace(&conf.join("pg_hba.conf"), HBA)?;
         replace(&conf.join("pg_ident.conf"), "# Written by switchback.\n")?;
-        replace(&conf.join("managed.conf"), &managed(settings))?;
+        replace(&conf.join("managed.conf"), &managed(settings, archiving))?;
         replace(&conf.join("replication.conf"), &replication(paths, membership))?;
         replace(&conf.join("node.conf"), &node(paths, version))
     };
@@ -84,6 +86,8 @@ fn node(paths: &NodePaths, version: &PgVersion) -> String {
     set("full_page_writes", "on");
     set("wal_level", "replica");
     set("wal_log_hints", "on");
+    // Followers store the log, too: what a lost primary had not stored yet is stored by whoever takes over.
+    set("archive_mode", "always");
     set("hot_standby", "on");
     set("max_wal_senders", "10");
     set("max_replication_slots", "10");
@@ -149,8 +153,8 @@ pub(super) fn connection_string(paths: &NodePaths, port: u16, name: &str) -> Str
     )
 }
 
-fn managed(settings: &Settings) -> String {
-    let mut text = String::from("# Written by switchback, from the size in the manifest.\n");
+fn managed(settings: &Settings, archiving: &Archiving) -> String {
+    let mut text = String::from("# Written by switchback, from the manifest.\n");
     for (name, value) in [
         ("max_connections", settings.max_connections.to_string()),
         ("shared_buffers", settings.shared_buffers.to_string()),
@@ -159,6 +163,8 @@ fn managed(settings: &Settings) -> String {
         ("maintenance_work_mem", settings.maintenance_work_mem.to_string()),
         ("max_parallel_workers", settings.max_parallel_workers.to_string()),
         ("max_parallel_workers_per_gather", settings.max_parallel_workers_per_gather.to_string()),
+        ("archive_command", archiving.command()),
+        ("archive_timeout", HANDED_OVER_AFTER.to_owned()),
     ] {
         let _ = writeln!(text, "{name} = {}", quoted(&value));
     }

@@ -32,6 +32,8 @@ pub enum PostgresError {
     NoMemory { log: String },
     #[error("the data directory {} is damaged", .path.display())]
     Damaged { path: PathBuf, log: String },
+    #[error("the backup in {} is damaged", .path.display())]
+    BackupDamaged { path: PathBuf, log: String },
     #[error("PostgreSQL's settings were refused")]
     Settings { log: String },
     #[error("`{program}` failed")]
@@ -95,6 +97,10 @@ impl PostgresError {
                 "restore a backup; keep {} as it is until then, and do not run pg_resetwal on the only copy",
                 path.display()
             ),
+            PostgresError::BackupDamaged { .. } => {
+                "restore an earlier one, `switchback backup list` shows which there are; and look at the disk it is on"
+                    .to_owned()
+            }
             PostgresError::Settings { .. } => {
                 "the log names the setting; `postgresql.auto.conf` holds what ALTER SYSTEM has set".to_owned()
             }
@@ -124,6 +130,7 @@ impl PostgresError {
             | PostgresError::LibraryMissing { log, .. }
             | PostgresError::NoMemory { log }
             | PostgresError::Damaged { log, .. }
+            | PostgresError::BackupDamaged { log, .. }
             | PostgresError::Settings { log }
             | PostgresError::Failed { log, .. }
             | PostgresError::Ended { log } => Some(log),

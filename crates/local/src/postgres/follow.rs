@@ -173,7 +173,7 @@ fn mark_as_standby(signal: &Path, owner: &Owner) -> io::Result<()> {
     owner.take(signal)
 }
 
-fn write_passfile(paths: &NodePaths, credentials: &Credentials, owner: &Owner) -> io::Result<()> {
+pub(super) fn write_passfile(paths: &NodePaths, credentials: &Credentials, owner: &Owner) -> io::Result<()> {
     let path = paths.passfile();
     let partial = path.with_extension("partial");
     remove_file(&partial)?;

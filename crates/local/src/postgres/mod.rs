@@ -14,8 +14,11 @@
 //! the data directory ([`NodePaths::conf`]), where no base backup or rewind can replace them. This module starts
 //! nothing that lives on: see [`command_line`] for what the supervisor starts.
 
+mod archiving;
+mod base_backup;
 mod command;
 mod config;
+mod contents;
 mod credentials;
 mod error;
 mod follow;
@@ -26,13 +29,17 @@ mod owner;
 mod paths;
 mod provision;
 mod ready;
+mod recover;
 mod session;
 mod settings;
 mod shutdown;
 mod tool;
 
+pub use archiving::Archiving;
+pub use base_backup::{base_backup, end_backup_work_in, unpack};
 pub use command::{Launch, RELOAD_SIGNAL, Stop, command_line, reload};
 pub use config::write_config;
+pub use contents::{Contents, all_contents, contents_at_rest};
 pub use credentials::{Credentials, CredentialsError, Login, database_url};
 pub use error::{PostgresError, diagnose};
 pub use follow::{Followed, Need, follow};
@@ -43,7 +50,8 @@ pub use owner::{Owner, choose_owner};
 pub use paths::NodePaths;
 pub use provision::{Provisioned, provision};
 pub use ready::{Readiness, probe, wait_ready};
-pub use session::{Follower, Position, Session};
+pub use recover::{Replay, mark_for_recovery, recovery_command};
+pub use session::{Archiver, Follower, Position, Session};
 pub use settings::{Change, Settings, memory_settings};
 pub use shutdown::shut_down_at;
 

@@ -1,5 +1,7 @@
 //! Where one node lives.
 
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::PostgresError;
@@ -74,6 +76,17 @@ impl NodePaths {
 
     pub(super) fn socket_lock(&self) -> PathBuf {
         self.socket_dir.join(format!(".s.PGSQL.{}.lock", self.port))
+    }
+
+    /// The number that PostgreSQL gave to the cluster when it was made, and that all copies of it share. The first field of
+    /// its control file (`ControlFileData`), in this machine's byte order.
+    ///
+    /// # Errors
+    /// When there is no cluster, or it cannot be read.
+    pub fn system_identifier(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        fs::File::open(self.pgdata().join("global/pg_control"))?.read_exact(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
     }
 
     /// Whether there is a cluster; not whether it is whole.

@@ -45,6 +45,25 @@ pub struct Follower {
     pub replay_lag_ms: u64,
 }
 
+/// How far a node's log is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Archiver {
+    /// The last file that was stored, and when, in Unix time.
+    pub stored: Option<(String, i64)>,
+    /// The same of the last that was not.
+    pub failed: Option<(String, i64)>,
+    /// Files that wait.
+    pub waiting: u64,
+}
+
+impl Archiver {
+    /// Whether the last attempt failed.
+    pub fn fails(&self) -> bool {
+        let at = |file: &Option<(String, i64)>| file.as_ref().map_or(i64::MIN, |(_, at)| *at);
+        self.failed.is_some() && at(&self.failed) > at(&self.stored)
+    }
+}
+
 pub struct Session {
     client: Client,
 }
@@ -163,6 +182,32 @@ impl Session {
     /// finds the new timeline in the primary's control file.
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
         self.rows_within(CHECKPOINT_LIMIT, "CHECKPOINT").await.map(drop)
+    }
+
+    /// Ends what was written so far with a commit, so that a recovery to any time before now finds where to stop, and
+    /// hands the segment over. Returns the name of the segment that has everything.
+    pub async fn hand_over_log(&self) -> Result<String, PostgresError> {
+        self.rows("SELECT pg_current_xact_id()").await?;
+        let rows = self.rows("SELECT pg_walfile_name(pg_switch_wal())").await?;
+        Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned())
+    }
+
+    /// Of a node that recovers: whether it has arrived where it was to pause.
+    pub async fn replay_is_paused(&self) -> Result<bool, PostgresError> {
+        Ok(!self.rows("SELECT 1 WHERE pg_is_in_recovery() AND pg_is_wal_replay_paused()").await?.is_empty())
+    }
+
+    /// How far the log of this node is stored.
+    pub async fn archiver(&self) -> Result<Archiver, PostgresError> {
+        let query = "SELECT last_archived_wal, round(extract(epoch FROM last_archived_time) * 1000), \
+                     last_failed_wal, round(extract(epoch FROM last_failed_time) * 1000), \
+                     (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') \
+                     FROM pg_stat_archiver";
+        let rows = self.rows(query).await?;
+        let Some(row) = rows.first() else { return Ok(Archiver::default()) };
+        let file = |index| Some((row.get(index)?.to_owned(), row.get(index + 1)?.parse().ok()?));
+        let waiting = row.get(4).and_then(|text| text.parse().ok()).unwrap_or_default();
+        Ok(Archiver { stored: file(0), failed: file(2), waiting })
     }
 
     /// Keeps the log for these members of the cluster `of` from now on, and for no other member. Slots of anybody else are

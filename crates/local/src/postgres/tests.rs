@@ -69,7 +69,7 @@ impl Node {
     async fn made() -> Node {
         let node = Node::new();
         node.init().await.unwrap();
-        write_config(&node.paths, &node.engine.version, &small(), &alone()).unwrap();
+        write_config(&node.paths, &node.engine.version, &small(), &alone(), &Archiving::Off).unwrap();
         node
     }
 
@@ -151,7 +151,7 @@ impl Drop for Node {
 async fn a_node_goes_from_nothing_to_the_apps_database() {
     let mut node = Node::new();
     let InitReport::Made { took } = node.init().await.unwrap() else { panic!("there was nothing") };
-    write_config(&node.paths, &node.engine.version, &small(), &alone()).unwrap();
+    write_config(&node.paths, &node.engine.version, &small(), &alone(), &Archiving::Off).unwrap();
     node.start();
     let started = node.ready().await;
     let began = Instant::now();
@@ -314,7 +314,7 @@ async fn a_reload_applies_what_needs_no_restart() {
     let mut settings = small();
     settings.work_mem = ByteSize::from_bytes(9 * ByteSize::MB);
     assert_eq!(small().change_to(&settings), Change::Reload);
-    write_config(&node.paths, &node.engine.version, &settings, &alone()).unwrap();
+    write_config(&node.paths, &node.engine.version, &settings, &alone(), &Archiving::Off).unwrap();
     reload(node.pid()).unwrap();
     while node.ask("SHOW work_mem").await != "9MB" {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -340,7 +340,7 @@ async fn a_failed_start_says_why_and_what_to_do() {
     fs::write(node.paths.conf().join("managed.conf"), "no_such_setting = 1\n").unwrap();
     let error = diagnosed(&mut node);
     assert!(matches!(error, PostgresError::Settings { .. }), "{error:?}");
-    write_config(&node.paths, &node.engine.version, &small(), &alone()).unwrap();
+    write_config(&node.paths, &node.engine.version, &small(), &alone(), &Archiving::Off).unwrap();
 
     fs::set_permissions(node.paths.pgdata(), fs::Permissions::from_mode(0o777)).unwrap();
     let error = diagnosed(&mut node);

@@ -1,4 +1,4 @@
-//! Running one of PostgreSQL's own programs to its end: `initdb`, `pg_basebackup`, `pg_rewind`.
+//! Running a program to its end, most of them PostgreSQL's own: `initdb`, `pg_basebackup`, `pg_rewind`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -36,8 +36,33 @@ pub(super) async fn run(
     program: &str,
     arguments: &[&OsStr],
 ) -> Result<Result<String, String>, PostgresError> {
-    let program = engine.program(program);
-    let mut command = Command::new(&program);
+    run_as(engine, owner, cwd, &engine.program(program), arguments).await
+}
+
+/// As [`run`], but the program may be any, and yields to everything else: nobody waits for it.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn run_gently(
+    engine: &PostgresEngine,
+    owner: &Owner,
+    cwd: &Path,
+    program: &Path,
+    arguments: &[&OsStr],
+) -> Result<Result<String, String>, PostgresError> {
+    let mut gently: Vec<&OsStr> = vec!["-n".as_ref(), "10".as_ref(), program.as_os_str()];
+    gently.extend(arguments);
+    run_as(engine, owner, cwd, Path::new("nice"), &gently).await
+}
+
+async fn run_as(
+    engine: &PostgresEngine,
+    owner: &Owner,
+    cwd: &Path,
+    program: &Path,
+    arguments: &[&OsStr],
+) -> Result<Result<String, String>, PostgresError> {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
@@ -57,7 +82,7 @@ pub(super) async fn run(
         Err(refused) if refused.kind() == io::ErrorKind::PermissionDenied && owner.identity().is_some() => {
             return Ok(Err("Permission denied".to_owned()));
         }
-        Err(source) => return Err(PostgresError::Io { path: program, source }),
+        Err(source) => return Err(PostgresError::Io { path: program.to_owned(), source }),
     };
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.push_str(&String::from_utf8_lossy(&output.stderr));
