@@ -9,6 +9,7 @@
 //! credentials/   generated passwords (0700, files 0600)
 //! tls/           the local CA and its certificates (0700)
 //! data/          what must never be lost
+//! backups/       of the databases, where the manifest names no other folder
 //! releases/      immutable trees
 //! logs/          current/ as children write, store/ as people read, access.log, daemon.log
 //! ```
@@ -188,7 +189,7 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         };
-        for folder in ["data", "releases", "credentials", "tls", "logs", "run", "sockets"] {
+        for folder in ["data", "backups", "releases", "credentials", "tls", "logs", "run", "sockets"] {
             gone(fs::remove_dir_all(self.root.join(folder)))?;
         }
         if self.sockets != self.root {
@@ -258,6 +259,21 @@ impl StateDir {
     /// Where a data directory goes that a plan was rolled back from.
     pub fn retired(&self) -> PathBuf {
         self.root.join("data/retired")
+    }
+
+    /// Nodes that are made from a backup and do not serve yet, or only prove that it is whole.
+    pub fn restored(&self) -> PathBuf {
+        self.root.join("data/restored")
+    }
+
+    /// The data of primaries that a restore has put another in the place of, until it is said that nobody needs it.
+    pub fn replaced(&self) -> PathBuf {
+        self.root.join("data/replaced")
+    }
+
+    /// Where backups go when the manifest names no other folder.
+    pub fn backups(&self) -> PathBuf {
+        self.root.join("backups")
     }
 
     pub fn releases(&self) -> PathBuf {

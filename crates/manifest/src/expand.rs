@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AppName, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe, LoadBalancer,
-    Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, WithoutStandby, Zone,
+    AppName, BackupPolicy, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe,
+    LoadBalancer, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, WithoutStandby, Zone,
 };
 
 use crate::rules::database_name;
@@ -52,7 +52,20 @@ fn cluster(settings: &Settings, app: &AppName) -> Result<DatabaseCluster, Absent
         standbys: settings.number("db.standbys").ok_or(Absent("db.standbys"))?,
         read_replicas: 0,
         without_standby,
+        backups: backups(settings)?,
     })
+}
+
+/// `None` for `backups = "off"`.
+fn backups(settings: &Settings) -> Result<Option<BackupPolicy>, Absent> {
+    if settings.text("db.backups").as_deref() == Some("off") {
+        return Ok(None);
+    }
+    Ok(Some(BackupPolicy {
+        to: settings.text("db.backups.to"),
+        every_ms: settings.millis("db.backups.every").ok_or(Absent("db.backups.every"))?,
+        keep: settings.number("db.backups.keep").ok_or(Absent("db.backups.keep"))?,
+    }))
 }
 
 fn service(settings: &Settings, database: Option<ResourceId>) -> Result<Service, Absent> {

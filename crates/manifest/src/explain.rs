@@ -159,11 +159,20 @@ fn database(cluster: &DatabaseCluster) -> Vec<Row> {
         WithoutStandby::Block => "block",
         WithoutStandby::Degrade => "degrade",
     };
-    vec![
+    let mut rows = vec![
         row("db.engine", engine),
         row("db.size", cluster.size),
         row("db.standbys", cluster.standbys),
         row("db.without_standby", without_standby),
-        row("db.name", &cluster.database),
-    ]
+    ];
+    match &cluster.backups {
+        Some(backups) => rows.extend([
+            row("db.backups.to", backups.to.as_deref().unwrap_or("the state folder")),
+            row("db.backups.every", duration_text(backups.every_ms)),
+            row("db.backups.keep", backups.keep),
+        ]),
+        None => rows.push(row("db.backups", "off")),
+    }
+    rows.push(row("db.name", &cluster.database));
+    rows
 }

@@ -129,6 +129,19 @@ pub struct DatabaseCluster {
     /// Nodes that follow without confirming, and answer reads.
     pub read_replicas: u32,
     pub without_standby: WithoutStandby,
+    /// `None`: none are made.
+    pub backups: Option<BackupPolicy>,
+}
+
+/// How backups of a database are made and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPolicy {
+    /// A folder, as the manifest gives it, relative to the app's folder. `None`: in the state folder.
+    pub to: Option<String>,
+    /// From one copy of the whole database to the next; the log between them is kept all the time.
+    pub every_ms: u64,
+    /// Copies.
+    pub keep: u32,
 }
 
 /// What a commit does while there should be a standby and none confirms it.

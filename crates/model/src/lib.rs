@@ -9,8 +9,8 @@ mod size;
 mod topology;
 
 pub use graph::{
-    CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe, LoadBalancer, Resource,
-    ResourceGraph, Service, ServiceProtocol, WithoutStandby,
+    BackupPolicy, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe,
+    LoadBalancer, Resource, ResourceGraph, Service, ServiceProtocol, WithoutStandby,
 };
 pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId, Zone};
 pub use size::{ByteSize, Cpu, InvalidSize, Size};

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    HealthProbe, InstanceId, LoadBalancer, NodeId, ReleaseId, ResourceId, ServiceProtocol, Size,
-    WithoutStandby, Zone,
+    BackupPolicy, HealthProbe, InstanceId, LoadBalancer, NodeId, ReleaseId, ResourceId, ServiceProtocol,
+    Size, WithoutStandby, Zone,
 };
 
 /// Empty for an app that was never brought up.
@@ -104,6 +104,8 @@ pub struct ClusterState {
     /// The nodes that follow without ever confirming. A failover to one of them makes the old primary one instead.
     pub read_replicas: BTreeSet<NodeId>,
     pub without_standby: WithoutStandby,
+    #[serde(default)]
+    pub backups: Option<BackupPolicy>,
 }
 
 impl ClusterState {

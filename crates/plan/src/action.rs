@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::{
-    ClusterState, CompareGate, DatabaseNode, DatabaseRole, EdgeProcess, Instance, InstanceId, NodeId,
-    ProxyProcess, Release, ResourceId, Size, Topology, WithoutStandby, Zone,
+    BackupPolicy, ClusterState, CompareGate, DatabaseNode, DatabaseRole, EdgeProcess, Instance, InstanceId,
+    NodeId, ProxyProcess, RecoveryTarget, Release, ResourceId, Size, Topology, WithoutStandby, Zone,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub enum Action {
     CreateNode {
         node: DatabaseNode,
         without_standby: WithoutStandby,
+        #[serde(default)]
+        backups: Option<BackupPolicy>,
     },
     /// Stops the node and sets its data directory aside. Only ever the inverse of `CreateNode`.
     RetireNode {
@@ -52,6 +54,12 @@ pub enum Action {
         from: WithoutStandby,
         to: WithoutStandby,
     },
+    /// From now on the log goes there, or nowhere. What was kept elsewhere stays where it is.
+    ConfigureBackups {
+        id: ResourceId,
+        from: Option<BackupPolicy>,
+        to: Option<BackupPolicy>,
+    },
     /// Stops the node and sets its data aside, to be deleted when the whole plan was carried out.
     DestroyNode {
         node: DatabaseNode,
@@ -60,6 +68,30 @@ pub enum Action {
     /// Brings the data of a node back that was set aside, and starts it. Only ever the inverse of `DestroyNode`.
     RestoreNode {
         node: DatabaseNode,
+        cluster: ClusterState,
+    },
+    /// Makes a node from a backup, beside the cluster and unknown to it, and replays the log up to a moment. Clients notice
+    /// nothing.
+    PrepareRestore {
+        node: DatabaseNode,
+        backup: u32,
+        timeline: u32,
+        to: RecoveryTarget,
+    },
+    /// Deletes what was prepared. Only ever the inverse of `PrepareRestore`.
+    DiscardRestored {
+        node: DatabaseNode,
+    },
+    /// Stops the only node of a cluster, keeps its data aside, and lets one that was prepared serve in its place.
+    ReplacePrimary {
+        old: DatabaseNode,
+        new: DatabaseNode,
+        cluster: ClusterState,
+    },
+    /// The way back. Only ever the inverse of `ReplacePrimary`.
+    BringPrimaryBack {
+        old: DatabaseNode,
+        new: DatabaseNode,
         cluster: ClusterState,
     },
     /// With `restart` the node is restarted, because PostgreSQL fixes its shared memory when it starts.
@@ -210,6 +242,29 @@ impl Action {
                 let standing = topology.clusters.get(id).map(|cluster| cluster.without_standby);
                 require(standing == Some(*from), || format!("{id} is not configured as planned"))
             }
+            Action::ConfigureBackups { id, from, .. } => {
+                let standing = topology.clusters.get(id).map(|cluster| &cluster.backups);
+                require(standing == Some(from), || format!("the backups of {id} are not as planned"))
+            }
+            Action::PrepareRestore { node, .. } => {
+                require(!topology.nodes.contains_key(&node.id), || format!("{} exists already", node.id))?;
+                let next = topology.next_node.get(node.id.resource()).copied().unwrap_or(1);
+                require(node.id.number() >= next, || format!("the number of {} was given before", node.id))?;
+                let primary = topology.primary_of(node.id.resource());
+                require(primary.is_some(), || format!("{} has no primary", node.id.resource()))
+            }
+            // Its number is spent, and it is no part of the cluster.
+            Action::DiscardRestored { node } => {
+                require(!topology.nodes.contains_key(&node.id), || format!("{} serves", node.id))
+            }
+            Action::ReplacePrimary { old, new, cluster } => {
+                require_alone(topology, old)?;
+                let (id, epoch) = (old.id.resource(), cluster.epoch);
+                let same = topology.clusters.get(id).is_some_and(|standing| standing.epoch == epoch);
+                require(same, || format!("the primary of {id} has changed meanwhile"))?;
+                require(old.id != new.id, || format!("{} cannot replace itself", old.id))
+            }
+            Action::BringPrimaryBack { new, .. } => require_alone(topology, new),
             Action::ResizeNode { id, from, .. } => {
                 let size = topology.nodes.get(id).map(|node| node.size);
                 require(size == Some(*from), || format!("{id} is not of size {from}"))
@@ -288,13 +343,14 @@ impl Action {
                 topology.zones.clone_from(to);
                 topology.stage = *stage_to;
             }
-            Action::CreateNode { node, without_standby } => {
+            Action::CreateNode { node, without_standby, backups } => {
                 let state = ClusterState {
                     primary: node.id.clone(),
                     epoch: 1,
                     synchronous: BTreeSet::new(),
                     read_replicas: BTreeSet::new(),
                     without_standby: *without_standby,
+                    backups: backups.clone(),
                 };
                 topology.clusters.insert(node.id.resource().clone(), state);
                 add_node(topology, node);
@@ -334,6 +390,30 @@ impl Action {
                 if let Some(cluster) = topology.clusters.get_mut(id) {
                     cluster.without_standby = *to;
                 }
+            }
+            Action::ConfigureBackups { id, to, .. } => {
+                if let Some(cluster) = topology.clusters.get_mut(id) {
+                    cluster.backups.clone_from(to);
+                }
+            }
+            Action::PrepareRestore { node, .. } => spend_number(topology, &node.id),
+            Action::DiscardRestored { .. } => {}
+            Action::ReplacePrimary { old, new, .. } => {
+                topology.nodes.remove(&old.id);
+                add_node(topology, new);
+                if let Some(cluster) = topology.clusters.get_mut(new.id.resource()) {
+                    cluster.promote(&new.id);
+                    cluster.read_replicas.clear();
+                }
+                // An earlier state of the database may not have seen the release command.
+                topology.prepared.clear();
+            }
+            Action::BringPrimaryBack { old, new, cluster } => {
+                topology.nodes.remove(&new.id);
+                add_node(topology, old);
+                let epoch = topology.clusters.get(old.id.resource()).map_or(cluster.epoch, |now| now.epoch);
+                let state = ClusterState { epoch: epoch + 1, ..cluster.clone() };
+                topology.clusters.insert(old.id.resource().clone(), state);
             }
             Action::ResizeNode { id, to, .. } => {
                 if let Some(node) = topology.nodes.get_mut(id) {
@@ -390,6 +470,9 @@ impl Action {
             Action::RemoveFollower { node, role } => Action::AddFollower { node, role },
             Action::SwitchOver { id, from, to } => Action::SwitchOver { id, from: to, to: from },
             Action::ConfigureCluster { id, from, to } => Action::ConfigureCluster { id, from: to, to: from },
+            Action::ConfigureBackups { id, from, to } => Action::ConfigureBackups { id, from: to, to: from },
+            Action::PrepareRestore { node, .. } => Action::DiscardRestored { node },
+            Action::ReplacePrimary { old, new, cluster } => Action::BringPrimaryBack { old, new, cluster },
             Action::ResizeNode { id, from, to, restart } => {
                 Action::ResizeNode { id, from: to, to: from, restart }
             }
@@ -414,6 +497,8 @@ impl Action {
             },
             Action::DestroyNode { node, cluster } => Action::RestoreNode { node, cluster },
             Action::RetireNode { .. }
+            | Action::DiscardRestored { .. }
+            | Action::BringPrimaryBack { .. }
             | Action::RestoreNode { .. }
             | Action::RunReleaseCommand { .. }
             | Action::Compare { .. } => return None,
@@ -422,9 +507,19 @@ impl Action {
 }
 
 fn add_node(topology: &mut Topology, node: &DatabaseNode) {
-    let next = topology.next_node.entry(node.id.resource().clone()).or_insert(1);
-    *next = (*next).max(node.id.number() + 1);
+    spend_number(topology, &node.id);
     topology.nodes.insert(node.id.clone(), node.clone());
+}
+
+fn spend_number(topology: &mut Topology, id: &NodeId) {
+    let next = topology.next_node.entry(id.resource().clone()).or_insert(1);
+    *next = (*next).max(id.number() + 1);
+}
+
+fn require_alone(topology: &Topology, node: &DatabaseNode) -> Result<(), Unmet> {
+    require(topology.nodes.get(&node.id) == Some(node), || format!("{} is not as planned", node.id))?;
+    let alone = topology.nodes_of(node.id.resource()).count() == 1;
+    require(alone, || format!("{} is still followed", node.id))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -82,7 +82,8 @@ fn create(draft: &mut Draft<'_>, id: &ResourceId, wished: &DatabaseCluster) {
     let zone = draft.first_zone();
     let node = new_node(&draft.world, id, zone, wished);
     draft.note(id, ChangeKind::Create, "a PostgreSQL, empty");
-    draft.push(Action::CreateNode { node, without_standby: wished.without_standby });
+    let (without_standby, backups) = (wished.without_standby, wished.backups.clone());
+    draft.push(Action::CreateNode { node, without_standby, backups });
 }
 
 fn configure(draft: &mut Draft<'_>, id: &ResourceId, wished: &DatabaseCluster) {
@@ -90,6 +91,11 @@ fn configure(draft: &mut Draft<'_>, id: &ResourceId, wished: &DatabaseCluster) {
     if from != to {
         draft.note(id, ChangeKind::Update, "what a commit does without a standby changed");
         draft.push(Action::ConfigureCluster { id: id.clone(), from, to });
+    }
+    let (from, to) = (draft.world.clusters[id].backups.clone(), wished.backups.clone());
+    if from != to {
+        draft.note(id, ChangeKind::Update, "how it is backed up changed; what was kept stays where it is");
+        draft.push(Action::ConfigureBackups { id: id.clone(), from, to });
     }
 }
 
@@ -150,11 +156,15 @@ fn new_node(world: &Topology, id: &ResourceId, zone: Zone, wished: &DatabaseClus
     DatabaseNode {
         id: NodeId::new(id.clone(), number),
         zone,
-        // Only names the socket in the run folder; PostgreSQL's own default for the first node.
-        port: u16::try_from(5_431 + number).unwrap_or(u16::MAX),
+        port: node_port(number),
         size: wished.size,
         database: wished.database.clone(),
     }
+}
+
+/// Only names the socket in the run folder; PostgreSQL's own default for the first node.
+pub(crate) fn node_port(number: u32) -> u16 {
+    u16::try_from(5_431 + number).unwrap_or(u16::MAX)
 }
 
 fn named(role: DatabaseRole) -> &'static str {

@@ -278,7 +278,7 @@ impl Ports<'_> {
 }
 
 /// FNV-1a, 64 bits, over the JSON form: tells plans apart; nothing is protected by it.
-fn fingerprint(value: &impl serde::Serialize) -> String {
+pub(crate) fn fingerprint(value: &impl serde::Serialize) -> String {
     struct Fnv(u64);
     impl std::io::Write for Fnv {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

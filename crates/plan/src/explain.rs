@@ -31,6 +31,19 @@ impl fmt::Display for Action {
             Action::ConfigureCluster { id, to: WithoutStandby::Degrade, .. } => {
                 write!(f, "let {id} acknowledge commits alone while it has no standby")
             }
+            Action::ConfigureBackups { id, to: Some(policy), .. } => {
+                let to = policy.to.as_deref().unwrap_or("the state folder");
+                write!(f, "back {id} up to {to}, {} copies", policy.keep)
+            }
+            Action::ConfigureBackups { id, to: None, .. } => write!(f, "make no backups of {id}"),
+            Action::PrepareRestore { node, backup, .. } => {
+                write!(f, "make {} from backup {backup} and the log after it", node.id)
+            }
+            Action::DiscardRestored { node } => write!(f, "discard {}", node.id),
+            Action::ReplacePrimary { old, new, .. } => {
+                write!(f, "let {} serve in the place of {}, whose data is kept aside", new.id, old.id)
+            }
+            Action::BringPrimaryBack { old, .. } => write!(f, "bring {} and its data back", old.id),
             Action::ResizeNode { id, from, to, restart: true } => {
                 write!(f, "restart {id} to resize it: {from} to {to}")
             }

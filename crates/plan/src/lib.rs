@@ -12,9 +12,11 @@ mod diff;
 mod explain;
 pub mod failover;
 mod instances;
+mod restore;
 
 pub use action::{Action, EdgeChange, Unmet};
 pub use diff::{PlanError, Request, plan};
+pub use restore::{Restore, follow_again, restore};
 
 use std::fmt;
 

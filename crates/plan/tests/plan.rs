@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    AppName, ByteSize, CompareGate, DatabaseCluster, DatabaseRole, Engine, HealthProbe, LoadBalancer, NodeId,
-    Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, Topology,
-    WithoutStandby, Zone,
+    AppName, BackupPolicy, ByteSize, CompareGate, DatabaseCluster, DatabaseRole, Engine, HealthProbe,
+    LoadBalancer, NodeId, RecoveryTarget, Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service,
+    ServiceProtocol, Size, Topology, WithoutStandby, Zone,
 };
-use plan::{Action, Interruption, Plan, PlanError, Request, plan};
+use plan::{Action, Interruption, Plan, PlanError, Request, Restore, follow_again, plan, restore};
 use proptest::prelude::*;
 
 fn id(name: &str) -> ResourceId {
@@ -22,6 +22,11 @@ fn release(number: u8) -> Release {
     }
 }
 
+/// Another policy for each number, and none.
+fn backups(number: Option<u16>) -> Option<BackupPolicy> {
+    number.map(|number| BackupPolicy { to: None, every_ms: 3_600_000, keep: u32::from(number) })
+}
+
 #[derive(Debug, Clone)]
 struct Wish {
     stage: u8,
@@ -34,6 +39,7 @@ struct Wish {
     release: u8,
     env: u8,
     threads: Option<u16>,
+    backups: Option<BackupPolicy>,
 }
 
 const STAGE_1: Wish = Wish {
@@ -47,6 +53,7 @@ const STAGE_1: Wish = Wish {
     release: 1,
     env: 0,
     threads: None,
+    backups: None,
 };
 const STAGE_2: Wish = Wish { stage: 2, zones: 2, instances: 2, standbys: 1, ..STAGE_1 };
 
@@ -80,6 +87,7 @@ impl Wish {
                 standbys: self.standbys,
                 read_replicas: self.read_replicas,
                 without_standby: WithoutStandby::Block,
+                backups: self.backups.clone(),
             };
             resources.insert(id("db"), Resource::DatabaseCluster(cluster));
         }
@@ -182,6 +190,7 @@ fn wishes() -> impl Strategy<Value = Wish> {
                     release,
                     env,
                     threads,
+                    backups: backups(threads),
                 },
             )
         })
@@ -460,4 +469,48 @@ fn a_step_refuses_a_topology_it_was_not_planned_for() {
         }
     }
     assert_eq!(world, before);
+}
+
+fn shop() -> AppName {
+    AppName::new("shop").unwrap()
+}
+
+fn reached(wish: &Wish) -> Topology {
+    let nothing = Topology::default();
+    applied(&nothing, &plan_to(&nothing, wish).unwrap())
+}
+
+#[test]
+fn a_restored_primary_takes_the_place_of_the_old_one_and_gets_as_many_followers() {
+    let db = id("db");
+    let before = failed_over(&reached(&STAGE_2), 0);
+    let wished = Restore { cluster: db.clone(), backup: 4, timeline: 2, to: RecoveryTarget::Latest };
+    let plan = restore(&shop(), &before, 7, &wished).unwrap();
+    assert!(matches!(plan.steps.last().unwrap().action, Action::ReplacePrimary { .. }), "{:?}", words(&plan));
+    let after = applied(&before, &plan);
+    let primary = after.primary_of(&db).unwrap();
+    assert_eq!((primary.id.number(), after.nodes.len()), (3, 1));
+    assert_eq!(primary.zone, before.primary_of(&db).unwrap().zone);
+    assert!(after.clusters[&db].epoch > before.clusters[&db].epoch);
+
+    let wanted: Vec<_> =
+        before.followers_of(&db).map(|node| (node.zone.clone(), before.role_of(&node.id))).collect();
+    let again = follow_again(&shop(), &after, 8, &db, &wanted).unwrap();
+    let followed = applied(&after, &again);
+    let followers: Vec<u32> = followed.followers_of(&db).map(|node| node.id.number()).collect();
+    assert_eq!(followers, [4], "numbers are never given twice");
+}
+
+#[test]
+fn a_restore_that_is_taken_back_leaves_the_old_primary() {
+    let db = id("db");
+    let before = reached(&STAGE_1);
+    let wished = Restore { cluster: db.clone(), backup: 4, timeline: 1, to: RecoveryTarget::Latest };
+    let plan = restore(&shop(), &before, 7, &wished).unwrap();
+    let mut world = applied(&before, &plan);
+    for step in plan.steps.iter().rev() {
+        step.action.inverse().unwrap().apply(&mut world).unwrap();
+    }
+    assert_eq!(world.nodes, before.nodes);
+    assert_eq!(world.primary_of(&db), before.primary_of(&db));
 }

@@ -137,7 +137,7 @@ impl App {
     }
 
     /// Everything of this app, and nothing else, is under it.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         self.folder.path()
     }
 

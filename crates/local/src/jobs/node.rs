@@ -7,6 +7,7 @@ use model::{NodeId, Size};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::backup::Archive;
 use crate::chain;
 use crate::engines::PostgresEngine;
 use crate::keeper::{Down, Job};
@@ -63,10 +64,24 @@ impl NodeJob {
         let settings = postgres::memory_settings(&self.size(), memory, cores);
         let membership = self.membership();
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership, &Archiving::Off)
+        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership, &self.archiving())
             .map_err(|error| said(&error))?;
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
         Ok(())
+    }
+
+    /// Where backups of its cluster are kept; `None` where none are made, or there is no cluster yet.
+    pub(crate) fn archive(&self) -> Option<Archive> {
+        let folder = self.membership().backups?;
+        let system = self.paths.system_identifier().ok()?;
+        Some(Archive::at(&folder.join(format!("{}-{system}", self.id.resource()))))
+    }
+
+    fn archiving(&self) -> Archiving {
+        match self.archive() {
+            Some(archive) => Archiving::To { program: self.setup.program.clone(), archive },
+            None => Archiving::Off,
+        }
     }
 
     /// Makes the data directory of a follower one that can follow.

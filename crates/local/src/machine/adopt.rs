@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::aside::Aside;
+use super::backups::Backups;
 use super::clusters::Clusters;
 use super::roles::{edge_addresses, edge_unit, incarnation, proxy_addresses, proxy_unit};
 use super::world::Running;
@@ -40,6 +41,7 @@ impl Machine {
             world: Mutex::new(world),
             ahead: Mutex::new(None),
             clusters: Clusters::new(downs, ended),
+            backups: Backups::default(),
             units: Mutex::new(Units::default()),
             changed: watch::channel(0).0,
             pushing: AsyncMutex::new(()),

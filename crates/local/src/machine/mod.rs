@@ -7,6 +7,7 @@
 mod adopt;
 mod apply;
 mod aside;
+mod backups;
 mod certificates;
 mod clusters;
 mod compare;
@@ -37,10 +38,12 @@ use crate::store::{Decision, Store, StoreError, World};
 
 pub use crate::keeper::Phase;
 pub use apply::{Applied, ApplyError, CrashPoint, Event, FailoverMoment, Moment, Report};
+pub use backups::{BackupState, BackupStatus};
 pub use releases::{build_environment, memory};
 pub use status::{MachineStatus, ProcessKind, ProcessStatus};
 pub use stop::StopMode;
 
+use backups::Backups;
 use clusters::Clusters;
 use nodes::NodeUnit;
 use roles::RoleUnit;
@@ -58,6 +61,7 @@ struct Inner {
     /// The step that is being taken, once roles are told of it.
     ahead: Mutex<Option<Action>>,
     clusters: Clusters,
+    backups: Backups,
     units: Mutex<Units>,
     /// Grows with every change of any kept process.
     changed: watch::Sender<u64>,

@@ -36,6 +36,12 @@ impl Setup {
         Ok(database_url(&credentials, port))
     }
 
+    /// The folder that holds backups of this cluster and of others.
+    pub(super) fn backups_of(&self, cluster: &ResourceId, topology: &Topology) -> Option<PathBuf> {
+        let policy = topology.clusters.get(cluster)?.backups.as_ref()?;
+        Some(policy.to.as_ref().map_or_else(|| self.state.backups(), |to| self.app_dir.join(to)))
+    }
+
     fn node_paths(&self, node: &DatabaseNode) -> Result<NodePaths, StepError> {
         NodePaths::new(&self.state.node(&node.id), &self.state.sockets(), node.port)
             .map_err(|error| failed(&error))
@@ -67,6 +73,7 @@ impl Machine {
         };
         let made = postgres::init(&job.engine, &job.paths, &job.credentials, &job.owner, &making).await;
         made.map_err(|error| failed(&error))?;
+        self.make_archive(&job)?;
         self.keep_node(job.clone(), node).await?;
         // One that was adopted counts as ready at once, and may not be.
         timeout(RESTART_WAIT, job.ready())

@@ -10,6 +10,7 @@ use plan::{Action, EdgeChange};
 use tokio::time::timeout;
 
 use super::apply::{Event, Report};
+use super::backups::Serve;
 use super::roles::{edge_unit, proxy_unit};
 use super::{InstanceUnit, Machine, StepError};
 use crate::cgroup::LimitError;
@@ -40,6 +41,17 @@ impl Machine {
             Action::SwitchOver { id, to, .. } => self.switch_over(id, to).await,
             // The guard of the clusters sees it when it is written down.
             Action::ConfigureCluster { .. } => Ok(()),
+            Action::ConfigureBackups { id, .. } => self.configure_backups(id, next),
+            Action::PrepareRestore { node, backup, timeline, to } => {
+                self.prepare_restore(node, *backup, *timeline, *to, report).await
+            }
+            Action::DiscardRestored { node } => self.discard_restored(node).await,
+            Action::ReplacePrimary { old, new, .. } => {
+                self.replace_primary(action, (old, new), Serve::New, next, report).await
+            }
+            Action::BringPrimaryBack { old, new, .. } => {
+                self.replace_primary(action, (old, new), Serve::Old, next, report).await
+            }
             Action::RetireNode { node } => self.retire_node(node).await,
             Action::DestroyNode { node, .. } => self.set_node_aside(node).await,
             Action::RestoreNode { node, .. } => self.bring_node_back(node, next, report).await,
@@ -124,6 +136,19 @@ impl Machine {
             Action::ResizeNode { id, from, restart, .. } => {
                 if let Err(error) = self.resize_node(id, *from, *restart, report).await {
                     tracing::warn!(node = %id, error = error.reason, "could not get its old size back");
+                }
+            }
+            Action::PrepareRestore { node, .. } => {
+                if let Err(error) = self.discard_restored(node).await {
+                    tracing::warn!(node = %node.id, error = error.reason, "could not be discarded");
+                }
+            }
+            Action::ReplacePrimary { old, new, cluster } => {
+                self.abandon_replacement(old, new, cluster, report).await;
+            }
+            Action::ConfigureBackups { id, .. } => {
+                if let Err(error) = self.tell_members(id, &self.world().topology) {
+                    tracing::warn!(cluster = %id, error = error.reason, "could not be told where its log went");
                 }
             }
             Action::ResizeInstance { id, from, .. } => {

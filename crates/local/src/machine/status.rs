@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Machine;
+use super::backups::BackupStatus;
 use super::roles::{edge_unit, proxy_unit};
 use crate::keeper::{KeptState, Phase};
 use crate::setup::instance_process;
@@ -32,6 +33,9 @@ pub struct MachineStatus {
     /// The release each service serves.
     pub releases: BTreeMap<String, String>,
     pub processes: Vec<ProcessStatus>,
+    /// Of each database.
+    #[serde(default)]
+    pub backups: Vec<BackupStatus>,
     /// That there is too little space for any change, where it is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_low: Option<String>,
@@ -233,6 +237,7 @@ impl Machine {
                 .map(|(id, release)| (id.to_string(), release.id.to_string()))
                 .collect(),
             processes,
+            backups: self.backup_statuses().await,
             disk_low: self.disk_low().map(|low| low.to_string()),
             unlimited_because: self.inner.setup.processes.cgroups().unavailable().map(ToString::to_string),
         }

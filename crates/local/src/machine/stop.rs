@@ -89,9 +89,14 @@ impl Machine {
     /// When something cannot be deleted.
     pub async fn destroy(&self) -> Result<(), StepError> {
         let state = &self.inner.setup.state;
-        for folder in
-            [state.root().join("data"), state.releases(), state.credentials(), state.tls(), state.logs()]
-        {
+        for folder in [
+            state.root().join("data"),
+            state.backups(),
+            state.releases(),
+            state.credentials(),
+            state.tls(),
+            state.logs(),
+        ] {
             Machine::remove_tree(folder).await?;
         }
         // Last: what was not deleted yet must not be forgotten.

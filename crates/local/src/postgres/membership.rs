@@ -1,5 +1,7 @@
 //! A node's place in its cluster, as its configuration says it.
 
+use std::path::PathBuf;
+
 use model::{NodeId, ResourceId};
 
 /// What [`super::write_config`] needs to know of the other nodes.
@@ -8,6 +10,8 @@ pub struct Membership {
     /// See [`member_name`].
     pub name: String,
     pub place: Place,
+    /// The folder that holds backups; each cluster has its own in it. `None`: none are made.
+    pub backups: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +25,11 @@ pub enum Place {
 impl Membership {
     /// A node that nobody follows.
     pub fn alone(id: &NodeId) -> Membership {
-        Membership { name: member_name(id), place: Place::Primary { confirmed_by: Vec::new() } }
+        Membership {
+            name: member_name(id),
+            place: Place::Primary { confirmed_by: Vec::new() },
+            backups: None,
+        }
     }
 }
 

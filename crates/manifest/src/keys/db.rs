@@ -52,6 +52,19 @@ pub(super) static DB: Table = Table {
             example: "without_standby = \"degrade\"",
         },
         Card {
+            key: "backups",
+            kind: Kind::ChoiceOrTable(&["on", "off"], &BACKUPS),
+            default: Default::Value("\"on\""),
+            does: "Backups: the log of the database, stored as it is written, and a copy of the whole from time to time. \
+                   From both `switchback restore` brings back any moment since the oldest copy. Each copy is proven by \
+                   restoring it beside the app.",
+            choose: "Leave it on, and name another disk in `to`: a backup beside its database is lost with it. `\"off\"` \
+                     where something else makes backups.",
+            without: "On, in the state folder, with a copy each day.",
+            see_also: &["db.backups.to", "db.backups.every", "db.backups.keep"],
+            example: "backups = { to = \"/srv/backups\", every = \"12h\", keep = 14 }",
+        },
+        Card {
             key: "name",
             kind: Kind::Text(Shape::DatabaseName),
             default: Default::Absent("the app's name with `_` for `-`"),
@@ -67,3 +80,42 @@ pub(super) static DB: Table = Table {
 
 static DB_SIZE: Table =
     Table { name: "db.size", about: "A size written out, in place of one of the names.", cards: SIZE };
+
+static BACKUPS: Table = Table {
+    name: "db.backups",
+    about: "Where backups go, how often a copy is made, and how many are kept.",
+    cards: &[
+        Card {
+            key: "to",
+            kind: Kind::Text(Shape::FilePath),
+            default: Default::Absent("`backups` in the state folder"),
+            does: "The folder that backups are kept in. Each database gets a folder of its own there, so that several apps \
+                   may share it. With root, it is PostgreSQL's user who writes there.",
+            choose: "A folder on another disk than the state folder's, or on another machine's that is mounted here.",
+            without: "They are kept in the state folder: safe from mistakes, not from the loss of the disk.",
+            see_also: &["db.backups"],
+            example: "to = \"/srv/backups\"",
+        },
+        Card {
+            key: "every",
+            kind: Kind::Duration { min_ms: 60_000, max_ms: 31 * 24 * 3_600_000 },
+            default: Default::Value("\"24h\""),
+            does: "From one copy to the next.",
+            choose: "More often where much is written: a restore begins with a copy and replays the log from there on.",
+            without: "A copy each day.",
+            see_also: &["db.backups.keep"],
+            example: "every = \"6h\"",
+        },
+        Card {
+            key: "keep",
+            kind: Kind::Integer { min: 1, max: 1_000 },
+            default: Default::Value("7"),
+            does: "How many copies are kept. The log is kept from the oldest of them on. The newest copy that was proven is \
+                   kept beyond that number.",
+            choose: "With `every`, how far back you can go. A copy takes about a third of the database's size.",
+            without: "7: a week, with a copy each day.",
+            see_also: &["db.backups.every"],
+            example: "keep = 14",
+        },
+    ],
+};

@@ -33,6 +33,7 @@ engine = "postgres"
 size = { cpu = 2, memory = "4GB" }
 standbys = 2
 without_standby = "degrade"
+backups = { to = "/srv/backups", every = "6h", keep = 14 }
 name = "entries"
 
 [edge]

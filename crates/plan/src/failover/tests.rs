@@ -16,6 +16,7 @@ fn cluster(synchronous: &[u32]) -> ClusterState {
         synchronous: synchronous.iter().map(|number| node(*number)).collect(),
         read_replicas: BTreeSet::new(),
         without_standby: WithoutStandby::Block,
+        backups: None,
     }
 }
 

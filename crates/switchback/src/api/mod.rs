@@ -9,7 +9,7 @@ pub mod client;
 use std::collections::BTreeSet;
 
 use local::machine::{Event, MachineStatus, StopMode};
-use model::{NodeId, ReleaseId, ResourceGraph, ResourceId};
+use model::{NodeId, RecoveryTarget, ReleaseId, ResourceGraph, ResourceId};
 use plan::Plan;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -57,6 +57,26 @@ pub enum Request {
     SwitchOver {
         cluster: ResourceId,
         to: Option<NodeId>,
+    },
+    /// Makes a copy of a database now.
+    Backup {
+        cluster: ResourceId,
+    },
+    Backups {
+        cluster: ResourceId,
+    },
+    /// Restores the newest backup beside the app and compares it.
+    ProveBackup {
+        cluster: ResourceId,
+    },
+    /// Brings a database back to an earlier moment.
+    Restore {
+        cluster: ResourceId,
+        to: RecoveryTarget,
+    },
+    /// Deletes the data that restores have put aside.
+    ForgetReplaced {
+        cluster: ResourceId,
     },
     /// Ends a daemon that runs nothing; others stay.
     Leave,
@@ -155,4 +175,16 @@ pub struct SwitchedOver {
     pub from: NodeId,
     pub to: NodeId,
     pub took_ms: u64,
+}
+
+/// A database that was brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The number of the backup that it began with.
+    pub backup: u32,
+    pub primary: NodeId,
+    /// Whose data is kept aside.
+    pub kept_aside: NodeId,
+    pub took_ms: u64,
+    pub notes: Vec<String>,
 }

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use local::backup::BaseBackup;
 use local::machine::{Phase, ProcessKind, ProcessStatus};
-use model::DatabaseRole;
+use model::{DatabaseRole, ResourceId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
@@ -54,6 +55,8 @@ pub enum Drill {
     StandbyCrash,
     /// A planned change of primary
     Switchover,
+    /// The newest backup is restored beside the app, read and compared; nothing is broken
+    Restore,
     /// SIGKILL to every instance and every database node of one zone
     ZoneLoss,
 }
@@ -111,6 +114,12 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
             .hint("`switchback status` shows what is missing, `switchback why` what was tried"));
     }
     Ok(())
+}
+
+/// The name of the database: what its nodes are called before their number.
+fn cluster(status: &Status) -> Result<ResourceId, Problem> {
+    let name = node(status, DatabaseRole::Primary)?.name.split('.').next().unwrap_or_default();
+    name.parse().map_err(|_| Problem::failed("the database has no name"))
 }
 
 fn front(status: &Status) -> Result<SocketAddr, Problem> {
@@ -176,10 +185,19 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
         }
         Drill::Switchover => {
             node(before, DatabaseRole::Standby)?;
-            let cluster = node(before, DatabaseRole::Primary)?.name.split('.').next().unwrap_or_default();
-            let cluster = cluster.parse().map_err(|_| Problem::failed("the database has no name"))?;
-            let switched: SwitchedOver = app.ask(&Request::SwitchOver { cluster, to: None }, |_| {})?;
+            let request = Request::SwitchOver { cluster: cluster(before)?, to: None };
+            let switched: SwitchedOver = app.ask(&request, |_| {})?;
             Ok(Broken::nobody(format!("{} took over from {} in order", switched.to, switched.from)))
+        }
+        Drill::Restore => {
+            let backup: BaseBackup = app.ask(&Request::ProveBackup { cluster: cluster(before)? }, |_| {})?;
+            if let Some(proof) = &backup.proof {
+                notes.push(format!(
+                    "{} tables with {} rows were read, {} found equal to the primary's; it took {} ms",
+                    proof.tables, proof.rows, proof.compared, proof.took_ms
+                ));
+            }
+            Ok(Broken::nobody(format!("nothing; backup {} is proven", backup.number)))
         }
         Drill::ZoneLoss => {
             let [_, .., zone] = before.machine.zones.as_slice() else {

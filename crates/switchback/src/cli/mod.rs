@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 3 refused for safety.
 
+mod backup;
 mod connect;
 mod deploy;
 mod down;
@@ -17,6 +18,7 @@ mod status;
 mod supervised;
 mod up;
 mod upgrade;
+mod wal;
 mod why;
 
 use std::collections::BTreeSet;
@@ -25,7 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use model::{NodeId, ReleaseId, ResourceId};
+use model::{NodeId, RecoveryTarget, ReleaseId, ResourceId};
 
 use crate::daemon::{self, DaemonArgs, Life};
 use crate::role::{self, RoleArgs};
@@ -183,6 +185,33 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a copy of the database now, or show those that there are
+    Backup {
+        #[command(subcommand)]
+        show: Option<BackupCommand>,
+        /// The database
+        #[arg(long, value_name = "NAME", default_value = "db", global = true)]
+        database: ResourceId,
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Bring the database back to an earlier moment; what it is now is kept aside
+    Restore {
+        /// `latest`, or a time such as 2026-11-25T16:00:00Z or "2026-11-25 16:00"
+        #[arg(long, value_name = "TIME", value_parser = backup::target, required_unless_present = "forget_replaced")]
+        to: Option<RecoveryTarget>,
+        /// Delete the data that earlier restores have put aside
+        #[arg(long, conflicts_with = "to")]
+        forget_replaced: bool,
+        /// The database
+        #[arg(long, value_name = "NAME", default_value = "db")]
+        database: ResourceId,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[arg(long)]
+        json: bool,
+    },
     /// Break something on purpose and report what clients saw
     Drill {
         name: drill::Drill,
@@ -201,6 +230,27 @@ enum Command {
     Daemon(DaemonArgs),
     #[command(hide = true)]
     Role(RoleArgs),
+    /// Run by PostgreSQL for each file of its log
+    #[command(hide = true)]
+    WalPush {
+        #[arg(long)]
+        archive: PathBuf,
+        source: PathBuf,
+    },
+    /// Run by PostgreSQL when it recovers
+    #[command(hide = true)]
+    WalFetch {
+        #[arg(long)]
+        archive: PathBuf,
+        name: String,
+        to: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum BackupCommand {
+    /// Show the copies that there are
+    List,
 }
 
 /// The whole program: from arguments to an exit code.
@@ -213,6 +263,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    match &cli.command {
+        Command::WalPush { archive, source } => return wal::push(archive, source),
+        Command::WalFetch { archive, name, to } => return wal::fetch(archive, name, to),
+        _ => {}
+    }
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => problem.report(),
@@ -242,6 +297,14 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Down { destroy, yes, now } => down::down(place, destroy, yes.as_deref(), now),
         Command::Metrics => status::metrics(place),
         Command::Failover { to, database, json } => failover::failover(place, database, to, json),
+        Command::Backup { show: Some(BackupCommand::List), database, json } => {
+            backup::list(place, database, json)
+        }
+        Command::Backup { show: None, database, json } => backup::take(place, database, json),
+        Command::Restore { to: Some(to), database, yes, json, .. } => {
+            backup::restore(place, database, to, yes, json)
+        }
+        Command::Restore { to: None, database, yes, .. } => backup::forget(place, database, yes),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
         Command::Pgproxy(args) => {
             say::log_to_stderr();
@@ -256,6 +319,7 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
             say::log_to_stderr();
             role::run(args).map_err(Problem::failed)
         }
+        Command::WalPush { .. } | Command::WalFetch { .. } => Ok(()),
     }
 }
 

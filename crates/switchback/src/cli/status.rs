@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Phase;
-use local::machine::{ProcessKind, ProcessStatus};
+use local::machine::{BackupState, BackupStatus, ProcessKind, ProcessStatus};
 use model::ByteSize;
 use model::DatabaseRole;
 
@@ -49,6 +49,42 @@ fn table(status: &Status, stream: Stream) -> String {
     text.push('\n');
     for process in &machine.processes {
         text.push_str(&row(process, stream));
+    }
+    for backups in &machine.backups {
+        text.push_str(&backups_line(backups, stream));
+    }
+    text
+}
+
+fn backups_line(backups: &BackupStatus, stream: Stream) -> String {
+    let ago = |seconds: u64| match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    let proven = || {
+        let age = backups.proven_age_s.map(ago);
+        age.map_or_else(|| "none proven".to_owned(), |age| format!("the newest proven is {age} old"))
+    };
+    let name = &backups.database;
+    let copies = format!("{} copies, {}", backups.copies, proven());
+    let (style, said) = match (backups.state, &backups.problem) {
+        (BackupState::Off, _) => (DIM, "off".to_owned()),
+        (_, Some(problem)) => (RED, format!("failing: {problem}; {copies}")),
+        (BackupState::Proven, None) => (GREEN, copies),
+        (BackupState::Waiting, None) => (YELLOW, "no copy yet".to_owned()),
+        (BackupState::Unproven | BackupState::Failing, None) => (YELLOW, copies),
+    };
+    let mut text = format!("backups of {name}: {}\n", paint(stream, style, &said));
+    if !backups.kept_aside.is_empty() {
+        let nodes = backups.kept_aside.join(", ");
+        text.push_str(&format!(
+            "  kept aside by a restore: {nodes} (`switchback restore --forget-replaced` deletes it)\n"
+        ));
+    }
+    if let Some(hint) = &backups.hint {
+        text.push_str(&format!("  {} {hint}\n", paint(stream, BOLD, "hint:")));
     }
     text
 }

@@ -8,6 +8,7 @@
 
 mod operations;
 mod ready;
+mod restore;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,10 +181,12 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: L
     let serving = serve::serve(listener, daemon.clone());
     let supervising = daemon.machine.supervise();
     let guarding = daemon.machine.guard();
+    let backing_up = daemon.machine.keep_backups();
     let ended = tokio::select! {
         never = serving => match never {},
         () = supervising => Ok(End::Signal),
         () = guarding => Ok(End::Signal),
+        () = backing_up => Ok(End::Signal),
         failure = async {
             begun.await;
             // Whoever asks for something waits until it is up.

@@ -62,6 +62,26 @@ impl Daemon {
                 self.machine.replace_edges().await.map_err(step_failed)?;
                 value(&())
             }
+            Request::Backup { cluster } => {
+                self.must_run()?;
+                value(&self.machine.take_backup(&cluster, report).await.map_err(step_failed)?)
+            }
+            Request::Backups { cluster } => {
+                value(&self.machine.backups(&cluster).await.map_err(step_failed)?)
+            }
+            Request::ProveBackup { cluster } => {
+                self.must_run()?;
+                value(&self.machine.prove_backup(&cluster, report).await.map_err(step_failed)?)
+            }
+            Request::Restore { cluster, to } => {
+                let _claim = self.claim_after_taking_over("restore").await?;
+                self.must_run()?;
+                self.finish_what_was_begun(report).await?;
+                value(&self.restore(&cluster, to, report).await?)
+            }
+            Request::ForgetReplaced { cluster } => {
+                value(&self.machine.forget_replaced(&cluster).await.map_err(step_failed)?)
+            }
             Request::SwitchOver { cluster, to } => {
                 let _claim = self.claim_after_taking_over("failover").await?;
                 self.must_run()?;
@@ -273,7 +293,7 @@ impl Daemon {
 
     /// Takes up a plan that a full disk or a `down --now` interrupted. That it had to be taken back is said, and is no
     /// reason not to go on: what stood before it stands.
-    async fn finish_what_was_begun(&self, report: &Report) -> Result<(), Failure> {
+    pub(super) async fn finish_what_was_begun(&self, report: &Report) -> Result<(), Failure> {
         match self.machine.resume(report).await {
             None | Some(Ok(_)) => Ok(()),
             Some(Err(error @ ApplyError::RolledBack { .. })) => {
@@ -391,11 +411,11 @@ fn failed(error: &dyn std::error::Error) -> Failure {
     Failure::failed(chain(error))
 }
 
-fn step_failed(error: StepError) -> Failure {
+pub(super) fn step_failed(error: StepError) -> Failure {
     Failure { hint: error.hint, last_lines: error.last_lines, ..Failure::failed(error.reason) }
 }
 
-fn apply_failed(error: &ApplyError) -> Failure {
+pub(super) fn apply_failed(error: &ApplyError) -> Failure {
     let failure = match error {
         ApplyError::Stale { .. } | ApplyError::OtherApp(_) | ApplyError::Busy | ApplyError::DiskLow(_) => {
             Failure::refused(error.to_string())

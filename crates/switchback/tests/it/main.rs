@@ -2,10 +2,12 @@
 //!
 //! Modules named `drill_` put load on a whole app and break things; they run one at a time, apart from the quick ones.
 
+mod backup;
 mod certificates;
 mod changes;
 mod cluster;
 mod data;
+mod drill_backup;
 mod drill_crashes;
 mod drill_scaling;
 mod faults;

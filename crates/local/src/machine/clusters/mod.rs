@@ -125,7 +125,7 @@ impl Machine {
                 Place::Primary { confirmed_by: by.into_iter().flatten().map(member_name).collect() }
             }
         };
-        Membership { name, place }
+        Membership { name, place, backups: self.inner.setup.backups_of(id.resource(), topology) }
     }
 
     /// From now on each node that is started comes up in the place that it has in `topology`.
@@ -139,7 +139,7 @@ impl Machine {
 
     /// Writes the configuration of every node of a cluster that is kept and was told something else last, and lets those
     /// that run read it.
-    fn tell_members(&self, cluster: &ResourceId, topology: &Topology) -> Result<(), StepError> {
+    pub(super) fn tell_members(&self, cluster: &ResourceId, topology: &Topology) -> Result<(), StepError> {
         self.place_members(cluster, topology);
         for node in topology.nodes_of(cluster) {
             let Some(job) = self.node_kept(&node.id) else { continue };
@@ -155,7 +155,7 @@ impl Machine {
         Ok(())
     }
 
-    fn node_kept(&self, id: &NodeId) -> Option<NodeJob> {
+    pub(super) fn node_kept(&self, id: &NodeId) -> Option<NodeJob> {
         self.units().nodes.get(id).map(|unit| unit.job.clone())
     }
 
@@ -164,7 +164,7 @@ impl Machine {
     }
 
     /// The kept session on a node, or a new one.
-    async fn session(&self, id: &NodeId) -> Result<Arc<Session>, StepError> {
+    pub(super) async fn session(&self, id: &NodeId) -> Result<Arc<Session>, StepError> {
         let kept = locked(&self.inner.clusters.sessions).get(id).cloned();
         if let Some(session) = kept.filter(|session| !session.is_closed()) {
             return Ok(session);
@@ -177,6 +177,12 @@ impl Machine {
         };
         locked(&self.inner.clusters.sessions).insert(id.clone(), Arc::clone(&session));
         Ok(session)
+    }
+
+    /// What was known of a cluster is of no use for the one that takes its place.
+    pub(super) fn forget_cluster(&self, id: &ResourceId, node: &NodeId) {
+        self.watched(id, |watch| *watch = Watch::default());
+        locked(&self.inner.clusters.sessions).remove(node);
     }
 
     /// What each follower that can be reached has received.

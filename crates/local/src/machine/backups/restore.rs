@@ -1,0 +1,243 @@
+//! The way back: a node made from a backup beside the cluster, which then takes the place of its primary.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{ClusterState, DatabaseNode, DatabaseRole, NodeId, RecoveryTarget, ResourceId, Topology, Zone};
+use plan::{Action, Restore};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::blocking;
+use crate::backup::{Archive, BaseBackup, Catalog, Lineage, WalName, base_for};
+use crate::chain;
+use crate::jobs::node::NodeJob;
+use crate::keeper::Begin;
+use crate::machine::apply::{Event, Report};
+use crate::machine::nodes::{at, move_if_there};
+use crate::machine::{Machine, StepError};
+use crate::postgres::{self, Owner, Replay};
+use crate::release::DiskFloor;
+
+/// For the log up to now to be stored before a restore begins.
+const STORE_LIMIT: Duration = Duration::from_secs(60);
+const STORE_POLL: Duration = Duration::from_millis(50);
+/// What must stay free beside what is restored.
+const ROOM: DiskFloor = DiskFloor { percent: 0, bytes: 512 * 1024 * 1024 };
+/// A new primary that is not ready by then is taken back.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+
+/// Which of the two serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::machine) enum Serve {
+    New,
+    Old,
+}
+
+impl Machine {
+    /// Settles what to restore from. What was written up to now is stored first, where the primary answers.
+    ///
+    /// # Errors
+    /// When the moment is outside of what there is, or the disk has no room. Nothing was changed.
+    pub async fn choose_restore(
+        &self,
+        id: &ResourceId,
+        to: RecoveryTarget,
+        report: &Report,
+    ) -> Result<Restore, StepError> {
+        let (job, archive) = self.archive_of(id)?;
+        if let RecoveryTarget::Time { unix_us } = to
+            && unix_us > Timestamp::now().as_microsecond()
+        {
+            return Err(
+                StepError::new("that moment is yet to come").hint("times without a zone are local time")
+            );
+        }
+        let written = match self.session(&job.id).await {
+            Ok(_) => Some(self.store_log_up_to_now(&job, &archive).await?),
+            Err(error) => {
+                let why = error.reason;
+                let text = format!("{} does not answer ({why}); going by what is stored", job.id);
+                report(Event::Note { text });
+                None
+            }
+        };
+        let read = archive.clone();
+        let found = blocking(move || {
+            let lineage = match written {
+                Some(timeline) => Some(Lineage::of(&read, timeline)?),
+                None => Lineage::newest(&read)?,
+            };
+            Ok((lineage, Catalog::of(&read).list()?))
+        });
+        let (lineage, backups) = found.await?;
+        let lineage = lineage.ok_or_else(|| nothing_to_restore(&archive))?;
+        let until_ms = match to {
+            RecoveryTarget::Latest => None,
+            RecoveryTarget::Time { unix_us } => Some(unix_us / 1_000),
+        };
+        let Some(backup) = base_for(&backups, &lineage, until_ms) else {
+            let oldest = backups.iter().find(|backup| lineage.continues(backup));
+            return Err(oldest.map_or_else(
+                || nothing_to_restore(&archive),
+                |oldest| {
+                    let reason = format!("the oldest backup that leads there is of {:.0}", oldest.ended);
+                    StepError::new(reason).hint("ask for a moment after that")
+                },
+            ));
+        };
+        self.room_for(backup)?;
+        Ok(Restore { cluster: id.clone(), backup: backup.number, timeline: lineage.timeline, to })
+    }
+
+    fn room_for(&self, backup: &BaseBackup) -> Result<(), StepError> {
+        match ROOM.check(self.inner.setup.state.root(), backup.data_bytes) {
+            Ok(Err(low)) => {
+                Err(StepError::new(format!("there is no room for a second copy of the database: {low}"))
+                    .hint("free some space; nothing was changed"))
+            }
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Resolves when everything that was written by now is in the archive. Returns the timeline that is being written.
+    pub(super) async fn store_log_up_to_now(
+        &self,
+        job: &NodeJob,
+        archive: &Archive,
+    ) -> Result<u32, StepError> {
+        let segment = self.session(&job.id).await?.hand_over_log().await?;
+        let name: WalName = segment.parse().map_err(|error| chain(&error))?;
+        let deadline = Instant::now() + STORE_LIMIT;
+        while !archive.has(&name) {
+            if Instant::now() >= deadline {
+                let limit = STORE_LIMIT.as_secs();
+                let reason = format!("{segment}, the log up to now, was not stored within {limit} s");
+                return Err(StepError::new(reason).hint("`switchback status` shows what is in the way"));
+            }
+            sleep(STORE_POLL).await;
+        }
+        Ok(name.timeline())
+    }
+
+    /// Who follows now, to be made anew after the restore.
+    pub fn followers(&self, id: &ResourceId) -> Vec<(Zone, DatabaseRole)> {
+        let topology = self.topology();
+        let place = |node: &DatabaseNode| (node.zone.clone(), topology.role_of(&node.id));
+        topology.followers_of(id).map(place).collect()
+    }
+
+    pub(in crate::machine) async fn prepare_restore(
+        &self,
+        node: &DatabaseNode,
+        number: u32,
+        timeline: u32,
+        to: RecoveryTarget,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        let (like, archive) = self.archive_of(node.id.resource())?;
+        let scratch = self.scratch(&like, self.restored(&node.id), node)?;
+        let catalog = Catalog::of(&archive);
+        let backups = blocking(move || catalog.list()).await?;
+        let backup = backups.into_iter().find(|backup| backup.number == number);
+        let backup = backup.ok_or_else(|| StepError::new(format!("backup {number} is gone")))?;
+        let replay = Replay::Promote(to);
+        let process = self.recover(&scratch, &archive, &backup, timeline, replay, report).await?;
+        // In order: what it has is on the disk, and the next start finds nothing to recover.
+        self.stop_scratch(&scratch, &process).await;
+        Ok(())
+    }
+
+    pub(in crate::machine) async fn discard_restored(&self, node: &DatabaseNode) -> Result<(), StepError> {
+        let topology = self.topology();
+        let primary = topology.primary_of(node.id.resource()).and_then(|node| self.node_kept(&node.id));
+        let like = primary.ok_or_else(|| StepError::new(format!("{} has no primary", node.id.resource())))?;
+        let scratch = self.scratch(&like, self.restored(&node.id), node)?;
+        self.discard(&scratch).await
+    }
+
+    /// Lets one of two nodes serve, each of which has all of its data in a folder of its own. Safe to take again: what is
+    /// done is not done twice.
+    pub(in crate::machine) async fn replace_primary(
+        &self,
+        action: &Action,
+        (old, new): (&DatabaseNode, &DatabaseNode),
+        serve: Serve,
+        next: &Topology,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        let state = &self.inner.setup.state;
+        let (leaves, comes) = if serve == Serve::New { (old, new) } else { (new, old) };
+        let aside = |node: &DatabaseNode| {
+            if node.id == old.id { self.put_aside(&node.id) } else { self.restored(&node.id) }
+        };
+        self.stop_node(&leaves.id).await;
+        self.forget_cluster(leaves.id.resource(), &leaves.id);
+        for folder in [state.replaced(), state.restored()] {
+            Owner::Ourselves.make_folder(&folder, 0o711).map_err(|error| at(&folder, &error))?;
+        }
+        move_if_there(&state.node(&leaves.id), &aside(leaves))?;
+        move_if_there(&aside(comes), &state.node(&comes.id))?;
+        if !self.units().nodes.contains_key(&comes.id) {
+            let job = self.node_job(comes, next, report).await?;
+            // What was restored must come up now or not at all; what served before is kept being started.
+            let started = match serve {
+                Serve::New => timeout(READY_LIMIT, self.keep_node(job.clone(), comes)).await,
+                Serve::Old => timeout(READY_LIMIT, self.begin_node(job.clone(), comes, Begin::Restore)).await,
+            };
+            started.map_err(|_| StepError::new(format!("{} is not ready", comes.id)))??;
+            postgres::provision(&job.paths, &job.credentials).await?;
+        }
+        self.ahead_of(action, self.push_proxies()).await
+    }
+
+    /// After a failed [`Machine::replace_primary`]: the old one serves again.
+    pub(in crate::machine) async fn abandon_replacement(
+        &self,
+        old: &DatabaseNode,
+        new: &DatabaseNode,
+        cluster: &ClusterState,
+        report: &Report,
+    ) {
+        let back = Action::BringPrimaryBack { old: old.clone(), new: new.clone(), cluster: cluster.clone() };
+        let standing = self.world().topology;
+        if let Err(error) = self.replace_primary(&back, (old, new), Serve::Old, &standing, report).await {
+            tracing::error!(node = %old.id, error = error.reason, "could not be brought back yet");
+        }
+        self.forget_what_is_ahead();
+    }
+
+    /// Where a node is made from a backup before it serves.
+    pub(super) fn restored(&self, id: &NodeId) -> PathBuf {
+        self.inner.setup.state.restored().join(id.to_string())
+    }
+
+    fn put_aside(&self, id: &NodeId) -> PathBuf {
+        self.inner.setup.state.replaced().join(id.to_string())
+    }
+
+    /// The nodes of a cluster whose data restores have put aside.
+    pub(super) fn replaced(&self, id: &ResourceId) -> Vec<String> {
+        let folder = self.inner.setup.state.replaced();
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.parse::<NodeId>().is_ok_and(|node| node.resource() == id)).collect()
+    }
+
+    /// Deletes the data that restores of this cluster have put aside. Returns the nodes it was of.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub async fn forget_replaced(&self, id: &ResourceId) -> Result<Vec<String>, StepError> {
+        let names = self.replaced(id);
+        for name in &names {
+            Machine::remove_tree(self.inner.setup.state.replaced().join(name)).await?;
+        }
+        Ok(names)
+    }
+}
+
+fn nothing_to_restore(archive: &Archive) -> StepError {
+    StepError::new(format!("there is no backup in {} that could be restored", archive.root().display()))
+        .hint("`switchback backup` makes one; `switchback backup list` shows them")
+}

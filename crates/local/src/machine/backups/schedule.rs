@@ -1,0 +1,85 @@
+//! Copies by themselves: when one is due it is made, and then proven.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{BackupPolicy, ResourceId};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::blocking;
+use crate::backup::{Catalog, Due, Lineage, due};
+use crate::machine::apply::{Event, Report};
+use crate::machine::{Machine, StepError};
+
+/// Between two looks whether a copy is due.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// A daemon that has just begun leaves the machine to what comes up.
+const SETTLE: Duration = Duration::from_secs(60);
+/// After an attempt that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+impl Machine {
+    /// Makes and proves copies when they are due, until cancelled.
+    pub(super) async fn make_due_backups(&self) {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut not_before: BTreeMap<ResourceId, Instant> = BTreeMap::new();
+        let settled = Instant::now() + SETTLE;
+        loop {
+            ticks.tick().await;
+            let waits = |id: &ResourceId| not_before.get(id).copied().unwrap_or(settled) > Instant::now();
+            if !self.is_running() {
+                continue;
+            }
+            let topology = self.topology();
+            for (id, cluster) in &topology.clusters {
+                let Some(policy) = cluster.backups.as_ref().filter(|_| !waits(id)) else { continue };
+                if let Err(error) = self.back_up_when_due(id, policy).await {
+                    tracing::warn!(cluster = %id, error = error.reason, hint = error.hint, "no backup was made");
+                    self.note_failed_backup(id, Some(error));
+                    not_before.insert(id.clone(), Instant::now() + RETRY_AFTER);
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn back_up_when_due(&self, id: &ResourceId, policy: &BackupPolicy) -> Result<(), StepError> {
+        let (job, archive) = self.archive_of(id)?;
+        let read = archive.clone();
+        let found = blocking(move || {
+            let (all, lineage) = (Catalog::of(&read).list()?, Lineage::newest(&read)?);
+            let newest = lineage
+                .as_ref()
+                .and_then(|lineage| all.iter().rfind(|backup| lineage.continues(backup)).cloned());
+            let names = read.names()?;
+            let gap = lineage.zip(newest.as_ref()).and_then(|(lineage, newest)| lineage.gap(newest, &names));
+            Ok((all, newest, gap))
+        });
+        let (all, newest, gap) = found.await?;
+        let every = Duration::from_millis(policy.every_ms);
+        let why = due(&all, newest.as_ref(), gap, every, Timestamp::now());
+        // One that was made by hand, or whose proof a daemon did not live to see.
+        let unproven = newest.is_some_and(|newest| newest.proof.is_none() && newest.refuted.is_none());
+        if why.is_none() && !unproven {
+            return Ok(());
+        }
+        // Somebody makes or proves one by hand.
+        let Ok(_turn) = self.backup_turn() else { return Ok(()) };
+        let report: Report = Arc::new(|event: Event| {
+            if let Event::Note { text } = event {
+                tracing::info!("{text}");
+            }
+        });
+        if let Some(Due::Gap(segment)) = why {
+            tracing::error!(cluster = %id, %segment, "the stored log has a gap; nothing after it can be restored");
+        }
+        if let Some(why) = why {
+            let backup = self.copy_primary(id, &job, &archive, &report).await?;
+            self.remember(id.as_str(), format!("made backup {}", backup.number), why.to_string());
+        }
+        self.prove_newest(id, &job, &archive, &report).await.map(drop)
+    }
+}

@@ -1,0 +1,184 @@
+//! Making a copy of the primary, and deleting what is kept beyond the number that is wished for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::ResourceId;
+use tokio::time::sleep;
+
+use super::blocking;
+use crate::backup::{Archive, BaseBackup, Catalog, excess};
+use crate::chain;
+use crate::jobs::node::NodeJob;
+use crate::machine::apply::{Event, Report};
+use crate::machine::nodes::{at, failed};
+use crate::machine::{Machine, StepError};
+use crate::postgres::{PostgresError, base_backup, end_backup_work_in};
+
+/// Between two looks at how far a copy is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Machine {
+    /// Makes a copy now. One at a time: a second call is refused while one is made, proven or restored.
+    ///
+    /// # Errors
+    /// When none is wished for, the target does not take it, or the primary went away meanwhile. What was kept before is
+    /// kept still.
+    pub async fn take_backup(&self, id: &ResourceId, report: &Report) -> Result<BaseBackup, StepError> {
+        let _turn = self.backup_turn()?;
+        let (job, archive) = self.archive_of(id)?;
+        self.copy_primary(id, &job, &archive, report).await
+    }
+
+    pub(super) async fn copy_primary(
+        &self,
+        id: &ResourceId,
+        job: &NodeJob,
+        archive: &Archive,
+        report: &Report,
+    ) -> Result<BaseBackup, StepError> {
+        let catalog = Catalog::of(archive);
+        let number = catalog.next_number().map_err(|error| chain(&error))?;
+        let folder = catalog.partial(number);
+        self.clear_partial_copies(&catalog, number).await?;
+        if !archive.base().is_dir() {
+            let reason = format!("{} is not there", archive.base().display());
+            return Err(StepError::new(reason).hint("mount the disk it is on"));
+        }
+        job.owner.make_folder(&folder, 0o700).map_err(|error| at(&folder, &error))?;
+        let began = Timestamp::now();
+        report(Event::Note { text: format!("backup {number}: copying {}", job.id) });
+        let session = self.session(&job.id).await?;
+        let copying = base_backup(&job.engine, &job.paths, &job.credentials, &job.owner, &folder);
+        tokio::pin!(copying);
+        let copied = loop {
+            tokio::select! {
+                copied = &mut copying => break copied,
+                () = sleep(PROGRESS_INTERVAL) => {}
+            }
+            if let Ok(Some((done, all))) = session.copy_progress().await {
+                let mb = |bytes: u64| bytes / 1_000_000;
+                report(Event::Note { text: format!("backup {number}: {} of {} MB", mb(done), mb(all)) });
+            }
+        };
+        let copied = match copied {
+            Ok(copied) => copied,
+            Err(error) => {
+                self.clear_partial_copies(&catalog, number).await?;
+                return Err(self.copy_failed(id, job, &folder, &error));
+            }
+        };
+        let backup = BaseBackup {
+            number,
+            began,
+            ended: Timestamp::now(),
+            timeline: copied.timeline,
+            start: copied.start,
+            stop: copied.stop,
+            postgres: job.engine.version.to_string(),
+            data_bytes: copied.data_bytes,
+            stored_bytes: bytes_in(&folder),
+            proof: None,
+            refuted: None,
+        };
+        let (admitted, described) = (catalog.clone(), backup.clone());
+        blocking(move || admitted.admit(&described)).await?;
+        // So that the copy can be brought to the moment at which it ended without waiting for the segment to fill.
+        session.hand_over_log().await?;
+        self.delete_excess(id, archive, report).await;
+        self.note_failed_backup(id, None);
+        Ok(backup)
+    }
+
+    fn copy_failed(
+        &self,
+        id: &ResourceId,
+        job: &NodeJob,
+        folder: &std::path::Path,
+        error: &PostgresError,
+    ) -> StepError {
+        let primary = self.topology().primary_of(id).map(|node| node.id.clone());
+        if let PostgresError::NoSpace { .. } = error {
+            let reason = format!("the disk of {} is full", folder.display());
+            return StepError::new(reason)
+                .hint("free some space there, or keep fewer copies: `backups.keep` under [db]");
+        }
+        if primary.as_ref() != Some(&job.id) {
+            let reason = format!("{} was the primary when the copy began, and is no more", job.id);
+            return StepError::new(reason).hint("it is tried again by itself, or with `switchback backup`");
+        }
+        failed(error)
+    }
+
+    async fn clear_partial_copies(&self, catalog: &Catalog, number: u32) -> Result<(), StepError> {
+        for number in 1.max(number.saturating_sub(1))..=number {
+            let folder = catalog.partial(number);
+            end_backup_work_in(&folder).await.map_err(|error| at(&folder, &error))?;
+        }
+        let cleared = catalog.clone();
+        blocking(move || cleared.clear_partials()).await
+    }
+
+    /// What cannot be deleted costs space and nothing else: it is said, and tried again after the next copy.
+    pub(super) async fn delete_excess(&self, id: &ResourceId, archive: &Archive, report: &Report) {
+        let keep = self.topology().clusters.get(id).and_then(|cluster| cluster.backups.clone());
+        let Some(keep) = keep.map(|policy| policy.keep as usize) else { return };
+        let (archive, catalog) = (archive.clone(), Catalog::of(archive));
+        let deleted = blocking(move || {
+            let excess = excess(&catalog.list()?, keep, &archive.names()?);
+            for number in &excess.copies {
+                catalog.remove(*number)?;
+            }
+            for name in &excess.log {
+                archive.remove(name)?;
+            }
+            archive.clear_partials()?;
+            Ok(excess)
+        });
+        let text = match deleted.await {
+            Ok(excess) if excess.copies.is_empty() => return,
+            Ok(excess) => {
+                let numbers: Vec<String> = excess.copies.iter().map(ToString::to_string).collect();
+                format!("deleted the oldest backups: {}", numbers.join(", "))
+            }
+            Err(error) => format!("old backups could not be deleted: {}", error.reason),
+        };
+        report(Event::Note { text });
+    }
+
+    /// Every whole copy, the oldest first.
+    ///
+    /// # Errors
+    /// When none are made, or the folder cannot be read.
+    pub async fn backups(&self, id: &ResourceId) -> Result<Vec<BaseBackup>, StepError> {
+        let catalog = Catalog::of(&self.archive_of(id)?.1);
+        blocking(move || catalog.list()).await
+    }
+
+    /// The primary of a cluster that is backed up, and where to.
+    pub(super) fn archive_of(&self, id: &ResourceId) -> Result<(NodeJob, Archive), StepError> {
+        let topology = self.topology();
+        let primary = topology.primary_of(id).map(|node| node.id.clone());
+        let primary = primary.ok_or_else(|| StepError::new(format!("{id} is no database of this app")))?;
+        let job =
+            self.node_kept(&primary).ok_or_else(|| StepError::new(format!("{primary} does not run")))?;
+        match job.archive() {
+            Some(archive) => Ok((job, archive)),
+            None => Err(StepError::new(format!("no backups are made of {id}"))
+                .hint("take `backups = \"off\"` out of [db], then `switchback apply`")),
+        }
+    }
+
+    pub(super) fn backup_turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>, StepError> {
+        Arc::clone(&self.inner.backups.turn).try_lock_owned().map_err(|_| {
+            StepError::new("a backup is being made or proven")
+                .hint("wait for it to end; `switchback status` shows it")
+        })
+    }
+}
+
+fn bytes_in(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+}

@@ -1,0 +1,102 @@
+//! Looking whether the log is stored as it is written. When it is not, the primary keeps it, and its disk fills: that is
+//! said, and nothing else is done, because a database that serves is worth more than a backup.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use model::ResourceId;
+use rustix::fs::{Access, StatVfs, access, statvfs};
+use tokio::time::{MissedTickBehavior, timeout};
+
+use super::{Seen, Trouble};
+use crate::backup::{Archive, SEGMENT_BYTES};
+use crate::jobs::node::NodeJob;
+use crate::machine::{Machine, StepError};
+use crate::postgres::Archiver;
+
+/// Between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// A primary that is slower than this is looked at the next time.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// Segments that wait before it counts as behind although no attempt failed: a gigabyte of log.
+const WAITING_LIMIT: u64 = 64;
+
+impl Machine {
+    /// Watches the archives until cancelled.
+    pub(super) async fn watch_archives(&self) {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if !self.is_running() {
+                continue;
+            }
+            let topology = self.topology();
+            for (id, _) in topology.clusters.iter().filter(|(_, cluster)| cluster.backups.is_some()) {
+                // While there is no primary to ask, what was seen last stands.
+                if let Ok(Err(error)) = timeout(LOOK_LIMIT, self.look_at_archive(id)).await {
+                    tracing::debug!(cluster = %id, error = error.reason, "its archive could not be looked at");
+                }
+            }
+        }
+    }
+
+    async fn look_at_archive(&self, id: &ResourceId) -> Result<(), StepError> {
+        let topology = self.topology();
+        let Some(primary) = topology.primary_of(id) else { return Ok(()) };
+        let Some(job) = self.node_kept(&primary.id) else { return Ok(()) };
+        let archiver = self.session(&primary.id).await?.archiver().await?;
+        let trouble = job.archive().and_then(|archive| trouble(&job, &archive, &archiver));
+        let before = {
+            let mut seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let Seen { archiver: kept, trouble: before, .. } = seen.entry(id.clone()).or_default();
+            *kept = archiver;
+            std::mem::replace(before, trouble.clone())
+        };
+        match (before, trouble) {
+            (before, Some(now)) if before.as_ref().map(|before| &before.reason) != Some(&now.reason) => {
+                tracing::error!(cluster = %id, reason = now.reason, hint = now.hint, "the log is not stored");
+                self.remember(id.as_str(), "keep the log on the primary: it cannot be stored", now.reason);
+            }
+            (Some(_), None) => self.remember(id.as_str(), "store the log again", "the target takes it"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Why the log is not stored, where it is not. PostgreSQL knows only that the command failed.
+fn trouble(job: &NodeJob, archive: &Archive, archiver: &Archiver) -> Option<Trouble> {
+    let (folder, waiting) = (archive.wal(), archiver.waiting);
+    let shown = folder.display();
+    let kept = format!("{waiting} files of the log wait on the primary's disk");
+    let trouble = |reason: String, hint: String| Some(Trouble { reason: format!("{reason}; {kept}"), hint });
+    if !folder.is_dir() {
+        let hint = "mount the disk it is on; a folder that is lost for good is made anew by naming another one in \
+                    `backups.to` under [db], then `switchback apply`";
+        return trouble(format!("{shown} is not there"), hint.to_owned());
+    }
+    if !archiver.fails() && waiting < WAITING_LIMIT {
+        return None;
+    }
+    if statvfs(&folder).is_ok_and(|disk| free(&disk) < SEGMENT_BYTES) {
+        let hint = "free some space there, or keep fewer copies: `backups.keep` under [db]".to_owned();
+        return trouble(format!("the disk of {shown} is full"), hint);
+    }
+    if access(&folder, Access::WRITE_OK).is_err() {
+        return trouble(format!("{shown} cannot be written"), "mount it writable".to_owned());
+    }
+    if let Some(closed) = job.owner.stopped_by(&job.setup.program) {
+        let hint = format!("`chmod o+x {}`, or install this program elsewhere", closed.display());
+        let user = job.owner.name();
+        return trouble(format!("{user} cannot run {}", job.setup.program.display()), hint);
+    }
+    let said = job.setup.last_lines(&job.id.to_string());
+    let why = said.iter().rev().find_map(|line| line.split_once("wal-push: ")).map(|(_, why)| why.to_owned());
+    let why = why.unwrap_or_else(|| if archiver.fails() { "it failed".into() } else { "it is slow".into() });
+    trouble(format!("storing in {shown}: {why}"), format!("`switchback logs {}` has all it said", job.id))
+}
+
+fn free(disk: &StatVfs) -> u64 {
+    disk.f_bavail.saturating_mul(disk.f_frsize)
+}

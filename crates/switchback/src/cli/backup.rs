@@ -1,0 +1,121 @@
+//! `backup`, `backup list` and `restore`: copies of the database, and the way back to them.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use local::backup::BaseBackup;
+use model::{ByteSize, RecoveryTarget, ResourceId};
+
+use super::Place;
+use super::plan::agreed;
+use super::progress::Progress;
+use super::say::{self, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
+use crate::api::{Request, Restored};
+
+pub fn take(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Problem> {
+    let progress = Progress::new();
+    let backup: BaseBackup = place.app()?.ask(&Request::Backup { cluster }, |event| progress.hear(event))?;
+    drop(progress);
+    if as_json {
+        return say::json(&backup);
+    }
+    let size = ByteSize::from_bytes(backup.stored_bytes).rounded();
+    say::talk(&format!("{} {}, {size}", paint(Stream::Err, GREEN, "backup"), backup.number));
+    Ok(())
+}
+
+pub fn list(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Problem> {
+    let backups: Vec<BaseBackup> = place.app()?.ask(&Request::Backups { cluster }, |_| {})?;
+    if as_json {
+        return say::json(&backups);
+    }
+    let header = format!(
+        "{:<7} {:<20} {:>9} {:>9} {:>9}  {}",
+        "BACKUP", "OF", "STORED", "RESTORED", "TIMELINE", "PROVEN"
+    );
+    let mut text = format!("{}\n", paint(Stream::Out, DIM, &header));
+    for backup in &backups {
+        let proven = match (&backup.proof, &backup.refuted) {
+            (_, Some(why)) => paint(Stream::Out, RED, &format!("no: {why}")),
+            (Some(proof), None) => paint(
+                Stream::Out,
+                GREEN,
+                &format!("{} tables, {} compared with the primary", proof.tables, proof.compared),
+            ),
+            (None, None) => paint(Stream::Out, YELLOW, "not yet"),
+        };
+        text.push_str(&format!(
+            "{:<7} {:<20} {:>9} {:>9} {:>9}  {proven}\n",
+            backup.number,
+            backup.ended.to_zoned_datetime(TimeZone::system()).strftime("%F %T").to_string(),
+            ByteSize::from_bytes(backup.stored_bytes).rounded(),
+            ByteSize::from_bytes(backup.data_bytes).rounded(),
+            backup.timeline,
+        ));
+    }
+    say::data(&text)
+}
+
+pub fn restore(
+    place: &Place,
+    cluster: ResourceId,
+    to: RecoveryTarget,
+    yes: bool,
+    as_json: bool,
+) -> Result<(), Problem> {
+    let app = place.app()?;
+    say::talk(&format!(
+        "{cluster} is brought back to {}. What was written since is kept aside and no longer seen by the app.",
+        shown(to)
+    ));
+    if !yes && !agreed("Bring it back?")? {
+        return Err(Problem::refused("nothing was changed"));
+    }
+    let progress = Progress::new();
+    let restored: Restored = app.ask(&Request::Restore { cluster, to }, |event| progress.hear(event))?;
+    drop(progress);
+    if as_json {
+        return say::json(&restored);
+    }
+    let Restored { backup, primary, took_ms, .. } = restored;
+    let done = paint(Stream::Err, GREEN, "restored:");
+    say::talk(&format!(
+        "{done} {primary} serves, from backup {backup} and the log after it, after {took_ms} ms"
+    ));
+    Ok(())
+}
+
+pub fn forget(place: &Place, cluster: ResourceId, yes: bool) -> Result<(), Problem> {
+    let app = place.app()?;
+    if !yes && !agreed("Delete the data that restores have put aside?")? {
+        return Err(Problem::refused("nothing was deleted"));
+    }
+    let nodes: Vec<String> = app.ask(&Request::ForgetReplaced { cluster }, |_| {})?;
+    let text = if nodes.is_empty() { "nothing was kept aside".to_owned() } else { nodes.join(", ") };
+    say::talk(&format!("{} {text}", paint(Stream::Err, GREEN, "deleted:")));
+    Ok(())
+}
+
+fn shown(to: RecoveryTarget) -> String {
+    match to {
+        RecoveryTarget::Latest => "the newest moment that is stored".to_owned(),
+        RecoveryTarget::Time { unix_us } => Timestamp::from_microsecond(unix_us)
+            .map(|time| time.to_zoned_datetime(TimeZone::system()).strftime("%F %T%.f %Z").to_string())
+            .unwrap_or_default(),
+    }
+}
+
+/// `latest`, a time with its zone (`2026-11-25T16:00:00Z`), or one of this machine's (`2026-11-25 16:00`).
+pub fn target(text: &str) -> Result<RecoveryTarget, String> {
+    if text == "latest" {
+        return Ok(RecoveryTarget::Latest);
+    }
+    let local = || {
+        let time: DateTime = text.parse().ok()?;
+        Some(time.to_zoned_datetime(TimeZone::system()).ok()?.timestamp())
+    };
+    let time: Option<Timestamp> = text.parse().ok().or_else(local);
+    let time =
+        time.ok_or("expected `latest` or a time such as 2026-11-25T16:00:00Z or \"2026-11-25 16:00\"")?;
+    Ok(RecoveryTarget::Time { unix_us: time.as_microsecond() })
+}

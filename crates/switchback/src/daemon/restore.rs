@@ -1,0 +1,52 @@
+//! `restore`: a new primary from a backup in the place of the old one, and then its followers anew.
+
+use std::time::Instant;
+
+use local::machine::{Event, Report};
+use model::{RecoveryTarget, ResourceId};
+
+use super::Daemon;
+use super::operations::{apply_failed, step_failed};
+use crate::api::{Failure, FailureKind, Restored};
+
+impl Daemon {
+    pub(super) async fn restore(
+        &self,
+        cluster: &ResourceId,
+        to: RecoveryTarget,
+        report: &Report,
+    ) -> Result<Restored, Failure> {
+        let began = Instant::now();
+        let machine = &self.machine;
+        let _no_other = machine.hold_backups().await.map_err(step_failed)?;
+        let wished = machine.choose_restore(cluster, to, report).await;
+        // Nothing was begun yet.
+        let wished = wished.map_err(|error| Failure { kind: FailureKind::Refused, ..step_failed(error) })?;
+        let world = machine.world();
+        let gone = || Failure::refused(format!("{cluster} is no database of this app"));
+        let kept_aside = world.topology.primary_of(cluster).map(|node| node.id.clone()).ok_or_else(gone)?;
+        let followers = machine.followers(cluster);
+        let app = &machine.setup().app;
+        let plan = plan::restore(app, &world.topology, world.generation, &wished).ok_or_else(gone)?;
+        machine.apply(plan, report).await.map_err(|error| apply_failed(&error))?;
+
+        let mut notes =
+            vec![format!("what {kept_aside} had is kept aside until `switchback restore --forget-replaced`")];
+        let world = machine.world();
+        let again = plan::follow_again(app, &world.topology, world.generation, cluster, &followers);
+        if let Some(plan) = again
+            && let Err(error) = machine.apply(plan, report).await
+        {
+            notes.push(format!("its followers are not back yet: {error}; `switchback up` adds them"));
+        }
+        if world.topology.releases.values().any(|release| release.release_command.is_some()) {
+            let text =
+                "the database may be older than the last release command; `switchback deploy` runs it again";
+            notes.push(text.to_owned());
+        }
+        notes.iter().for_each(|text| report(Event::Note { text: text.clone() }));
+        let primary = world.topology.primary_of(cluster).map(|node| node.id.clone()).ok_or_else(gone)?;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Restored { backup: wished.backup, primary, kept_aside, took_ms, notes })
+    }
+}

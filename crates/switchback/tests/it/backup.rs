@@ -1,0 +1,265 @@
+//! Backups: what was lost comes back, as it was at the moment that is asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::{App, Status, Switchback, request};
+
+use crate::data::sql;
+use crate::{prepare, up};
+
+/// For everything to be whole again.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
+/// For what PostgreSQL and the daemon see every other second.
+const SEEN_LIMIT: Duration = Duration::from_secs(30);
+
+pub fn shop(app: App) -> Switchback {
+    let switchback = up(app);
+    switchback.wait_for("it is whole", RETURN_LIMIT, Status::is_whole);
+    sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
+    switchback
+}
+
+/// Writes until it succeeds: connections that a change of primary has ended are made anew by the app.
+pub fn visit(switchback: &Switchback, id: u32) {
+    let statement = format!("INSERT INTO visits VALUES ({id}) ON CONFLICT DO NOTHING");
+    let write = || request("POST", &switchback.url("/sql"), &[], statement.as_bytes());
+    for _ in 0..1_000 {
+        if write().is_ok_and(|answer| answer.status == 200) {
+            return;
+        }
+    }
+    panic!("no write succeeds\n{}", switchback.daemon_log());
+}
+
+pub fn visits(switchback: &Switchback) -> String {
+    let query = b"SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM visits";
+    for _ in 0..1_000 {
+        if let Ok(answer) = request("POST", &switchback.url("/sql"), &[], query)
+            && answer.status == 200
+        {
+            return answer.body.trim().to_owned();
+        }
+    }
+    panic!("no read succeeds\n{}", switchback.daemon_log());
+}
+
+/// The database's own clock, between two commits.
+fn now(switchback: &Switchback) -> String {
+    sql(
+        switchback,
+        "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+    )
+}
+
+pub fn restore(switchback: &Switchback, to: &str) -> Value {
+    switchback.must(&["restore", "--to", to, "--yes", "--json"]).json()
+}
+
+fn backups(status: &Status) -> &Value {
+    &status.raw["backups"][0]
+}
+
+fn archive(switchback: &Switchback) -> PathBuf {
+    backups(&switchback.status())["to"].as_str().unwrap().into()
+}
+
+fn wal_names(switchback: &Switchback) -> Vec<String> {
+    let entries = std::fs::read_dir(archive(switchback).join("wal")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_restore_to_a_time_between_two_commits_has_the_first_and_not_the_second() {
+    let switchback = shop(App::guestbook("shop"));
+    let taken = switchback.must(&["backup", "--json"]).json();
+    assert_eq!(taken["number"], 1);
+    visit(&switchback, 1);
+    let between = now(&switchback);
+    visit(&switchback, 2);
+
+    let restored = restore(&switchback, &between);
+    assert_eq!((&restored["backup"], &restored["primary"]), (&1.into(), &"db.2".into()));
+    println!("restored in {} ms", restored["took_ms"]);
+    assert_eq!(visits(&switchback), "1");
+    visit(&switchback, 3);
+
+    // What it was before is there still, and goes when it is said to.
+    let status = switchback.status();
+    assert_eq!(backups(&status)["kept_aside"], serde_json::json!(["db.1"]));
+    let aside = switchback.app().state_dir().join("data/replaced/db.1/pgdata/PG_VERSION");
+    assert!(aside.exists());
+    switchback.must(&["restore", "--forget-replaced", "--yes"]);
+    assert!(!aside.exists());
+
+    // And from the log that was written since, again.
+    restore(&switchback, "latest");
+    assert_eq!(visits(&switchback), "1 3");
+}
+
+#[test]
+fn a_restore_that_cannot_be_is_refused_and_changes_nothing() {
+    let switchback = shop(App::guestbook("shop"));
+    let refused = |to: &str, because: &str| {
+        let refused = switchback.cli(&["restore", "--to", to, "--yes"]);
+        assert_eq!(refused.code, Some(3), "{refused:#?}");
+        assert!(refused.stderr.contains(because), "{refused:#?}");
+    };
+    refused("latest", "there is no backup");
+    let before = now(&switchback);
+    switchback.must(&["backup"]);
+    refused(&before, "the oldest backup that leads there is of");
+    refused("2099-01-01T00:00:00Z", "that moment is yet to come");
+    let unasked = switchback.cli(&["restore", "--to", "latest"]);
+    assert_ne!(unasked.code, Some(0), "{unasked:#?}");
+    assert_eq!(switchback.status().primary().name, "db.1");
+    let wrong = switchback.cli(&["restore", "--to", "yesterday"]);
+    assert_eq!(wrong.code, Some(2), "{wrong:#?}");
+}
+
+#[test]
+fn a_damaged_backup_is_refused_and_the_database_serves_as_before() {
+    let switchback = shop(App::guestbook("shop"));
+    switchback.must(&["backup"]);
+    visit(&switchback, 1);
+    let tar = archive(&switchback).join("base/1/base.tar.gz");
+    let mut bytes = std::fs::read(&tar).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0);
+    std::fs::write(&tar, bytes).unwrap();
+
+    let failed = switchback.cli(&["restore", "--to", "latest", "--yes"]);
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    assert!(failed.stderr.contains("is damaged"), "{failed:#?}");
+    assert_eq!(visits(&switchback), "1");
+    assert_eq!(switchback.status().primary().name, "db.1");
+    assert!(!switchback.app().state_dir().join("data/restored/db.2").exists());
+
+    let unproven = switchback.cli(&["drill", "restore", "--seconds", "3"]);
+    assert_eq!(unproven.code, Some(1), "{unproven:#?}");
+    let listed = switchback.must(&["backup", "list", "--json"]).json();
+    assert!(listed[0]["refuted"].as_str().unwrap().contains("damaged"), "{listed:#}");
+}
+
+#[test]
+fn a_backup_is_proven_by_restoring_it_and_comparing_every_table() {
+    let switchback = shop(App::guestbook("shop"));
+    for id in 0..100 {
+        visit(&switchback, id);
+    }
+    switchback.must(&["backup"]);
+    visit(&switchback, 100);
+    let status = switchback.status();
+    assert_eq!(backups(&status)["state"], "unproven");
+    let report = switchback.must(&["drill", "restore", "--seconds", "3", "--json"]).json();
+    assert_eq!(report["seen"]["failed"], 0, "{report:#}");
+
+    let listed = switchback.must(&["backup", "list", "--json"]).json();
+    let proof = &listed[0]["proof"];
+    assert_eq!((&proof["tables"], &proof["compared"], &proof["rows"]), (&1.into(), &1.into(), &101.into()));
+    let status = switchback.status();
+    assert_eq!((&backups(&status)["state"], &backups(&status)["proven"]), (&"proven".into(), &1.into()));
+    assert!(backups(&status)["proven_age_s"].as_u64().unwrap() < 120);
+    assert!(switchback.must(&["status"]).stdout.contains("the newest proven is"));
+    assert!(!switchback.app().state_dir().join("data/restored/db.0").exists(), "the scratch node is gone");
+}
+
+#[test]
+fn a_restore_after_a_failover_crosses_timelines_and_the_standby_is_made_anew() {
+    let switchback = shop(App::guestbook("shop").stage(2));
+    switchback.must(&["backup"]);
+    visit(&switchback, 1);
+    switchback.status().primary().crash();
+    visit(&switchback, 2);
+    switchback.wait_for("it is whole again", RETURN_LIMIT, Status::is_whole);
+    let between = now(&switchback);
+    visit(&switchback, 3);
+    switchback.must(&["failover"]);
+    visit(&switchback, 4);
+
+    restore(&switchback, &between);
+    assert_eq!(visits(&switchback), "1 2");
+    let status = switchback.wait_for("the standby is back", RETURN_LIMIT, Status::is_whole);
+    assert_eq!(status.of_kind("postgres").len(), 2);
+    visit(&switchback, 5);
+    // The standby has it all, and the log of the timeline that the restore began is stored.
+    status.primary().crash();
+    visit(&switchback, 6);
+    switchback.wait_for("it is whole again", RETURN_LIMIT, Status::is_whole);
+    restore(&switchback, "latest");
+    assert_eq!(visits(&switchback), "1 2 5 6");
+}
+
+#[test]
+fn backups_go_where_the_manifest_says_and_only_as_many_are_kept() {
+    let app = App::guestbook("shop");
+    let to = app.root().join("elsewhere");
+    let setting = format!("{{ to = {:?}, keep = 2 }}", to.display().to_string());
+    let switchback = shop(app.set("db", "backups", setting));
+    for _ in 0..4 {
+        visit(&switchback, 1);
+        switchback.must(&["backup"]);
+    }
+    assert!(archive(&switchback).starts_with(&to));
+    let listed = switchback.must(&["backup", "list", "--json"]).json();
+    let numbers: Vec<u64> =
+        listed.as_array().unwrap().iter().map(|backup| backup["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [3, 4]);
+    let first = "000000010000000000000001.zst";
+    assert!(!wal_names(&switchback).iter().any(|name| name == first), "{:?}", wal_names(&switchback));
+    restore(&switchback, "latest");
+    assert_eq!(visits(&switchback), "1");
+}
+
+#[test]
+fn a_target_that_goes_away_is_said_and_the_database_serves() {
+    let app = App::guestbook("shop");
+    let to = app.root().join("elsewhere");
+    let setting = format!("{{ to = {:?} }}", to.display().to_string());
+    let switchback = shop(app.set("db", "backups", setting));
+    switchback.must(&["backup"]);
+    std::fs::rename(&to, to.with_extension("away")).unwrap();
+    let seen = switchback.wait_for("it is said", SEEN_LIMIT, |status| backups(status)["state"] == "failing");
+    assert!(backups(&seen)["problem"].as_str().unwrap().contains("is not there"), "{:#}", backups(&seen));
+    visit(&switchback, 1);
+    let refused = switchback.cli(&["backup"]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(!to.exists(), "nothing is made in its place");
+    assert!(switchback.must(&["why"]).stdout.contains("keep the log on the primary"));
+
+    std::fs::rename(to.with_extension("away"), &to).unwrap();
+    switchback.wait_for("all is well", SEEN_LIMIT, |status| backups(status)["state"] != "failing");
+    restore(&switchback, "latest");
+    assert_eq!(visits(&switchback), "1");
+}
+
+#[test]
+fn a_target_that_cannot_be_made_is_refused_by_the_first_up() {
+    let app = App::guestbook("shop");
+    let to = app.root().join("file");
+    std::fs::write(&to, "").unwrap();
+    let setting = format!("{{ to = {:?} }}", to.display().to_string());
+    let switchback = prepare(app.set("db", "backups", setting));
+    let failed = switchback.cli(&["up", "--detach"]);
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    assert!(failed.stderr.contains("backups cannot be kept there"), "{failed:#?}");
+}
+
+#[test]
+fn backups_are_switched_off_and_on_without_a_restart() {
+    let mut switchback = shop(App::guestbook("shop"));
+    let pid = switchback.status().primary().pid;
+    switchback.app_mut().change("db", "backups", "\"off\"");
+    switchback.must(&["apply", "--yes"]);
+    let status = switchback.status();
+    assert_eq!(backups(&status)["state"], "off");
+    assert_eq!(switchback.cli(&["backup"]).code, Some(1));
+    switchback.app_mut().change("db", "backups", "\"on\"");
+    switchback.must(&["apply", "--yes"]);
+    switchback.must(&["backup"]);
+    assert_eq!(switchback.status().primary().pid, pid);
+}
