@@ -10,6 +10,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use super::membership::is_member_name;
 use super::ready::connect;
 use super::{Credentials, NodePaths, PostgresError};
+use crate::backup::SEGMENT_BYTES;
 
 /// Everything here is answered from memory.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -115,7 +116,7 @@ impl Session {
         let column = |index: usize| rows.first().and_then(|row| row.get(index));
         let lsn = column(1).and_then(|text| text.parse().ok()).map(Lsn);
         Ok(match (column(0), lsn) {
-            (Some("f"), Some(written)) => Position::Primary(written),
+            (Some("f"), Some(next)) => Position::Primary(written(next)),
             (_, received) => Position::Follower(received),
         })
     }
@@ -241,4 +242,38 @@ struct Slot {
     active: bool,
     /// What its follower needs next is gone: it was away for longer than the log is kept.
     lost: bool,
+}
+
+/// `XLOG_BLCKSZ`, and the headers of the first page of a segment and of every other (`SizeOfXLogLongPHD`,
+/// `SizeOfXLogShortPHD`).
+const PAGE_BYTES: u64 = 8_192;
+const LONG_HEADER: u64 = 40;
+const SHORT_HEADER: u64 = 24;
+
+/// A primary names the position of what it will write next, behind the header of its page. Where nothing was written to
+/// that page yet, as after each segment that was handed over before it was full, its followers have everything and name
+/// the end of the page before: this is that position.
+fn written(next: Lsn) -> Lsn {
+    match (next.0 % SEGMENT_BYTES, next.0 % PAGE_BYTES) {
+        (LONG_HEADER, _) => Lsn(next.0 - LONG_HEADER),
+        (_, SHORT_HEADER) => Lsn(next.0 - SHORT_HEADER),
+        _ => next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_that_has_written_nothing_to_a_page_is_not_ahead_of_its_followers() {
+        for (next, is) in [
+            (3 * SEGMENT_BYTES + LONG_HEADER, 3 * SEGMENT_BYTES),
+            (3 * SEGMENT_BYTES + PAGE_BYTES + SHORT_HEADER, 3 * SEGMENT_BYTES + PAGE_BYTES),
+            (3 * SEGMENT_BYTES + SHORT_HEADER + 8, 3 * SEGMENT_BYTES + SHORT_HEADER + 8),
+            (3 * SEGMENT_BYTES + PAGE_BYTES + LONG_HEADER, 3 * SEGMENT_BYTES + PAGE_BYTES + LONG_HEADER),
+        ] {
+            assert_eq!(written(Lsn(next)), Lsn(is), "{next}");
+        }
+    }
 }
