@@ -185,10 +185,13 @@ impl Session {
         self.rows_within(CHECKPOINT_LIMIT, "CHECKPOINT").await.map(drop)
     }
 
-    /// Ends what was written so far with a commit, so that a recovery to any time before now finds where to stop, and
-    /// hands the segment over. Returns the name of the segment that has everything.
+    /// Ends what was written so far with the end of a transaction, so that a recovery to any time before now finds where
+    /// to stop, and hands the segment over. Returns the name of the segment that has everything.
+    ///
+    /// The transaction is rolled back. A new primary may give it an id that the one before gave to a transaction that is
+    /// lost, and whoever asks for the fate of that one must not hear of a commit.
     pub async fn hand_over_log(&self) -> Result<String, PostgresError> {
-        self.rows("SELECT pg_current_xact_id()").await?;
+        self.rows("BEGIN; SELECT pg_current_xact_id(); ROLLBACK").await?;
         let rows = self.rows("SELECT pg_walfile_name(pg_switch_wal())").await?;
         Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned())
     }
