@@ -10,7 +10,12 @@ use crate::house;
 
 /// `cargo`, in the root of the repository. The one that runs us, where one does.
 pub fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    run_of_cargo(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A program that is cargo, or runs it, in the root of the repository.
+pub fn run_of_cargo(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     // What `cargo run` sets for us is about xtask; build scripts of others must not see it change.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR") {

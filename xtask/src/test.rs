@@ -98,9 +98,8 @@ fn nextest(runner: &[String], arguments: &[&str]) -> Command {
     let mut command = shell::cargo();
     let cargo = command.get_program().to_owned();
     if let Some((program, first)) = runner.split_first() {
-        let mut nextest = Command::new(program);
-        nextest.args(first).current_dir(house::root());
-        nextest.env("CARGO", cargo).env("CARGO_TARGET_DIR", house::target());
+        let mut nextest = shell::run_of_cargo(program);
+        nextest.args(first).env("CARGO", cargo);
         command = nextest;
     }
     command.args(arguments);

@@ -104,11 +104,14 @@ fn start_edge(place: &Place<'_>, log: &Path) -> Result<Program> {
     let config = configure("edge.json", place)?;
     let front =
         TcpListener::bind(("127.0.0.1", place.port)).map_err(Failure::while_doing("the edge's port"))?;
-    // The socket is inherited as descriptor 3, as the daemon hands it over; a shell moves it there from its input.
+    // The socket and the configuration are inherited as descriptors 3 and 4, as the daemon hands them over; a shell
+    // moves the one there from its input, and opens the other.
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$0\" \"$@\" 3<&0 < /dev/null"]).arg(place.switchback);
-    command.args(["role", "edge", "--socket", "front=3", "--threads", &place.threads.to_string()]);
-    command.arg("--control").arg(place.dir.join("edge.sock")).arg("--config").arg(config);
+    command.args(["-c", "config=$1; shift; exec \"$0\" \"$@\" 3<&0 4<\"$config\" < /dev/null"]);
+    command.arg(place.switchback).arg(config);
+    command.args(["role", "edge", "--socket", "front=3", "--config-fd", "4"]);
+    command.args(["--threads", &place.threads.to_string()]);
+    command.arg("--control").arg(place.dir.join("edge.sock"));
     Program::start(command.stdin(Stdio::from(OwnedFd::from(front))), log)
 }
 
