@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use bytes::BytesMut;
+use tokio::time::{sleep, timeout_at};
 
 use super::failure::Block;
 use super::replies::Heard;
@@ -174,13 +175,13 @@ impl Session {
         let expected = std::mem::take(&mut self.expected);
         self.held = None;
         let block = self.block();
-        let held = std::mem::take(&mut self.client.input);
+        let mut held = std::mem::take(&mut self.client.input);
         let outcome = match self.unit.rewind() {
             None => Err(lost(cause, "it is too long to be repeated")),
             Some(_) if self.replays == MAX_REPLAYS => Err(lost(cause, "so it was each time it was run")),
             Some(rewound) => {
                 self.replays += 1;
-                let outcome = self.repeat(&rewound, &statements).await?;
+                let outcome = self.repeat(&rewound, &statements, &mut held).await?;
                 // Then the requests that were not answered, and what came since.
                 self.client.input.clear();
                 self.client.input.extend_from_slice(&rewound.in_flight);
@@ -201,12 +202,15 @@ impl Session {
         Ok(())
     }
 
-    /// Runs what was answered again, and compares.
+    /// Runs what was answered again, and compares. What the client sends meanwhile is added to `held`.
     async fn repeat(
         &mut self,
         rewound: &Rewound,
         statements: &HashMap<Vec<u8>, Arc<Statement>>,
+        held: &mut BytesMut,
     ) -> Result<Result<(), Refusal>, End> {
+        let limit = Duration::from_millis(self.served.borrow().config.hold_ms);
+        let deadline = tokio::time::Instant::now() + limit;
         loop {
             self.expected.clear();
             self.unit = super::Unit::new();
@@ -221,14 +225,24 @@ impl Session {
             self.client.input.clear();
             self.client.input.extend_from_slice(&rewound.answered);
             self.is_muted = true;
-            let lost_again = self.repeat_once().await;
+            let lost_again = timeout_at(deadline, self.repeat_once()).await;
             self.is_muted = false;
-            match lost_again? {
-                None if rewound.is_equal(&self.unit) => return Ok(Ok(())),
-                None => return Ok(Err(lost("what it had read has changed", "it cannot be repeated"))),
-                Some(_) => {
+            match lost_again {
+                Err(_) => {
+                    return Ok(Err(lost("the next one is too slow", "it could not be repeated in time")));
+                }
+                Ok(Err(end)) => return Err(end),
+                Ok(Ok(None)) if rewound.is_equal(&self.unit) => return Ok(Ok(())),
+                Ok(Ok(None)) => {
+                    return Ok(Err(lost("what it had read has changed", "it cannot be repeated")));
+                }
+                Ok(Ok(Some(_))) => {
                     self.lose_server();
-                    if let Err(refusal) = self.connect_again().await? {
+                    // What is left of it is not what the client sends while we wait.
+                    self.client.input.clear();
+                    let connected = self.connect_again().await?;
+                    held.unsplit(self.client.input.split());
+                    if let Err(refusal) = connected {
                         return Ok(Err(refusal));
                     }
                 }

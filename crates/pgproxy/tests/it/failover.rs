@@ -126,6 +126,47 @@ async fn kill_backend(cluster: &Cluster, query: &str) {
     }
 }
 
+/// For an advisory lock.
+async fn until_somebody_waits(cluster: &Cluster) {
+    while cluster.sql("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "0" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Repeating it lasts until somebody else lets go of a lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_sends_while_its_transaction_is_repeated_and_lost_again_is_kept() {
+    const LOCK: &str = "select pg_advisory_xact_lock(7)";
+    let (cluster, proxy) = running();
+    let (mut client, mut other) = (Raw::connect(&proxy).await, Raw::connect_directly(&cluster).await);
+    for (query, answer) in [
+        (&b"create table t (a int)\0"[..], "CZI"),
+        (b"begin\0", "CZT"),
+        (b"select pg_advisory_xact_lock(7)\0", "TDCZT"),
+    ] {
+        client.say(b'Q', query).await;
+        assert_eq!(client.answer().await, answer);
+    }
+    other.say(b'Q', b"begin; select pg_advisory_xact_lock(7)\0").await;
+    until_somebody_waits(&cluster).await;
+    kill_backend(&cluster, LOCK).await;
+    assert_eq!(other.answer().await, "CTDCZT");
+    until_somebody_waits(&cluster).await;
+    hold(&proxy, &cluster, 2);
+    kill_backend(&cluster, LOCK).await;
+    proxy.until(|db| db.held == 1).await;
+    client.say(b'Q', b"insert into t values (1)\0").await;
+    client.say(b'Q', b"commit\0").await;
+    // Whether the proxy has read it by then or not.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    other.say(b'Q', b"commit\0").await;
+    assert_eq!(other.answer().await, "CZI");
+    proxy.handle.configure(config(3, of(&cluster))).unwrap();
+    assert_eq!(client.answer().await, "CZT");
+    assert_eq!(client.answer().await, "CZI");
+    assert_eq!(cluster.sql("select count(*) from t"), "1");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_was_open_goes_on_where_nothing_it_had_read_has_changed() {
     let (mut primary, standby, proxy) = pair();
