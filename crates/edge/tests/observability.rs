@@ -1,6 +1,7 @@
 //! What the edge says of its traffic.
 
-use crate::support::{Front, Instance, endpoint, soon, upstream};
+use crate::support::client::Kind;
+use crate::support::{Client, Front, Instance, endpoint, soon, upstream};
 use std::time::Duration;
 
 fn entries(path: &std::path::Path) -> Vec<serde_json::Value> {
@@ -79,5 +80,43 @@ async fn a_request_that_is_refused_unread_is_a_line_of_the_access_log_too() {
         assert_eq!(line["outcome"], format!("rejected:{reason}"));
         assert_eq!(line["client"], "127.0.0.1");
         assert!(metrics.contains(&format!("reason=\"{reason}\"")), "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_cut_at_the_end_of_a_drain_is_a_line_of_the_access_log_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("access.log");
+    let instance = Instance::serving(|mut connection: Client| async move {
+        let request = connection.message(Kind::Request).await.expect("a request");
+        if request.head.contains("/begun") {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello").await;
+        }
+        connection.rest().await;
+    })
+    .await;
+    let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+        config.access_log = Some(edge::config::AccessLog { path: path.clone(), rotate_bytes: 1 << 20 });
+    });
+    let mut waiting = front.client().await;
+    waiting.send("GET /waiting HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    let mut begun = front.client().await;
+    begun.send("GET /begun HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    begun.until(b"hello").await.expect("a part of the body");
+    while front.in_flight("one") < 2 {
+        tokio::task::yield_now().await;
+    }
+    soon("the cut", front.handle.drain(Duration::from_millis(50))).await;
+
+    let mut lines = entries(&path);
+    lines.sort_by_key(|line| line["status"].as_u64());
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    for (line, path, status, bytes_out) in [(&lines[0], "/waiting", 0, 0), (&lines[1], "/begun", 200, 5)] {
+        assert_eq!(line["path"], path);
+        assert_eq!(line["status"], status);
+        assert_eq!(line["bytes_out"], bytes_out);
+        assert_eq!(line["endpoint"], "one");
+        assert_eq!(line["attempts"], 1);
+        assert_eq!(line["outcome"], "cut");
     }
 }

@@ -46,6 +46,8 @@ pub enum Outcome {
     /// Refused by the edge, with the reason of the `rejects` metric.
     Rejected(&'static str),
     Shed,
+    /// The edge ended in the middle of it: the time that it was given to finish was over.
+    Cut,
 }
 
 impl Entry<'_> {
@@ -83,6 +85,7 @@ impl Entry<'_> {
             Outcome::TimedOut => text(out, "outcome", b"timed_out"),
             Outcome::UpstreamLost => text(out, "outcome", b"upstream_lost"),
             Outcome::Shed => text(out, "outcome", b"shed"),
+            Outcome::Cut => text(out, "outcome", b"cut"),
             Outcome::Rejected(reason) => {
                 key(out, "outcome");
                 out.extend_from_slice(b"\"rejected:");

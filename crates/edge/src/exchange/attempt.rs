@@ -42,12 +42,12 @@ pub(crate) enum Verdict {
     Refused(u16),
 }
 
-/// What is known after an attempt.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Report {
-    pub(crate) verdict: Verdict,
+/// What the client has of a response so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sent {
     /// As the upstream gave it; 0 before a final head.
     pub(crate) status: u16,
+    /// Of its body.
     pub(crate) bytes_out: u64,
 }
 
@@ -76,16 +76,17 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
     scratch: &mut Scratch,
     down: &mut D,
     up: &mut U,
-) -> Report {
+    sent: &mut Sent,
+) -> Verdict {
     let Scratch { request, response, watchdog, upload: uploading } = scratch;
     let timeouts = terms.timeouts;
     let expected = if request.method() == b"HEAD" { Expected::HeadOnly } else { Expected::Body };
     let (mut body, mut client) = down.split();
     let (mut request_sink, mut answer) = up.split(expected);
-    let mut report = Report { verdict: Verdict::Lost, status: 0, bytes_out: 0 };
+    *sent = Sent::default();
     let has_body = request.has_body();
 
-    let sent = watchdog
+    let passed_on = watchdog
         .within(
             timeouts.write_idle,
             pin!(async {
@@ -95,8 +96,8 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
         )
         .await;
     // A failure to send says less than what the upstream may have answered before it closed: only reading tells.
-    if sent.is_err() {
-        return report;
+    if passed_on.is_err() {
+        return Verdict::Lost;
     }
     {
         let pace = Pace { read_idle: timeouts.request_body_idle, write_idle: timeouts.write_idle };
@@ -107,14 +108,12 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
         if let Err(verdict) =
             pin!(final_head(terms, &mut answer, &mut client, response, watchdog, &mut ongoing)).await
         {
-            report.verdict = verdict;
-            return report;
+            return verdict;
         }
         if response.status == 101 && !request.upgrade {
-            report.verdict = Verdict::Unusable;
-            return report;
+            return Verdict::Unusable;
         }
-        report.status = response.status;
+        sent.status = response.status;
         forwarded::prepare_response(terms.thread, request, response);
         if response.status != 101 {
             // With the body still on its way nobody knows whether it will arrive (after `Expect: 100-continue` and a
@@ -122,7 +121,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
             let stays = ongoing.state() == State::Done && !terms.thread.is_draining();
             let persistence = if stays { request.persistence } else { Persistence::Close };
             let delivered = {
-                let bytes = &mut report.bytes_out;
+                let bytes = &mut sent.bytes_out;
                 let download =
                     deliver(timeouts, &mut answer, &mut client, response, persistence, watchdog, bytes);
                 let mut download = pin!(download);
@@ -133,13 +132,13 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
                 })
                 .await
             };
-            report.verdict = match delivered {
-                Ok(()) => return Report { verdict: Verdict::Answered, ..report },
+            let verdict = match delivered {
+                Ok(()) => return Verdict::Answered,
                 Err(PumpError::Source(_) | PumpError::SourceIdle) => Verdict::Broken,
                 Err(PumpError::Sink | PumpError::SinkIdle) => Verdict::ClientGone,
             };
             client.abort();
-            return report;
+            return verdict;
         }
     }
     let switched = watchdog
@@ -152,8 +151,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
         )
         .await;
     if switched != Ok(Ok(())) {
-        report.verdict = Verdict::ClientGone;
-        return report;
+        return Verdict::ClientGone;
     }
     body.become_tunnel();
     client.become_tunnel();
@@ -161,9 +159,8 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
     answer.become_tunnel();
     let _open = terms.thread.tunnel_opened();
     // Boxed, as it is rare and every request would pay for its room.
-    Box::pin(tunnel(timeouts, (body, request_sink), (answer, client), &mut report.bytes_out)).await;
-    report.verdict = Verdict::Answered;
-    report
+    Box::pin(tunnel(timeouts, (body, request_sink), (answer, client), &mut sent.bytes_out)).await;
+    Verdict::Answered
 }
 
 /// What the wait for a head ended with.

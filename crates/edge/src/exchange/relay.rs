@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use smallvec::SmallVec;
 
-use super::attempt::{Repeatable, Report, Terms, Verdict, attempt};
+use super::attempt::{Repeatable, Sent, Terms, Verdict, attempt};
 use super::reply::{reject_for, reply};
 use super::scratch::{Replay, Scratch};
 use super::seam::{Downstream, ResponseSink, Upstream};
@@ -43,27 +43,45 @@ pub(crate) trait Connector {
     fn give_back(thread: &Rc<Thread>, view: &View, endpoint: &Arc<Endpoint>, connection: Self::Connection);
 }
 
-/// How the request ended, for the log and the counters.
+/// How the request ended, for the log and the counters; until then, how far it is.
 struct Ending<'a> {
     upstream: Option<&'a UpstreamView>,
     endpoint: Option<Arc<Endpoint>>,
-    status: u16,
-    bytes_out: u64,
+    sent: Sent,
     attempts: u32,
     upstream_time: Option<Duration>,
     outcome: access_log::Outcome,
 }
 
 impl Ending<'_> {
-    fn local(status: u16) -> Self {
+    /// As it stays where nobody sees the end of it: the edge ends before the request does.
+    fn open() -> Self {
         Ending {
             upstream: None,
             endpoint: None,
-            status,
-            bytes_out: 0,
+            sent: Sent::default(),
             attempts: 0,
             upstream_time: None,
-            outcome: access_log::Outcome::Ok,
+            outcome: access_log::Outcome::Cut,
+        }
+    }
+}
+
+/// A request that is being served. Dropped, whenever that is, it writes its line of the access log.
+struct Serving<'a> {
+    thread: &'a Thread,
+    view: &'a View,
+    peer: &'a Peer,
+    scratch: &'a mut Scratch,
+    identity: Identity,
+    started: Instant,
+    ending: Ending<'a>,
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        if self.view.logs() {
+            log(self.thread, self.peer, self.scratch, &self.identity, &self.ending, self.started);
         }
     }
 }
@@ -80,48 +98,48 @@ pub(crate) async fn run<D: Downstream>(
     let _in_flight = thread.request_started();
     let identity = forwarded::prepare_request(thread, view, peer, &mut scratch.request);
     scratch.upload.begin(Replay::Untouched);
+    let mut serving = Serving { thread, view, peer, scratch, identity, started, ending: Ending::open() };
+    let Serving { scratch, identity, ending, .. } = &mut serving;
 
-    let ending = if scratch.request.target() == b"*" {
-        Box::pin(refuse(thread, view, scratch, down, &identity, 204)).await
-    } else {
-        match view.route(scratch.request.authority(), scratch.request.path()) {
-            None => Box::pin(refuse(thread, view, scratch, down, &identity, 404)).await,
-            Some(upstream) => {
-                upstream.recorder.request_started();
-                let ending = match upstream.protocol {
-                    UpstreamProtocol::Http1 => {
-                        // Pinned where it is made: `.await` alone would move it twice, and it is large.
-                        pin!(relay::<h1::ClientConnector, D>(
-                            thread, view, upstream, scratch, down, &identity, started
-                        ))
-                        .await
-                    }
-                    UpstreamProtocol::H2c => {
-                        Box::pin(relay::<h2::ClientConnector, D>(
-                            thread, view, upstream, scratch, down, &identity, started,
-                        ))
-                        .await
-                    }
-                };
-                upstream.recorder.request_ended(scratch.request.method(), ending.status, started.elapsed());
-                ending
-            }
-        }
-    };
-    if view.logs() {
-        log(thread, peer, scratch, &identity, &ending, started);
+    if scratch.request.target() == b"*" {
+        Box::pin(refuse(thread, view, scratch, down, identity, ending, 204)).await;
+        return;
     }
+    let Some(upstream) = view.route(scratch.request.authority(), scratch.request.path()) else {
+        Box::pin(refuse(thread, view, scratch, down, identity, ending, 404)).await;
+        return;
+    };
+    upstream.recorder.request_started();
+    ending.upstream = Some(upstream);
+    match upstream.protocol {
+        UpstreamProtocol::Http1 => {
+            // Pinned where it is made: `.await` alone would move it twice, and it is large.
+            pin!(relay::<h1::ClientConnector, D>(
+                thread, view, upstream, scratch, down, identity, started, ending
+            ))
+            .await;
+        }
+        UpstreamProtocol::H2c => {
+            Box::pin(relay::<h2::ClientConnector, D>(
+                thread, view, upstream, scratch, down, identity, started, ending,
+            ))
+            .await;
+        }
+    }
+    upstream.recorder.request_ended(scratch.request.method(), ending.sent.status, started.elapsed());
 }
 
-async fn relay<'v, C: Connector, D: Downstream>(
+#[expect(clippy::too_many_arguments, reason = "a struct of them would be borrowed in parts at once")]
+async fn relay<C: Connector, D: Downstream>(
     thread: &Rc<Thread>,
-    view: &'v View,
-    upstream: &'v UpstreamView,
+    view: &View,
+    upstream: &UpstreamView,
     scratch: &mut Scratch,
     down: &mut D,
     identity: &Identity,
     started: Instant,
-) -> Ending<'v> {
+    ending: &mut Ending<'_>,
+) {
     let cluster = &upstream.cluster;
     cluster.request_started(started);
     let idempotent = scratch.request.is_idempotent();
@@ -129,21 +147,15 @@ async fn relay<'v, C: Connector, D: Downstream>(
         scratch.upload.begin(Replay::Kept { bytes: Vec::new(), limit: upstream.replay_body_bytes });
     }
     let mut tried: SmallVec<[Arc<Endpoint>; 4]> = SmallVec::new();
-    let mut ending = Ending::local(0);
-    ending.upstream = Some(upstream);
     loop {
         let now = if tried.is_empty() { started } else { Instant::now() };
         let Some(lease) = pick(scratch, upstream, now, &tried).await else {
             upstream.recorder.shed();
             // What the last endpoint did to the request says more than that there is no other one.
             let status = if tried.is_empty() { 503 } else { 502 };
-            let shed = Box::pin(refuse(thread, view, scratch, down, identity, status)).await;
-            return Ending {
-                outcome: access_log::Outcome::Shed,
-                status: shed.status,
-                bytes_out: shed.bytes_out,
-                ..ending
-            };
+            Box::pin(refuse(thread, view, scratch, down, identity, ending, status)).await;
+            ending.outcome = access_log::Outcome::Shed;
+            return;
         };
         let endpoint = Arc::clone(lease.endpoint());
         ending.attempts += 1;
@@ -151,7 +163,9 @@ async fn relay<'v, C: Connector, D: Downstream>(
         let repeats_left = ending.attempts < upstream.max_attempts;
         let repeatable = if idempotent && repeats_left { Repeatable::Yes } else { Repeatable::No };
         let began = Instant::now();
-        let tried_once = pin!(try_endpoint::<C, D>(thread, view, &lease, scratch, down, repeatable)).await;
+        let sent = &mut ending.sent;
+        let tried_once =
+            pin!(try_endpoint::<C, D>(thread, view, &lease, scratch, down, repeatable, sent)).await;
         let now = Instant::now();
         let latency = now - began;
         ending.upstream_time = Some(latency);
@@ -159,32 +173,26 @@ async fn relay<'v, C: Connector, D: Downstream>(
         let replayable = idempotent && scratch.upload.replay.is_possible();
         let (outcome, again, status) = match tried_once {
             Err(ConnectError) => (Outcome::ConnectFailed, scratch.upload.replay.is_possible(), 502),
-            Ok(report) => {
-                ending.bytes_out = report.bytes_out;
-                ending.status = report.status;
-                match report.verdict {
-                    Verdict::Answered => {
-                        lease.finish(Outcome::Status(report.status), latency, now);
-                        return ending;
-                    }
-                    Verdict::Broken => {
-                        lease.finish(Outcome::Lost, latency, now);
-                        ending.outcome = access_log::Outcome::UpstreamLost;
-                        return ending;
-                    }
-                    Verdict::ClientGone => {
-                        lease.finish(Outcome::ClientGone, latency, now);
-                        down.split().1.abort();
-                        ending.outcome = access_log::Outcome::ClientGone;
-                        return ending;
-                    }
-                    Verdict::Lost => (Outcome::Lost, replayable, 502),
-                    Verdict::Down => (Outcome::Lost, replayable, 502),
-                    Verdict::Late => (Outcome::TimedOut, false, 504),
-                    Verdict::Unusable => (Outcome::Lost, false, 502),
-                    Verdict::Refused(status) => (Outcome::ClientGone, false, status),
-                }
+            Ok(Verdict::Answered) => {
+                lease.finish(Outcome::Status(ending.sent.status), latency, now);
+                ending.outcome = access_log::Outcome::Ok;
+                return;
             }
+            Ok(Verdict::Broken) => {
+                lease.finish(Outcome::Lost, latency, now);
+                ending.outcome = access_log::Outcome::UpstreamLost;
+                return;
+            }
+            Ok(Verdict::ClientGone) => {
+                lease.finish(Outcome::ClientGone, latency, now);
+                down.split().1.abort();
+                ending.outcome = access_log::Outcome::ClientGone;
+                return;
+            }
+            Ok(Verdict::Lost | Verdict::Down) => (Outcome::Lost, replayable, 502),
+            Ok(Verdict::Late) => (Outcome::TimedOut, false, 504),
+            Ok(Verdict::Unusable) => (Outcome::Lost, false, 502),
+            Ok(Verdict::Refused(status)) => (Outcome::ClientGone, false, status),
         };
         lease.finish(outcome, latency, now);
         if again && repeats_left && cluster.retry_allowed(now) {
@@ -192,15 +200,14 @@ async fn relay<'v, C: Connector, D: Downstream>(
             tried.push(endpoint);
             continue;
         }
-        let refused = Box::pin(refuse(thread, view, scratch, down, identity, status)).await;
-        ending.status = refused.status;
-        ending.bytes_out = refused.bytes_out;
-        ending.outcome = match status {
-            502 => access_log::Outcome::UpstreamLost,
-            504 => access_log::Outcome::TimedOut,
-            _ => refused.outcome,
-        };
-        return ending;
+        Box::pin(refuse(thread, view, scratch, down, identity, ending, status)).await;
+        match status {
+            502 => ending.outcome = access_log::Outcome::UpstreamLost,
+            504 => ending.outcome = access_log::Outcome::TimedOut,
+            // As the refusal has left it.
+            _ => {}
+        }
+        return;
     }
 }
 
@@ -227,7 +234,8 @@ async fn try_endpoint<C: Connector, D: Downstream>(
     scratch: &mut Scratch,
     down: &mut D,
     repeatable: Repeatable,
-) -> Result<Report, ConnectError> {
+    sent: &mut Sent,
+) -> Result<Verdict, ConnectError> {
     let endpoint = lease.endpoint();
     let mut pooled = C::pooled(thread, view, endpoint);
     loop {
@@ -243,14 +251,14 @@ async fn try_endpoint<C: Connector, D: Downstream>(
             }
         };
         let terms = Terms { thread, timeouts: &view.timeouts, lease, repeatable };
-        let report = pin!(attempt(&terms, scratch, down, &mut connection)).await;
-        let stale = report.verdict == Verdict::Lost
+        let verdict = pin!(attempt(&terms, scratch, down, &mut connection, sent)).await;
+        let stale = verdict == Verdict::Lost
             && connection.is_reused()
             && scratch.request.is_idempotent()
             && scratch.upload.replay.is_possible();
         C::give_back(thread, view, endpoint, connection);
         if !stale {
-            return Ok(report);
+            return Ok(verdict);
         }
     }
 }
@@ -262,8 +270,9 @@ async fn refuse<D: Downstream>(
     scratch: &mut Scratch,
     down: &mut D,
     identity: &Identity,
+    ending: &mut Ending<'_>,
     status: u16,
-) -> Ending<'static> {
+) {
     if status >= 400 {
         thread.recorder.rejected(reject_for(status));
     }
@@ -280,16 +289,16 @@ async fn refuse<D: Downstream>(
         request.method(),
         persistence,
     );
-    let mut ending = Ending::local(status);
+    ending.sent = Sent { status, bytes_out: 0 };
     let answered = scratch.watchdog.within(view.timeouts.write_idle, pin!(answer)).await;
     match answered {
-        Ok(Ok(bytes)) => ending.bytes_out = bytes,
+        Ok(Ok(bytes)) => ending.sent.bytes_out = bytes,
         Ok(Err(_)) | Err(_) => sink.abort(),
     }
-    if status >= 400 {
-        ending.outcome = access_log::Outcome::Rejected(reject_for(status).as_str());
-    }
-    ending
+    ending.outcome = match status {
+        400.. => access_log::Outcome::Rejected(reject_for(status).as_str()),
+        _ => access_log::Outcome::Ok,
+    };
 }
 
 fn log(
@@ -313,9 +322,9 @@ fn log(
         host: request.authority(),
         path: request.target(),
         protocol: request.version.as_str(),
-        status: ending.status,
+        status: ending.sent.status,
         bytes_in: scratch.upload.bytes,
-        bytes_out: ending.bytes_out,
+        bytes_out: ending.sent.bytes_out,
         duration,
         upstream: ending.upstream.map(|upstream| upstream.cluster.name()),
         endpoint: ending.endpoint.as_ref().map(|endpoint| endpoint.id()),
