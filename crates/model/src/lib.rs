@@ -7,6 +7,7 @@ mod graph;
 mod names;
 mod size;
 mod topology;
+mod words;
 
 pub use graph::{
     BackupPolicy, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe,
@@ -18,3 +19,4 @@ pub use topology::{
     ClusterState, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, Lsn, ProxyProcess,
     RecoveryTarget, Release, Topology,
 };
+pub use words::counted;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Instance, InstanceId, Release, ResourceId, Service, Topology, Zone};
+use model::{Instance, InstanceId, Release, ResourceId, Service, Topology, Zone, counted};
 
 use crate::diff::Draft;
 use crate::{Action, ChangeKind};
@@ -165,11 +165,11 @@ fn note_change(
 ) {
     let standing = before.instances_of(id).count();
     if standing == 0 {
-        let why = format!("{} of release {}", instances_text(moves.arriving.len()), release.id);
+        let why = format!("{} of release {}", counted(moves.arriving.len(), "instance"), release.id);
         return draft.note(id, ChangeKind::Create, why);
     }
     if !moves.resized.is_empty() {
-        let why = format!("size of {} to {}, live", instances_text(moves.resized.len()), service.size);
+        let why = format!("size of {} to {}, live", counted(moves.resized.len(), "instance"), service.size);
         draft.note(id, ChangeKind::Update, why);
     }
     let (arriving, leaving) = (moves.arriving.len(), moves.leaving.len());
@@ -179,16 +179,12 @@ fn note_change(
             Some(old) if old.id != release.id => format!("release {} to {}", old.id, release.id),
             _ => "its settings or its zones changed".to_owned(),
         };
-        draft.note(id, ChangeKind::Replace, format!("{}: {why}", instances_text(replaced)));
+        draft.note(id, ChangeKind::Replace, format!("{}: {why}", counted(replaced, "instance")));
     }
     if arriving > leaving {
-        draft.note(id, ChangeKind::Update, format!("{} more", instances_text(arriving - leaving)));
+        draft.note(id, ChangeKind::Update, format!("{} more", counted(arriving - leaving, "instance")));
     }
     if leaving > arriving {
-        draft.note(id, ChangeKind::Update, format!("{} fewer", instances_text(leaving - arriving)));
+        draft.note(id, ChangeKind::Update, format!("{} fewer", counted(leaving - arriving, "instance")));
     }
-}
-
-fn instances_text(count: usize) -> String {
-    if count == 1 { "1 instance".to_owned() } else { format!("{count} instances") }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edge::status::EndpointStatus;
-use model::{CompareGate, InstanceId};
+use model::{CompareGate, InstanceId, counted};
 use tokio::time::{Instant, sleep};
 
 use super::roles::edge_unit;
@@ -67,8 +67,8 @@ impl Machine {
             let (new_tally, old_tally) = (tally(std::slice::from_ref(new)), tally(old));
             let verdict = judge(new_tally, old_tally, gate);
             let evidence = format!(
-                "{new} answered {} requests, {:.1} % of them badly; the old release {} with {:.1} %",
-                new_tally.answers,
+                "{new} answered {}, {:.1} % of them badly; the old release {} with {:.1} %",
+                counted(new_tally.answers as usize, "request"),
                 new_tally.percent(),
                 old_tally.answers,
                 old_tally.percent()

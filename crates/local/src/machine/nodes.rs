@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Size, Topology};
+use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Size, Topology, counted};
 use tokio::time::timeout;
 
 use super::apply::{Event, Report};
@@ -148,7 +148,7 @@ impl Machine {
             engines::find_postgres(&folder, &cache, &|progress| {
                 let text = match progress {
                     Progress::Downloading { packages } => {
-                        format!("fetching {packages} packages of PostgreSQL")
+                        format!("fetching {} of PostgreSQL", counted(packages, "package"))
                     }
                     Progress::Unpacking { package } => format!("unpacking {package}"),
                     Progress::Notice(text) => text,

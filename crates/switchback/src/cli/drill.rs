@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use local::backup::BaseBackup;
 use local::machine::{Phase, ProcessKind, ProcessStatus};
-use model::{DatabaseRole, ResourceId};
+use model::{DatabaseRole, ResourceId, counted};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
@@ -301,7 +301,8 @@ fn print(report: &Report, as_json: bool) -> Result<(), Problem> {
     let seen = &report.seen;
     let style = if seen.failed == 0 { GREEN } else { RED };
     let mut text = format!("{}: {}\n", report.drill, report.broke);
-    let clients = format!("clients saw {} failed of {} requests", seen.failed, seen.requests);
+    let clients =
+        format!("clients saw {} failed of {}", seen.failed, counted(seen.requests as usize, "request"));
     text.push_str(&format!(
         "{}, the longest took {} ms\n",
         paint(Stream::Out, style, &clients),

@@ -35,9 +35,12 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
         say::talk("daemon: runs this program already");
     } else {
         let new = replace_daemon(&app, manifest.graph(), &before.daemon)?;
-        let kept = before.machine.processes.len();
+        let kept = match before.machine.processes.len() {
+            1 => "1 process".to_owned(),
+            count => format!("{count} processes"),
+        };
         say::talk(&format!(
-            "daemon: {} (pid {}) took over from {} (pid {}), and {kept} processes without a restart",
+            "daemon: {} (pid {}) took over from {} (pid {}), and {kept} without a restart",
             new.version, new.pid, before.daemon.version, before.daemon.pid
         ));
     }
