@@ -211,6 +211,7 @@ impl Machine {
                 // What the failed step left half done is taken back like a step that was done.
                 journal.direction = Direction::Back { because: format!("{what}: {reason}") };
                 self.abandon(&action, report).await;
+                self.note_that_it_failed(&action, &reason);
                 self.write_journal(Journaling::Write(&journal))?;
                 self.go_back(journal, report).await?;
                 return Err(ApplyError::RolledBack { what, error });

@@ -34,7 +34,13 @@ impl Machine {
         report: &Report,
     ) -> Result<(), StepError> {
         match action {
-            Action::SetZones { .. } | Action::SetRelease { .. } => Ok(()),
+            Action::SetZones { .. } => Ok(()),
+            Action::SetRelease { to, .. } => {
+                if let Some(release) = to {
+                    self.note_that_it_serves(&release.id);
+                }
+                Ok(())
+            }
             Action::CreateNode { node, .. } => self.create_node(node, next, report).await,
             Action::AddFollower { node, .. } => self.add_follower(node, next, report).await,
             Action::RemoveFollower { node, .. } => self.remove_follower(node).await,

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ByteSize, Cpu, Release, ResourceId, Service, Size};
+use model::{ByteSize, Cpu, Release, ReleaseId, ResourceId, Service, Size, counted};
+use plan::Action;
 
 use super::apply::{Event, Report};
 use super::{Machine, StepError};
@@ -67,7 +68,13 @@ impl Machine {
         let size = ByteSize::from_bytes(metadata.bytes).rounded();
         let text = match snapshot.was_stored {
             true => format!("release {} is stored already", metadata.id),
-            false => format!("stored release {}: {} files, {size}", metadata.id, metadata.files),
+            false => {
+                format!(
+                    "stored release {}: {}, {size}",
+                    metadata.id,
+                    counted(metadata.files as usize, "file")
+                )
+            }
         };
         report(Event::Note { text });
         Ok(metadata.release())
@@ -132,6 +139,33 @@ impl Machine {
         })?;
         report(Event::Note { text: format!("built in {:.1} s", built.took.as_secs_f64()) });
         Ok(())
+    }
+
+    /// Notes of a release that has not served yet that it was taken back, where `action`, which failed, was a trial of it.
+    pub(super) fn note_that_it_failed(&self, action: &Action, because: &str) {
+        let topology = self.world().topology;
+        let tried = match action {
+            Action::RunReleaseCommand { release, .. } => Some(&release.id),
+            Action::StartInstance { instance } => Some(&instance.release),
+            Action::Compare { new, .. } => topology.instances.get(new).map(|instance| &instance.release),
+            _ => None,
+        };
+        let serves = |id: &ReleaseId| topology.releases.values().any(|release| release.id == *id);
+        // On a full disk it is the disk that failed.
+        let Some(tried) = tried.filter(|id| !serves(id) && self.disk_low().is_none()) else { return };
+        if let Err(error) = self.stored_releases().mark_failed(tried, because) {
+            tracing::warn!(release = %tried, error = chain(&error), "that it failed could not be noted");
+        }
+    }
+
+    pub(super) fn note_that_it_serves(&self, release: &ReleaseId) {
+        if let Err(error) = self.stored_releases().mark_serving(release) {
+            tracing::warn!(%release, error = chain(&error), "that it failed before could not be forgotten");
+        }
+    }
+
+    fn stored_releases(&self) -> Releases {
+        Releases::at(self.inner.setup.state.releases())
     }
 
     /// While the app serves, a build gets what leaves a core, or half of the only one, to it.

@@ -21,8 +21,10 @@ pub enum ReleaseError {
     TooManyFiles,
     #[error("{} changed while it was copied", .path.display())]
     Changed { path: PathBuf },
+    #[error("there is nothing to release: {} holds no file of an app", .folder.display())]
+    Empty { folder: PathBuf },
     #[error("there is nothing to release: every file is ignored")]
-    Empty,
+    AllIgnored,
     #[error(transparent)]
     DiskLow(#[from] DiskLow),
     #[error("release {id} is not stored")]
@@ -46,7 +48,12 @@ impl ReleaseError {
                 "name what does not belong to a release in .gitignore or .switchbackignore"
             }
             ReleaseError::Changed { .. } => "run deploy again, when nothing writes into the app's folder",
-            ReleaseError::Empty => "name what belongs to a release in `include`",
+            ReleaseError::Empty { .. } => {
+                "put the app's code beside its manifest, or name the folder that has both with -C"
+            }
+            ReleaseError::AllIgnored => {
+                "name what belongs to a release in `include`, or take it out of .gitignore and .switchbackignore"
+            }
             ReleaseError::DiskLow(_) => {
                 "free some space; `switchback rollback --list` shows what releases take"
             }

@@ -12,6 +12,7 @@
 //! releases/<id>/metadata.json   what it is
 //! releases/<id>/entries         the paths of all that was stored
 //! releases/<id>/tree/           the files, without their write bits
+//! releases/<id>/failed.json     why it was taken back, where it was
 //! releases/<id>.partial/        being stored, or left by a crash
 //! releases/<id>.removing/       being removed, or left by a crash
 //! releases/.lock                held by whoever stores or removes
@@ -44,6 +45,9 @@ pub use error::ReleaseError;
 pub use prune::Pruned;
 pub use store::{Progress, Snapshot, Source};
 
+/// The file that says that a release was taken back.
+const FAILED: &str = "failed.json";
+
 /// The file that lists what was stored.
 const ENTRIES: &str = "entries";
 
@@ -68,6 +72,17 @@ pub struct Metadata {
     pub bytes: u64,
     pub run: String,
     pub release_command: Option<String>,
+    /// That it did not serve when it was last tried. Kept beside the rest, which never changes.
+    #[serde(skip)]
+    pub failed: Option<Failed>,
+}
+
+/// A release that was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    pub time: Timestamp,
+    /// A sentence without its full stop.
+    pub because: String,
 }
 
 impl Metadata {
@@ -109,8 +124,43 @@ impl Releases {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ReleaseError::Io { path, source }),
         };
-        let metadata = serde_json::from_slice(&text);
-        metadata.map(Some).map_err(|error| ReleaseError::Io { path, source: error.into() })
+        let metadata: Metadata =
+            serde_json::from_slice(&text).map_err(|error| ReleaseError::Io { path, source: error.into() })?;
+        // One that does not read says nothing: it is a word of warning.
+        let failed = fs::read(self.dir.join(id.as_str()).join(FAILED)).ok();
+        let failed = failed.and_then(|text| serde_json::from_slice(&text).ok());
+        Ok(Some(Metadata { failed, ..metadata }))
+    }
+
+    /// Notes that a release was taken back. One that is not stored is passed over.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn mark_failed(&self, id: &ReleaseId, because: &str) -> Result<(), ReleaseError> {
+        let failed = Failed { time: Timestamp::now(), because: because.to_owned() };
+        let path = self.dir.join(id.as_str()).join(FAILED);
+        let text = serde_json::to_vec(&failed)
+            .map_err(|error| ReleaseError::Io { path: path.clone(), source: error.into() })?;
+        match fs::write(&path, text) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ReleaseError::Io { path, source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes [`Releases::mark_failed`] back: it serves.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub fn mark_serving(&self, id: &ReleaseId) -> Result<(), ReleaseError> {
+        let path = self.dir.join(id.as_str()).join(FAILED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ReleaseError::Io { path, source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The paths that were stored, relative to the tree.

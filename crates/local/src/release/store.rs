@@ -73,8 +73,11 @@ impl Releases {
         let state = self.dir.parent().unwrap_or(&self.dir);
         let entries = walk::release_of(source.app_dir, source.include, state)?;
         let of_files = entries.values().filter(|entry| **entry != walk::Entry::Folder).count() as u64;
-        if of_files == 0 {
-            return Err(ReleaseError::Empty);
+        if !walk::holds_anything(&entries) {
+            return Err(match walk::is_bare(source.app_dir, state)? {
+                true => ReleaseError::Empty { folder: source.app_dir.to_owned() },
+                false => ReleaseError::AllIgnored,
+            });
         }
         let (mut files, mut bytes) = (0, 0);
         let hashed = hash_all(source.app_dir, entries, &mut |size| {
@@ -100,6 +103,7 @@ impl Releases {
             bytes,
             run: source.run.to_owned(),
             release_command: source.release_command.map(str::to_owned),
+            failed: None,
         };
         let partial = self.dir.join(format!("{}.partial", metadata.id));
         let stored = self.store(source.app_dir, &hashed, &metadata, &partial, progress);

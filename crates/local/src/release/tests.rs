@@ -218,9 +218,30 @@ fn what_is_no_file_is_named() {
 }
 
 #[test]
-fn an_empty_release_is_refused() {
-    let app = App::new(&[]);
-    assert!(matches!(app.try_snapshot(), Err(ReleaseError::Empty)));
+fn an_empty_release_is_refused_and_whether_the_folder_is_empty_or_all_is_ignored_is_told() {
+    let bare = App::new(&[("switchback.toml", "app = 'shop'"), (".gitignore", "node_modules")]);
+    let error = bare.try_snapshot().unwrap_err();
+    assert!(matches!(&error, ReleaseError::Empty { folder } if folder == bare.dir()), "{error:?}");
+    let ignored = App::new(&[(".gitignore", "*"), ("app.py", "")]);
+    assert!(matches!(ignored.try_snapshot(), Err(ReleaseError::AllIgnored)));
+}
+
+#[test]
+fn a_release_is_known_to_have_failed_until_it_serves() {
+    let app = App::new(&[("run", "")]);
+    let id = app.snapshot().metadata.id;
+    let because = || app.releases().get(&id).unwrap().unwrap().failed.map(|failed| failed.because);
+    assert_eq!(because(), None);
+    app.releases().mark_failed(&id, "web.2: exit code 3").unwrap();
+    assert_eq!(because().as_deref(), Some("web.2: exit code 3"));
+    assert_eq!(app.releases().list().unwrap()[0].failed.as_ref().unwrap().because, "web.2: exit code 3");
+    app.releases().verify(&id).unwrap();
+    app.releases().mark_serving(&id).unwrap();
+    app.releases().mark_serving(&id).unwrap();
+    assert_eq!(because(), None);
+    let gone = model::ReleaseId::new("0123456789ab").unwrap();
+    app.releases().mark_failed(&gone, "it is not stored").unwrap();
+    assert_eq!(app.releases().get(&gone).unwrap(), None);
 }
 
 /// Progress is the moment at which a writer strikes.

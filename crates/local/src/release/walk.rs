@@ -52,6 +52,20 @@ pub(super) fn release_of(app_dir: &Path, include: &[String], state: &Path) -> Re
     Ok(walk.entries)
 }
 
+/// Whether there is a file in it that could be of use to an app. What says what is ignored could not.
+pub(super) fn holds_anything(entries: &Entries) -> bool {
+    let ignoring = |path: &Path| [".gitignore", IGNORE_FILE].iter().any(|name| path.ends_with(name));
+    entries.iter().any(|(path, entry)| *entry != Entry::Folder && !ignoring(path))
+}
+
+/// Whether there would be nothing in a release of `app_dir` even if nothing were ignored.
+pub(super) fn is_bare(app_dir: &Path, state: &Path) -> Result<bool, ReleaseError> {
+    let mut walk =
+        Walk { root: app_dir.to_owned(), skip: state.canonicalize().ok(), entries: Entries::new() };
+    walk.add_all(WalkBuilder::new(app_dir).standard_filters(false), |_, _| true)?;
+    Ok(!holds_anything(&walk.entries))
+}
+
 /// Everything below `root`.
 pub(super) fn everything(root: &Path) -> Result<Entries, ReleaseError> {
     let mut walk = Walk { root: root.to_owned(), skip: None, entries: Entries::new() };
