@@ -106,6 +106,20 @@ pub fn give_to(path: &Path, owner: &Identity) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))
 }
 
+/// Gives a file that root has just made in somebody's folder to them: who runs things with `sudo` in their own folder wants
+/// to change and delete what stands there.
+///
+/// # Errors
+/// When whom the folder belongs to cannot be found out, or the file cannot be given away.
+pub fn give_to_owner_of(folder: &Path, file: &std::fs::File) -> io::Result<()> {
+    let owner = std::fs::metadata(folder)?;
+    if running_as_root() && owner.uid() != 0 {
+        // The open file: whoever owns the folder may have put another one in its place.
+        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
 /// [`give_to`] for a folder and everything in it, following no symbolic link.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{EngineError, PgVersion, PostgresEngine, Source};
+use crate::user::give_to_owner_of;
 
 /// In the app's folder.
 pub const LOCK_FILE: &str = "switchback.lock";
@@ -76,6 +77,7 @@ fn write(path: &Path, folder: &Path, engine: &PostgresEngine) -> io::Result<()> 
     let text = toml::to_string(&file).map_err(io::Error::other)?;
     let partial = folder.join(format!("{LOCK_FILE}.partial"));
     let mut out = fs::File::create(&partial)?;
+    give_to_owner_of(folder, &out)?;
     out.write_all(HEADER.as_bytes())?;
     out.write_all(text.as_bytes())?;
     out.sync_all()?;

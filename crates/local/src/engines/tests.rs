@@ -140,6 +140,20 @@ fn a_lock_holds_its_major_against_a_newer_one() {
 }
 
 #[test]
+fn a_lock_that_root_writes_belongs_to_the_owner_of_the_folder() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !crate::user::running_as_root() {
+        eprintln!("skipped: only root may give files away");
+        return;
+    }
+    let machine = Machine::new().with("15.4");
+    chown(machine.app(), Some(3_999_999), Some(3_999_998)).unwrap();
+    write_lock(&machine.app(), &machine.find().unwrap()).unwrap();
+    let lock = fs::metadata(machine.app().join(LOCK_FILE)).unwrap();
+    assert_eq!((lock.uid(), lock.gid()), (3_999_999, 3_999_998));
+}
+
+#[test]
 fn a_locked_major_that_is_gone_leaves_a_clear_choice() {
     let mut machine = Machine::new().with("15.1");
     write_lock(&machine.app(), &machine.find().unwrap()).unwrap();

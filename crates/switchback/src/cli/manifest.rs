@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use local::user::give_to_owner_of;
 use manifest::init::{FILES_TO_READ, FolderListing, MAX_FILE_BYTES};
 use manifest::{FILE_NAME, MAX_TEXT_BYTES, Manifest, Problems, Surroundings};
 use serde_json::json;
@@ -81,7 +82,10 @@ pub fn init(place: &Place, print: bool) -> Result<(), Problem> {
         return say::data(&detection.manifest);
     }
     let written = fs::OpenOptions::new().write(true).create_new(true).open(&path);
-    let written = written.and_then(|mut file| file.write_all(detection.manifest.as_bytes()));
+    let written = written.and_then(|mut file| {
+        give_to_owner_of(&dir, &file)?;
+        file.write_all(detection.manifest.as_bytes())
+    });
     written.map_err(|error| Problem::failed(format!("{}: {error}", path.display())))?;
     say::talk(&format!("{} wrote {}", paint(Stream::Err, GREEN, "ok:"), path.display()));
     for line in &detection.recognised {
@@ -139,7 +143,13 @@ fn keep_out_of_git(dir: &Path) {
         return;
     }
     let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-    match fs::write(&path, format!("{text}{gap}.switchback/\n")) {
+    let written = fs::OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| {
+        if text.is_empty() {
+            give_to_owner_of(dir, &file)?;
+        }
+        file.write_all(format!("{gap}.switchback/\n").as_bytes())
+    });
+    match written {
         Ok(()) => say::talk("added .switchback/ to .gitignore: it holds credentials and data"),
         Err(error) => {
             say::talk(&format!("add .switchback/ to .gitignore ({error}): it holds credentials and data"))
