@@ -26,12 +26,13 @@ pub enum Provisioned {
 /// # Errors
 /// When PostgreSQL refuses or the connection fails. Nothing that exists is ever dropped.
 pub async fn provision(paths: &NodePaths, credentials: &Credentials) -> Result<Provisioned, PostgresError> {
-    if let Ok(client) = connect(paths, &credentials.app, &credentials.database).await
-        && owns_database(&client, credentials).await.unwrap_or(false)
+    let superuser = connect(paths, &credentials.superuser, "postgres").await.map_err(failed)?;
+    // Asked before: a login that cannot succeed yet would stand in the log of a new database as a failure.
+    if owns_database(&superuser, credentials).await?
+        && connect(paths, &credentials.app, &credentials.database).await.is_ok()
     {
         return Ok(Provisioned::Already);
     }
-    let superuser = connect(paths, &credentials.superuser, "postgres").await.map_err(failed)?;
     let role = identifier(&credentials.app.role);
     // The server gets a verifier, never the password: whatever it logs or shows, there is nothing to read.
     let verifier = scram_sha_256(credentials.app.password.as_bytes());
@@ -50,9 +51,11 @@ pub async fn provision(paths: &NodePaths, credentials: &Credentials) -> Result<P
     Ok(Provisioned::Created)
 }
 
-async fn owns_database(app: &Client, credentials: &Credentials) -> Result<bool, PostgresError> {
-    let owner = "SELECT 1 FROM pg_database WHERE datname = $1 AND pg_get_userbyid(datdba) = current_user";
-    exists(app, owner, &credentials.database).await
+async fn owns_database(superuser: &Client, credentials: &Credentials) -> Result<bool, PostgresError> {
+    let owner = "SELECT 1 FROM pg_database WHERE datname = $1 AND pg_get_userbyid(datdba) = $2";
+    let (database, role) = (&credentials.database, &credentials.app.role);
+    within_limit(async { Ok(!superuser.query(owner, &[database, role]).await.map_err(failed)?.is_empty()) })
+        .await
 }
 
 async fn exists(client: &Client, query: &str, name: &str) -> Result<bool, PostgresError> {

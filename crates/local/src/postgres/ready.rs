@@ -69,9 +69,12 @@ pub async fn wait_ready(
     let mut pause = POLL_FIRST;
     let mut last = String::new();
     loop {
-        let answer = match probe(paths, credentials).await? {
-            Readiness::Ready => return Ok(began.elapsed()),
-            Readiness::Starting(answer) | Readiness::Absent(answer) => answer,
+        let answer = match begun(paths) {
+            Some(status) => recovery(paths).unwrap_or(status),
+            None => match probe(paths, credentials).await? {
+                Readiness::Ready => return Ok(began.elapsed()),
+                Readiness::Starting(answer) | Readiness::Absent(answer) => answer,
+            },
         };
         if answer != last {
             on_starting(&answer);
@@ -107,6 +110,18 @@ pub(super) async fn connect(
         let _ = connection.await;
     });
     Ok(client)
+}
+
+/// What the postmaster says of itself in its lock file, while that is not that it is ready. Asked over its socket by then,
+/// it would note each time in its log that it had to refuse us.
+fn begun(paths: &NodePaths) -> Option<String> {
+    const STATUS_LINE: usize = 7;
+    let text = std::fs::read_to_string(paths.pgdata().join("postmaster.pid")).ok()?;
+    match text.lines().nth(STATUS_LINE).map(str::trim) {
+        Some("ready") => None,
+        Some(status) => Some(status.to_owned()),
+        None => Some("starting".to_owned()),
+    }
 }
 
 /// What the startup process says of itself: `startup recovering 000000010000000000000003`.

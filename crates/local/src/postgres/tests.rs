@@ -170,6 +170,17 @@ async fn a_node_goes_from_nothing_to_the_apps_database() {
 }
 
 #[tokio::test]
+async fn making_a_database_leaves_no_failure_in_its_log() {
+    let node = Node::running().await;
+    provision(&node.paths, &node.credentials).await.unwrap();
+    let log = node.log_text();
+    assert!(log.contains("ready to accept connections"), "{log}");
+    for failure in ["FATAL", "ERROR"] {
+        assert!(!log.contains(failure), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn provisioning_twice_is_harmless_and_mends_what_is_half_done() {
     let mut node = Node::running().await;
     provision(&node.paths, &node.credentials).await.unwrap();
