@@ -4,16 +4,23 @@
 //! [`KeptState`] and a way to end it. The daemon's death ends keepers but not processes; the next daemon's keepers
 //! adopt them. What differs between an instance, a PostgreSQL and a role stands behind [`Job`].
 
+mod trouble;
+
 use std::future::Future;
 use std::time::Duration;
 
+use model::ByteSize;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout, timeout_at};
 
 use crate::chain;
-use crate::process::{Ended, Exit, Process, Processes, Spec};
+use crate::process::{Command, Ended, Process, Processes, Spec};
+
+pub(crate) use trouble::{Trouble, out_of_memory};
+
+use trouble::Why;
 
 /// Restarts wait this long at first, then twice as long each time.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -61,6 +68,14 @@ pub(crate) trait Job: Send + Sync + 'static {
 
     /// The last lines the process said, the oldest first.
     fn last_lines(&self) -> Vec<String>;
+
+    /// Adds a line to what the process said.
+    fn note(&self, text: &str);
+
+    /// What to do about it, where that can be said.
+    fn advice(&self, _trouble: Trouble) -> Option<String> {
+        None
+    }
 }
 
 /// Why a process is down that is to be started again.
@@ -99,6 +114,11 @@ pub struct KeptState {
     pub times_ready: u64,
     /// Why the process is not ready, or ended last.
     pub reason: Option<String>,
+    /// What to do about that.
+    pub hint: Option<String>,
+    /// Processes of it that the kernel has killed because memory ran out, since its last start.
+    pub oom_kills: u64,
+    pub memory_limit: Option<ByteSize>,
     /// The last lines the process said before it ended.
     pub last_lines: Vec<String>,
 }
@@ -150,11 +170,14 @@ impl Keeper {
             restarts: 0,
             times_ready: 0,
             reason: None,
+            hint: None,
+            oom_kills: 0,
+            memory_limit: None,
             last_lines: Vec::new(),
         };
         let (state, watched) = watch::channel(first);
         let (orders, received) = mpsc::channel(4);
-        let run = Run { job, processes, state, orders: received, changed, crashes: 0 };
+        let run = Run { job, processes, state, orders: received, changed, command: None, crashes: 0 };
         Keeper { watched: Watched { state: watched, orders }, task: tokio::spawn(run.run(begin)) }
     }
 
@@ -242,6 +265,8 @@ struct Run<J> {
     state: watch::Sender<KeptState>,
     orders: mpsc::Receiver<Order>,
     changed: watch::Sender<u64>,
+    /// Of the last start; an earlier daemon's is not known.
+    command: Option<Command>,
     /// In a row.
     crashes: u32,
 }
@@ -250,10 +275,10 @@ struct Run<J> {
 enum Left {
     Stop(Duration),
     Restart,
-    Ended(String),
+    Ended(Why),
     /// Runs but does not answer.
-    Hung(String),
-    NeverReady(String),
+    Hung(Why),
+    NeverReady(Why),
 }
 
 impl<J: Job> Run<J> {
@@ -287,12 +312,12 @@ impl<J: Job> Run<J> {
                     }
                     continue;
                 }
-                Left::NeverReady(reason) | Left::Ended(reason) if fresh => {
-                    return self.stop(process, UNRESPONSIVE_GRACE, Phase::Failed, Some(reason)).await;
+                Left::NeverReady(why) | Left::Ended(why) if fresh => {
+                    return self.stop(process, UNRESPONSIVE_GRACE, Phase::Failed, Some(why)).await;
                 }
-                Left::Ended(reason) | Left::NeverReady(reason) | Left::Hung(reason) => {
+                Left::Ended(why) | Left::NeverReady(why) | Left::Hung(why) => {
                     self.crashes = if started.elapsed() >= STABLE_AFTER { 1 } else { self.crashes + 1 };
-                    if let Some(stop) = self.clear_and_back_off(process, reason).await {
+                    if let Some(stop) = self.clear_and_back_off(process, why).await {
                         return self.stop(None, stop, Phase::Stopped, None).await;
                     }
                 }
@@ -304,13 +329,18 @@ impl<J: Job> Run<J> {
         self.set(|state| {
             state.phase = Phase::Starting;
             state.pid = None;
+            state.oom_kills = 0;
         });
         // What has to be prepared may take long: a database is copied first.
         let spec = tokio::select! {
-            spec = self.job.spec() => spec.map_err(Left::NeverReady)?,
+            spec = self.job.spec() => spec.map_err(|reason| Left::NeverReady(Why { reason, hint: None }))?,
             order = next(&mut self.orders) => return Err(left_by(order)),
         };
-        let process = self.processes.spawn(spec).map_err(|error| Left::NeverReady(chain(&error)))?;
+        self.command = Some(spec.command.clone());
+        let process = self.processes.spawn(spec).map_err(|error| {
+            let hint = error.as_exit().and_then(|exit| self.job.advice(Trouble::Ended(exit)));
+            Left::NeverReady(Why { reason: chain(&error), hint })
+        })?;
         let pid = process.pid();
         self.set(|state| state.pid = Some(pid));
         Ok(process)
@@ -323,13 +353,16 @@ impl<J: Job> Run<J> {
             tokio::select! {
                 ready = timeout(limit, self.job.ready()) => match ready {
                     Ok(Ok(())) => {}
-                    Ok(Err(reason)) => return (Left::NeverReady(reason), Some(process)),
+                    Ok(Err(reason)) => return (Left::NeverReady(self.not_ready(reason)), Some(process)),
                     Err(_) => {
                         let reason = format!("not ready within {} s", limit.as_secs_f32());
-                        return (Left::NeverReady(reason), Some(process));
+                        return (Left::NeverReady(self.not_ready(reason)), Some(process));
                     }
                 },
-                exit = process.exited() => return (Left::Ended(ended_early(exit)), Some(process)),
+                exit = process.exited() => {
+                    let why = self.ended(&process, exit, "ended before it was ready");
+                    return (Left::Ended(why), Some(process));
+                }
                 order = next(&mut self.orders) => return (left_by(order), Some(process)),
             }
         }
@@ -341,18 +374,24 @@ impl<J: Job> Run<J> {
             state.phase = Phase::Ready;
             state.times_ready += 1;
             state.reason = None;
+            state.hint = None;
         });
         let mut misses = 0;
         let mut ticks = tokio::time::interval_at(Instant::now() + LIVENESS_INTERVAL, LIVENESS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                exit = process.exited() => return (Left::Ended(ended(exit)), Some(process)),
+                exit = process.exited() => {
+                    return (Left::Ended(self.ended(&process, exit, "ended")), Some(process));
+                }
                 order = next(&mut self.orders) => return (left_by(order), Some(process)),
                 _ = ticks.tick() => {}
             }
+            self.look_at_memory(&process);
             tokio::select! {
-                exit = process.exited() => return (Left::Ended(ended(exit)), Some(process)),
+                exit = process.exited() => {
+                    return (Left::Ended(self.ended(&process, exit, "ended")), Some(process));
+                }
                 order = next(&mut self.orders) => return (left_by(order), Some(process)),
                 alive = self.job.alive() => match alive {
                     Ok(()) if misses > 0 => {
@@ -363,7 +402,7 @@ impl<J: Job> Run<J> {
                     Err(reason) => {
                         misses += 1;
                         if misses >= LIVENESS_MISSES {
-                            return (Left::Hung(reason), Some(process));
+                            return (Left::Hung(Why { reason, hint: None }), Some(process));
                         }
                         self.set(|state| {
                             state.phase = Phase::Unresponsive;
@@ -376,7 +415,8 @@ impl<J: Job> Run<J> {
     }
 
     /// `Some` when it was told to stop meanwhile.
-    async fn clear_and_back_off(&mut self, process: Option<Process>, reason: String) -> Option<Duration> {
+    async fn clear_and_back_off(&mut self, process: Option<Process>, why: Why) -> Option<Duration> {
+        let Why { reason, hint } = why;
         let name = self.job.name();
         let last = self.job.last_lines();
         let looping = self.crashes >= CRASH_LOOP_AFTER;
@@ -384,6 +424,7 @@ impl<J: Job> Run<J> {
         self.set(|state| {
             state.phase = if looping { Phase::CrashLooping } else { Phase::Restarting };
             state.reason = Some(reason);
+            state.hint = hint;
             state.last_lines = last;
             state.restarts += 1;
         });
@@ -428,7 +469,7 @@ impl<J: Job> Run<J> {
         }
     }
 
-    async fn stop(mut self, process: Option<Process>, grace: Duration, at: Phase, reason: Option<String>) {
+    async fn stop(mut self, process: Option<Process>, grace: Duration, at: Phase, why: Option<Why>) {
         let name = self.job.name();
         let last = if at == Phase::Failed { self.job.last_lines() } else { Vec::new() };
         if at == Phase::Stopped {
@@ -448,7 +489,7 @@ impl<J: Job> Run<J> {
         self.set(|state| {
             state.phase = at;
             state.pid = None;
-            state.reason = reason;
+            (state.reason, state.hint) = why.map_or((None, None), |why| (Some(why.reason), why.hint));
             state.last_lines = last;
         });
     }
@@ -479,14 +520,6 @@ fn left_by(order: Order) -> Left {
         Order::Stop(grace) => Left::Stop(grace),
         Order::Restart => Left::Restart,
     }
-}
-
-fn ended(exit: Exit) -> String {
-    format!("ended: {exit}")
-}
-
-fn ended_early(exit: Exit) -> String {
-    format!("ended before it was ready: {exit}")
 }
 
 /// Stops a process and all it left behind. What had to be done to get there is logged: the caller goes on anyway.

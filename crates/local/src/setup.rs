@@ -45,6 +45,16 @@ impl Setup {
         lines.into_iter().map(|record| record.line).collect()
     }
 
+    /// Says something in the log of a process that it could not say itself. What cannot be written is in `why` as well.
+    pub(crate) fn note(&self, name: &str, text: &str) {
+        use std::io::Write;
+        let Ok(files) = self.logs.files(name) else { return };
+        // Made by its start, for whom it runs as; never by us.
+        if let Ok(mut file) = fs::OpenOptions::new().append(true).open(files.stderr) {
+            let _ = file.write_all(format!("switchback: {text}\n").as_bytes());
+        }
+    }
+
     /// The user instances run as: `None` keeps the daemon's own.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ Every answer has X-App-Version and X-App-Pid. Paths:
   /stream/N/MS     N chunks, MS apart                   /events/N/MS    N server-sent events, MS apart
   /headers         the request's head as JSON           /env            the environment as JSON
   /crash           ends the process, no answer (POST)   /hang           no answer, for an hour (POST)
-  /sql             runs the body by psql (POST)
+  /sql             runs the body by psql (POST)     /eat/MB         takes so much memory, then answers
 
 A thread for each connection, and a parser that does only what HTTP/1.1 clients of a test need, so that it is fast.
 On SIGTERM: accepts no more, finishes what it has begun, closes idle connections, ends with 0.
@@ -193,6 +193,10 @@ def one(connection, head):
         os._exit(1)
     elif path == "hang" and method == "POST":
         time.sleep(3600)
+    elif path == "eat":
+        # No page of it is shared, nor the same as another.
+        eaten = os.urandom(1 << 20) * int(words[0])
+        answer(200, b"%d\n" % len(eaten))
     elif path == "sql" and method == "POST":
         command = ["psql", os.environ["DATABASE_URL"], "-XAtq", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(command, input=body, capture_output=True)

@@ -13,6 +13,9 @@ use super::{Unavailable, V1Bases, detect};
 /// The quota of CPU time is given anew this often. The kernel's own default.
 const PERIOD_US: u64 = 100_000;
 
+/// From here on a limit of version 1 is none: the kernel rounds its largest number down to whole pages.
+const UNLIMITED_V1: u64 = 1 << 62;
+
 /// The group of one process and all its descendants.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -216,7 +219,7 @@ impl Group {
                 Usage {
                     cpu_us: keyed(&dir.join("cpu.stat"), "usage_usec"),
                     memory_bytes: current.map(|bytes| bytes.saturating_sub(cache)),
-                    oom_kills: keyed(&dir.join("memory.events"), "oom_kill"),
+                    oom_kills: self.oom_kills(),
                 }
             }
             Dirs::V1(bases) => {
@@ -230,10 +233,28 @@ impl Group {
                         .and_then(|dir| number(&dir.join("cpuacct.usage")))
                         .map(|ns| ns / 1_000),
                     memory_bytes: current.map(|bytes| bytes.saturating_sub(cache.unwrap_or(0))),
-                    oom_kills: memory("memory.oom_control").and_then(|file| keyed(&file, "oom_kill")),
+                    oom_kills: self.oom_kills(),
                 }
             }
         }
+    }
+
+    /// Processes of the group that the kernel has killed because memory ran out, since the group was made.
+    pub fn oom_kills(&self) -> Option<u64> {
+        match &self.dirs {
+            Dirs::V2(dir) => keyed(&dir.join("memory.events"), "oom_kill"),
+            Dirs::V1(bases) => keyed(&bases.memory.as_ref()?.join("memory.oom_control"), "oom_kill"),
+        }
+    }
+
+    /// What the group may use, where that is limited.
+    pub fn memory_limit(&self) -> Option<ByteSize> {
+        let file = match &self.dirs {
+            Dirs::V2(dir) => dir.join("memory.max"),
+            Dirs::V1(bases) => bases.memory.as_ref()?.join("memory.limit_in_bytes"),
+        };
+        // Unlimited is `max` in version 2, and in version 1 a number that no machine reaches.
+        number(&file).filter(|bytes| *bytes < UNLIMITED_V1).map(ByteSize::from_bytes)
     }
 
     /// # Errors

@@ -100,6 +100,10 @@ fn version_2_usage_is_what_the_group_cannot_give_back() {
     let group = cgroups.adopt("web.1").unwrap();
     let expected = Usage { cpu_us: Some(1234), memory_bytes: Some(200_000_000), oom_kills: Some(2) };
     assert_eq!(group.usage(), expected);
+    assert_eq!(group.memory_limit(), None);
+    fake.file(&format!("{at}/memory.max"), "268435456\n");
+    assert_eq!(group.memory_limit(), Some(ByteSize::from_bytes(256 * ByteSize::MB)));
+    fake.file(&format!("{at}/memory.max"), "max\n");
 
     // Version 2 would take the limit and then kill: so we refuse, and what was set stays.
     let refused = group.apply(size(1000, 100)).unwrap_err();
@@ -350,4 +354,18 @@ fn everyone_in_a_group_is_killed_and_an_empty_group_goes_away() {
     assert!(real.cgroups.adopt("web.1").is_none());
     let left: Vec<PathBuf> = real.cgroups.app_dirs().into_iter().filter(|dir| Path::exists(dir)).collect();
     assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn whom_the_kernel_killed_because_memory_ran_out_is_counted() {
+    let Some(mut real) = Real::new("oomtest") else { return };
+    let group = real.cgroups.create("web.1", size(1000, 64)).unwrap();
+    assert_eq!(group.memory_limit(), Some(ByteSize::from_bytes(64 * ByteSize::MB)));
+    assert_eq!(group.oom_kills(), Some(0));
+    // The child takes more than there is; its parent goes on.
+    let greedy = "if os.fork() == 0:\n    held = bytearray(os.urandom(1 << 20) * 256)\n    os._exit(0)\n\
+                  pid, status = os.wait()\nassert os.WTERMSIG(status) == 9, status\nos.write(1, b'.')\n\
+                  time.sleep(600)";
+    real.run_in(&group, greedy);
+    assert_eq!(group.oom_kills(), Some(1));
 }

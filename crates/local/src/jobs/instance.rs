@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use model::{Instance, Size};
 
-use crate::keeper::{Job, until_ready};
+use crate::keeper::{Job, Trouble, until_ready};
 use crate::probe::{self, Chosen, NotReady, Probe, ProbeResult};
-use crate::process::{Command, Priority, Spec, StopSignal};
+use crate::process::{Command, Exit, Priority, Spec, StopSignal};
 use crate::setup::{Setup, instance_process};
 
 /// One readiness or liveness check. Shorter than any client's patience, longer than a garbage collection.
@@ -115,5 +115,43 @@ impl Job for InstanceJob {
 
     fn last_lines(&self) -> Vec<String> {
         self.setup.last_lines(&self.name())
+    }
+
+    fn note(&self, text: &str) {
+        self.setup.note(&self.name(), text);
+    }
+
+    fn advice(&self, trouble: Trouble) -> Option<String> {
+        let Instance { id, port, health, .. } = &self.instance;
+        let table = id.resource();
+        Some(match trouble {
+            Trouble::OutOfMemory { limit: Some(_) } => {
+                format!("a larger `memory` in `size` under [{table}] leaves it more")
+            }
+            Trouble::OutOfMemory { limit: None } => {
+                "the machine has too little memory for all that runs on it".to_owned()
+            }
+            Trouble::Ended(Exit::Code(Exit::NO_SUCH_COMMAND)) => format!(
+                "see `run` under [{table}]: what it names must be installed, or part of the release, whose folder it runs \
+                 in; what git ignores is only part of it when `include` names it"
+            ),
+            Trouble::Ended(Exit::Code(Exit::MAY_NOT_EXECUTE)) => {
+                "`chmod +x` it, and see that its first line (`#!`) names a program that is there".to_owned()
+            }
+            Trouble::Ended(Exit::Code(0)) => format!(
+                "`run` under [{table}] must stay in the foreground for as long as it serves: no `&`, and no daemon mode"
+            ),
+            Trouble::Ended(_) => format!("`switchback logs {id}` has all it said"),
+            Trouble::NotReady => {
+                let checked = match &health.path {
+                    Some(path) => format!("answer {path} with a status below 400"),
+                    None => "accept connections there".to_owned(),
+                };
+                format!(
+                    "the app must listen on the port in PORT (here {port}) and {checked}; `switchback logs {id}` has all \
+                     it said"
+                )
+            }
+        })
     }
 }

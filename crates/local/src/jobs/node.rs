@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::backup::Archive;
 use crate::chain;
 use crate::engines::PostgresEngine;
-use crate::keeper::{Down, Job};
+use crate::keeper::{Down, Job, Trouble};
 use crate::postgres::{
     self, Archiving, Credentials, Followed, Membership, Need, NodePaths, Owner, Place, Readiness,
 };
@@ -175,6 +175,19 @@ impl Job for NodeJob {
 
     fn last_lines(&self) -> Vec<String> {
         self.setup.last_lines(&self.name())
+    }
+
+    fn note(&self, text: &str) {
+        self.setup.note(&self.name(), text);
+    }
+
+    fn advice(&self, trouble: Trouble) -> Option<String> {
+        match trouble {
+            Trouble::OutOfMemory { .. } => {
+                Some(format!("a larger `memory` in `size` under [{}]", self.id.resource()))
+            }
+            Trouble::Ended(_) | Trouble::NotReady => None,
+        }
     }
 }
 

@@ -136,6 +136,10 @@ impl Job for RoleJob {
     fn last_lines(&self) -> Vec<String> {
         self.setup.last_lines(&self.name())
     }
+
+    fn note(&self, text: &str) {
+        self.setup.note(&self.name(), text);
+    }
 }
 
 /// What a role begins with is handed over in memory: the front door must come back on a full disk, too.

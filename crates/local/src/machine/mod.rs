@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::control::ControlError;
 use crate::jobs::instance::ChosenProbe;
-use crate::keeper::{Keeper, KeptState};
+use crate::keeper::{Keeper, KeptState, out_of_memory};
 use crate::setup::Setup;
 use crate::store::{Decision, Store, StoreError, World};
 
@@ -117,7 +117,7 @@ impl StepError {
 
     fn of(name: &str, state: KeptState) -> StepError {
         let why = state.reason.unwrap_or_else(|| "was stopped".to_owned());
-        StepError { reason: format!("{name}: {why}"), hint: None, last_lines: state.last_lines }
+        StepError { reason: format!("{name}: {why}"), hint: state.hint, last_lines: state.last_lines }
     }
 }
 
@@ -204,6 +204,11 @@ impl Machine {
                 }
                 Phase::Failed if new_phase => self.remember(name, "give up its first start", reason),
                 _ => {}
+            }
+            if state.oom_kills > before.map_or(0, |before| before.oom_kills) {
+                let evidence =
+                    format!("the kernel killed a process of it, {}", out_of_memory(state.memory_limit));
+                self.remember(name, "go on with what is left of it", evidence);
             }
         }
         *seen = now;

@@ -202,10 +202,7 @@ impl Machine {
         self.units()
             .instances
             .insert(instance.id.clone(), InstanceUnit { keeper, size, chosen, draining: false });
-        watched
-            .ready()
-            .await
-            .map_err(|state| StepError::of(&instance.id.to_string(), state).hint(start_hint(instance)))
+        watched.ready().await.map_err(|state| StepError::of(&instance.id.to_string(), state))
     }
 
     pub(super) async fn stop_instance(&self, id: &InstanceId, grace: Duration) {
@@ -342,15 +339,4 @@ impl Machine {
 enum Draining {
     Yes,
     No,
-}
-
-fn start_hint(instance: &Instance) -> String {
-    let checked = match &instance.health.path {
-        Some(path) => format!("answer {path} with a status below 400"),
-        None => "accept connections there".to_owned(),
-    };
-    format!(
-        "the app must listen on the port in PORT (here {}) and {checked}; `switchback logs {}` has all it said",
-        instance.port, instance.id
-    )
 }

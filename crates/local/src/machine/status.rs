@@ -67,6 +67,9 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// Why it is not ready.
     pub reason: Option<String>,
+    /// What to do about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     pub last_lines: Vec<String>,
     /// Of PostgreSQL: `primary`, `standby`, `read_replica`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +154,7 @@ impl Machine {
                 release: None,
                 restarts: state.map_or(0, |state| state.restarts),
                 reason: state.and_then(|state| state.reason.clone()),
+                hint: state.and_then(|state| state.hint.clone()),
                 last_lines: state.map(|state: &KeptState| state.last_lines.clone()).unwrap_or_default(),
                 role: None,
                 streaming: None,

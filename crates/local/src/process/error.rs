@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Exit;
 use crate::user::Identity;
 
 /// Whose fault: the manifest's (the command, its folder, its user), the machine's, or ours.
@@ -45,6 +46,17 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
+    /// As a shell would have said it, where the command is at fault.
+    pub fn as_exit(&self) -> Option<Exit> {
+        match self {
+            SpawnError::CommandNotFound { .. } => Some(Exit::Code(Exit::NO_SUCH_COMMAND)),
+            SpawnError::PermissionDenied { .. } | SpawnError::NotExecutable { .. } => {
+                Some(Exit::Code(Exit::MAY_NOT_EXECUTE))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the same attempt may succeed a little later without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         matches!(self, SpawnError::NoRoom { .. })

@@ -17,6 +17,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What a shell says when there is no such command.
+    pub const NO_SUCH_COMMAND: i32 = 127;
+    /// What a shell says of a command that may not be executed, or is no program.
+    pub const MAY_NOT_EXECUTE: i32 = 126;
+
     pub fn success(self) -> bool {
         self == Exit::Code(0)
     }
@@ -30,11 +35,12 @@ impl Exit {
         }
     }
 
-    /// What the code most likely means, when it means something for this command.
+    /// What it most likely means, when it means something for this command.
     pub fn explain(self, command: &Command) -> Option<&'static str> {
         match (self, command) {
-            (Exit::Code(127), Command::Shell(_)) => Some("the shell found no such command"),
-            (Exit::Code(126), Command::Shell(_)) => {
+            (Exit::Code(0), _) => Some("by itself, and without an error"),
+            (Exit::Code(Exit::NO_SUCH_COMMAND), Command::Shell(_)) => Some("the shell found no such command"),
+            (Exit::Code(Exit::MAY_NOT_EXECUTE), Command::Shell(_)) => {
                 Some("the shell may not execute the command (permission or format)")
             }
             (Exit::Signal(libc::SIGKILL), _) => Some("killed: by someone, or because memory ran out"),

@@ -40,6 +40,8 @@ struct Inner {
     pidfd: OwnedFd,
     members: Members,
     limits: Limits,
+    /// As the kernel has counted them when we began to know it.
+    oom_kills_before: u64,
     /// Known once it was reaped.
     exit: Mutex<Known>,
 }
@@ -97,9 +99,16 @@ impl fmt::Display for StillAlive {
 }
 
 impl Process {
-    pub(super) fn new(record: Record, pidfd: OwnedFd, group: Option<Group>, limits: Limits) -> Process {
+    pub(super) fn new(
+        record: Record,
+        pidfd: OwnedFd,
+        group: Option<Group>,
+        limits: Limits,
+        oom_kills_before: u64,
+    ) -> Process {
         let members = Members::of(Some(&record), group);
-        Process { inner: Arc::new(Inner { record, pidfd, members, limits, exit: Mutex::default() }) }
+        let exit = Mutex::default();
+        Process { inner: Arc::new(Inner { record, pidfd, members, limits, oom_kills_before, exit }) }
     }
 
     pub(super) fn adopt(record: &Record, cgroups: &Cgroups) -> Option<Process> {
@@ -124,7 +133,8 @@ impl Process {
             (None, Some(why)) => Limits::Unlimited(why.to_string()),
             (None, None) => Limits::Unlimited("it was started without a control group".to_owned()),
         };
-        Some(Process::new(record.clone(), pidfd, group, limits))
+        let oom_kills = group.as_ref().and_then(Group::oom_kills).unwrap_or_default();
+        Some(Process::new(record.clone(), pidfd, group, limits, oom_kills))
     }
 
     pub fn name(&self) -> &str {
@@ -146,6 +156,13 @@ impl Process {
     /// Its control group, to change limits and read usage.
     pub fn group(&self) -> Option<&Group> {
         self.inner.members.group()
+    }
+
+    /// How many of its processes the kernel has killed because memory ran out, since it was started or taken up. None
+    /// that is known of without a control group.
+    pub fn oom_kills(&self) -> u64 {
+        let counted = self.group().and_then(Group::oom_kills).unwrap_or_default();
+        counted.saturating_sub(self.inner.oom_kills_before)
     }
 
     /// How it ended, if it has. Reaps it, when it is our child.

@@ -50,6 +50,8 @@ impl Processes {
             program::command_line(&spec, env.get(OsStr::new("PATH")).map(OsString::as_os_str))?;
         let label = program::label(&spec.command);
         let (group, doors, limits) = self.prepare_group(&spec);
+        // The group may be left from one that ran before.
+        let oom_kills = group.as_ref().and_then(Group::oom_kills).unwrap_or_default();
         let spawned_at = Timestamp::now();
         let path = record_path(&self.run_dir, &spec.name);
         let draft = Draft::new(&path, &spec.name, &boot_id(), spawned_at, spec.stop_signal)
@@ -140,7 +142,7 @@ impl Processes {
                 Limits::Unlimited("the kernel refused to move the process into its control group".to_owned()),
             )
         };
-        Ok(Process::new(record, pidfd, group, limits))
+        Ok(Process::new(record, pidfd, group, limits, oom_kills))
     }
 
     /// The group to start in, open for the child to enter. Limits that cannot be set leave the group: it

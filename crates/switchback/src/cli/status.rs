@@ -5,8 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Phase;
 use local::machine::{BackupState, BackupStatus, ProcessKind, ProcessStatus};
-use model::ByteSize;
-use model::DatabaseRole;
+use model::{ByteSize, DatabaseRole, counted};
 
 use super::Place;
 use super::say::{self, BOLD, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
@@ -117,7 +116,11 @@ fn row(process: &ProcessStatus, stream: Stream) -> String {
     if process.state != Phase::Ready
         && let Some(reason) = &process.reason
     {
-        text.push_str(&format!("  {reason} (restarted {} times)\n", process.restarts));
+        let restarts = counted(process.restarts as usize, "time");
+        text.push_str(&format!("  {reason} (restarted {restarts})\n"));
+        if let Some(hint) = &process.hint {
+            text.push_str(&format!("  {} {hint}\n", paint(stream, BOLD, "hint:")));
+        }
         for line in process.last_lines.iter().rev().take(5).rev() {
             text.push_str(&paint(stream, DIM, &format!("  | {line}\n")));
         }

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use testkit::{App, Switchback};
+use testkit::{App, Switchback, get};
 
 use crate::{prepare, up};
 
@@ -38,6 +38,55 @@ fn a_command_that_does_not_exist_is_named() {
     let output = fails_to_come_up(App::python("shop").set("web", "run", "\"./no-such-server\""));
     assert!(output.stderr.contains("no-such-server"), "{output:#?}");
     assert!(output.stderr.contains("not found"), "{output:#?}");
+    assert!(output.stderr.contains("see `run` under [web]"), "{output:#?}");
+}
+
+#[test]
+fn what_the_shell_says_of_a_command_is_explained() {
+    let missing = fails_to_come_up(App::python("shop").set("web", "run", "\"cd . && no-such-server\""));
+    assert!(missing.stderr.contains("exit code 127 (the shell found no such command)"), "{missing:#?}");
+    assert!(missing.stderr.contains("see `run` under [web]"), "{missing:#?}");
+    let closed = fails_to_come_up(App::python("shop").set("web", "run", "\"cd . && ./version\""));
+    assert!(closed.stderr.contains("exit code 126 (the shell may not execute"), "{closed:#?}");
+    assert!(closed.stderr.contains("`chmod +x`"), "{closed:#?}");
+}
+
+#[test]
+fn an_app_that_ends_without_an_error_is_told_to_stay_in_the_foreground() {
+    let output = fails_to_come_up(App::python("shop").set("web", "run", "\"true\""));
+    assert!(output.stderr.contains("exit code 0 (by itself, and without an error)"), "{output:#?}");
+    assert!(output.stderr.contains("must stay in the foreground"), "{output:#?}");
+
+    // One that has served before, and goes to the background.
+    let switchback = up(App::python("shop").set("web", "run", "\"python3 app.py & sleep 1\""));
+    switchback.wait_for("its end", Duration::from_secs(20), |status| {
+        status.web()[0].reason.as_deref().is_some_and(|reason| reason.contains("exit code 0"))
+    });
+    switchback.wait_for("why in the table", Duration::from_secs(20), |_| {
+        let table = switchback.must(&["status"]).stdout;
+        table.contains("exit code 0 (by itself") && table.contains("hint: `run` under [web] must stay")
+    });
+}
+
+#[test]
+fn an_instance_that_runs_out_of_memory_is_said_to_have() {
+    let switchback = up(App::python("shop").set("web", "size", "{ memory = \"64MB\" }"));
+    if switchback.status().raw["unlimited_because"].is_string() {
+        eprintln!("skipped: {}", switchback.status().raw["unlimited_because"]);
+        return;
+    }
+    let before = switchback.status().process("web.1").pid;
+    // The connection ends, or the edge says 502.
+    let _ = get(&switchback.url("/eat/256"));
+    switchback.wait_for("another process", Duration::from_secs(20), |status| {
+        status.all_ready() && status.process("web.1").pid != before
+    });
+    let reason = "killed by the kernel, out of memory (limit 64MB)";
+    switchback.wait_for("why it was restarted", Duration::from_secs(5), |_| {
+        switchback.must(&["why"]).stdout.contains(&format!("web.1: restart it (ended: {reason})"))
+    });
+    let logs = switchback.must(&["logs", "web"]).stdout;
+    assert!(logs.contains(&format!("switchback: ended: {reason}")), "{logs}");
 }
 
 #[test]
