@@ -2,8 +2,9 @@
 //!
 //! [`machine`] carries plans out and holds up what they made, by way of keepers and jobs. The rest are the pieces it is
 //! made of, none of which knows a plan: [`process`] and [`cgroup`] start, limit and end; [`output`] captures what is
-//! said; [`probe`] and [`usage`] look; [`engines`] and [`postgres`] find and run a database; [`backup`] keeps its copies; [`release`] stores what
-//! instances run; [`control`] speaks to the roles; [`store`] and [`paths`] keep what must survive.
+//! said; [`probe`] and [`usage`] look; [`engines`] and [`postgres`] find and run a database; [`backup`] keeps its copies;
+//! [`release`] stores what instances run; [`control`] speaks to the roles; [`store`] and [`paths`] keep what must survive,
+//! and [`stopped`] reads it while no daemon runs.
 //!
 //! The only room that starts processes of the app. It makes no choices: a plan names every port, zone and order.
 
@@ -21,6 +22,7 @@ pub mod probe;
 pub mod process;
 pub mod release;
 pub mod setup;
+pub mod stopped;
 pub mod store;
 pub mod usage;
 pub mod user;

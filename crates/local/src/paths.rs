@@ -88,9 +88,8 @@ pub struct StateDir {
 impl StateDir {
     /// Names the folder without touching it.
     pub fn at(root: &Path) -> StateDir {
-        let longest = root.as_os_str().len() + "/sockets/".len() + SOCKET_NAME_MAX;
-        let sockets = if longest <= SOCKET_PATH_MAX { root.to_owned() } else { short_folder(root) };
-        StateDir { root: root.to_owned(), sockets }
+        let user = rustix::process::geteuid().as_raw();
+        StateDir { root: root.to_owned(), sockets: folder_of_sockets(root, user) }
     }
 
     /// Makes what is missing and checks the format.
@@ -145,8 +144,28 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Held`] when another process has it.
     pub fn lock(&self) -> Result<fs::File, StateError> {
-        use std::io::{Read, Write};
-        let path = self.root.join("daemon.lock");
+        use std::io::Write;
+        let mut file = self.hold()?;
+        // Whose daemon it is stands in its owner; one of root may follow one of somebody else.
+        let us = rustix::process::geteuid().as_raw();
+        if us == 0 && file.metadata().is_ok_and(|metadata| metadata.uid() != us) {
+            std::os::unix::fs::fchown(&file, Some(us), None).map_err(StateError::io(&self.lock_file()))?;
+        }
+        // Over what stands there, and only then cut: that needs no new block on a full disk.
+        let pid = std::process::id().to_string();
+        file.write_all(pid.as_bytes())
+            .and_then(|()| file.set_len(pid.len() as u64))
+            .map_err(StateError::io(&self.lock_file()))?;
+        Ok(file)
+    }
+
+    /// [`StateDir::lock`] without a word in it: for who looks into the folder for a moment, while no daemon runs.
+    ///
+    /// # Errors
+    /// As [`StateDir::lock`].
+    pub fn hold(&self) -> Result<fs::File, StateError> {
+        use std::io::Read;
+        let path = self.lock_file();
         let mut file = fs::OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -158,7 +177,7 @@ impl StateDir {
         let begun = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) => return Ok(file),
                 // The threads of a killed daemon end one by one, and the last of them lets go.
                 Err(fs::TryLockError::WouldBlock) if begun.elapsed() < DYING => {
                     std::thread::sleep(DYING / 100)
@@ -171,12 +190,23 @@ impl StateDir {
                 Err(fs::TryLockError::Error(error)) => return Err(StateError::io(&path)(error)),
             }
         }
-        // Over what stands there, and only then cut: that needs no new block on a full disk.
-        let pid = std::process::id().to_string();
-        file.write_all(pid.as_bytes())
-            .and_then(|()| file.set_len(pid.len() as u64))
-            .map_err(StateError::io(&path))?;
-        Ok(file)
+    }
+
+    /// Whether a daemon has the folder: one that answers, or one that has just begun or is about to end. Anybody who can
+    /// reach the folder may ask.
+    pub fn is_held(&self) -> bool {
+        let Ok(file) = fs::File::open(self.lock_file()) else { return false };
+        // Had for an instant where nobody has it: a daemon that begins then waits for longer.
+        matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+    }
+
+    /// Whose daemon has, or had, the folder. `None` before the first.
+    pub fn daemon_user(&self) -> Option<u32> {
+        Some(fs::metadata(self.lock_file()).ok()?.uid())
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("daemon.lock")
     }
 
     /// Deletes all of Switchback's that stands in the folder, and the folder where nothing else does. Only when nothing
@@ -230,6 +260,12 @@ impl StateDir {
 
     pub fn daemon_socket(&self) -> PathBuf {
         self.control_sockets().join("daemon.sock")
+    }
+
+    /// Where the daemon of root lets the owner of the app's folder look. In the folder that others may pass through.
+    pub fn looking_socket(&self) -> PathBuf {
+        let user = self.daemon_user().unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        folder_of_sockets(&self.root, user).join("sockets/look.sock")
     }
 
     pub fn control_socket(&self, process: &str) -> PathBuf {
@@ -326,8 +362,12 @@ fn must_be_ours(path: &Path) -> Result<(), StateError> {
     Err(StateError::Foreign { path: path.to_owned() })
 }
 
-fn short_folder(root: &Path) -> PathBuf {
-    let user = rustix::process::geteuid().as_raw();
+/// Of the daemon that runs as `user`.
+fn folder_of_sockets(root: &Path, user: u32) -> PathBuf {
+    let longest = root.as_os_str().len() + "/sockets/".len() + SOCKET_NAME_MAX;
+    if longest <= SOCKET_PATH_MAX {
+        return root.to_owned();
+    }
     PathBuf::from(format!("/tmp/switchback-{user}-{:016x}", hash(root.as_os_str().as_encoded_bytes())))
 }
 
@@ -365,6 +405,18 @@ mod tests {
         let _held = state.lock().unwrap();
         let refused = state.lock().unwrap_err();
         assert!(matches!(refused, StateError::Held { pid, .. } if pid == std::process::id().to_string()));
+    }
+
+    #[test]
+    fn whether_a_daemon_has_the_folder_can_be_asked_without_taking_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        assert!(!state.is_held());
+        let held = state.lock().unwrap();
+        assert!(state.is_held());
+        drop(held);
+        assert!(!state.is_held());
+        state.lock().unwrap();
     }
 
     #[test]

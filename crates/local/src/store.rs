@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use model::Topology;
 use plan::Plan;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,13 +38,7 @@ macro_rules! from_redb {
         })*
     };
 }
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError
-);
+from_redb!(DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
 /// The world as it stands, with the number of changes that led to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -110,30 +104,18 @@ impl Store {
         done
     }
 
-    fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        self.with(|database| {
-            let transaction = database.begin_read()?;
-            let table = transaction.open_table(VALUES)?;
-            table
-                .get(key)?
-                .map(|value| serde_json::from_slice(value.value()))
-                .transpose()
-                .map_err(StoreError::from)
-        })
-    }
-
     /// The world as of the last committed step; the default before the first.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn world(&self) -> Result<World, StoreError> {
-        Ok(self.read("world")?.unwrap_or_default())
+        Ok(self.with(|database| read(database, "world"))?.unwrap_or_default())
     }
 
     /// # Errors
     /// When the file cannot be read.
     pub fn journal(&self) -> Result<Option<Journal>, StoreError> {
-        Ok(self.read::<Option<Journal>>("journal")?.flatten())
+        Ok(self.with(|database| read::<Option<Journal>>(database, "journal"))?.flatten())
     }
 
     /// Makes both durable as one: after this returns, a crash continues from here.
@@ -189,17 +171,59 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn decisions(&self, limit: usize) -> Result<Vec<Decision>, StoreError> {
-        self.with(|database| {
-            let transaction = database.begin_read()?;
-            let table = transaction.open_table(DECISIONS)?;
-            let mut newest = Vec::new();
-            for entry in table.iter()?.rev().take(limit) {
-                newest.push(serde_json::from_slice(entry?.1.value())?);
-            }
-            newest.reverse();
-            Ok(newest)
-        })
+        self.with(|database| newest(database, limit))
     }
+}
+
+/// The file while no daemon has it. Whoever opens it holds daemons off meanwhile: [`crate::paths::StateDir::hold`].
+pub struct Resting(ReadOnlyDatabase);
+
+impl Resting {
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open(path: &Path) -> Result<Resting, StoreError> {
+        match ReadOnlyDatabase::open(path) {
+            // Its daemon was killed: what it left is put in order first, as the next one would.
+            Err(DatabaseError::RepairAborted) => {
+                drop(open(path)?);
+                Ok(Resting(ReadOnlyDatabase::open(path)?))
+            }
+            opened => Ok(Resting(opened?)),
+        }
+    }
+
+    /// As [`Store::world`].
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn world(&self) -> Result<World, StoreError> {
+        Ok(read(&self.0, "world")?.unwrap_or_default())
+    }
+
+    /// As [`Store::decisions`].
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn decisions(&self, limit: usize) -> Result<Vec<Decision>, StoreError> {
+        newest(&self.0, limit)
+    }
+}
+
+fn read<T: DeserializeOwned>(database: &impl ReadableDatabase, key: &str) -> Result<Option<T>, StoreError> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(VALUES)?;
+    table.get(key)?.map(|value| serde_json::from_slice(value.value())).transpose().map_err(StoreError::from)
+}
+
+fn newest(database: &impl ReadableDatabase, limit: usize) -> Result<Vec<Decision>, StoreError> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(DECISIONS)?;
+    let mut newest = Vec::new();
+    for entry in table.iter()?.rev().take(limit) {
+        newest.push(serde_json::from_slice(entry?.1.value())?);
+    }
+    newest.reverse();
+    Ok(newest)
 }
 
 fn open(path: &Path) -> Result<Database, StoreError> {
@@ -230,6 +254,24 @@ mod tests {
         let store = Store::open(&path).unwrap();
         assert_eq!(store.world().unwrap(), world);
         assert_eq!(store.journal().unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_no_daemon_has_is_read_whether_its_daemon_ended_or_was_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let world = World { generation: 7, running: true, ..World::default() };
+        let store = Store::open(&path).unwrap();
+        store.commit(&world, None).unwrap();
+        // As SIGKILL leaves it: what is open is not closed.
+        let killed = dir.path().join("killed.redb");
+        std::fs::copy(&path, &killed).unwrap();
+        drop(store);
+        for file in [path, killed] {
+            let resting = Resting::open(&file).unwrap();
+            assert_eq!(resting.world().unwrap(), world);
+            assert_eq!(resting.decisions(10).unwrap(), []);
+        }
     }
 
     #[test]

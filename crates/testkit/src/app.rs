@@ -117,6 +117,18 @@ impl App {
         self.folder.write(&format!("app/{name}"), text);
     }
 
+    /// Gives the folder with all that is in it to another user, as root can.
+    ///
+    /// # Panics
+    /// When we are not root.
+    pub fn give_to(&self, uid: u32) {
+        for entry in std::fs::read_dir(self.dir()).expect("the app's folder") {
+            let path = entry.expect("an entry of it").path();
+            std::os::unix::fs::lchown(path, Some(uid), Some(uid)).expect("we are root");
+        }
+        std::os::unix::fs::lchown(self.dir(), Some(uid), Some(uid)).expect("we are root");
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

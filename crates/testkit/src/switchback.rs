@@ -1,5 +1,6 @@
 //! A running Switchback: the real binary in a folder of its own.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -79,6 +80,14 @@ impl Switchback {
     /// When it takes longer than three minutes.
     pub fn cli(&self, arguments: &[&str]) -> Output {
         Output::of(&mut self.command(arguments), COMMAND_LIMIT)
+    }
+
+    /// The same as another user, as root can. The binary must be where they can reach it.
+    ///
+    /// # Panics
+    /// As [`Switchback::cli`], and when we are not root.
+    pub fn cli_as(&self, uid: u32, arguments: &[&str]) -> Output {
+        Output::of(self.command(arguments).uid(uid).gid(uid), COMMAND_LIMIT)
     }
 
     /// The same, for tests that run it themselves: attached, with a terminal, killed in the middle.

@@ -181,6 +181,16 @@ impl Machine {
         first_error.map_or(Ok(()), Err)
     }
 
+    /// What [`Machine::restore`] starts where nothing runs, in this order.
+    pub fn what_restore_starts(&self) -> Vec<String> {
+        let topology = self.world().topology;
+        let nodes = topology.nodes.keys().map(ToString::to_string);
+        let proxies = topology.proxies.keys().map(proxy_unit);
+        let edges = topology.edges.keys().map(edge_unit);
+        let instances = topology.instances.keys().map(ToString::to_string);
+        nodes.chain(proxies).chain(edges).chain(instances).collect()
+    }
+
     fn not_ready(&self, id: &model::InstanceId) -> StepError {
         let state = self.units().instances.get(id).map(|unit| unit.keeper.state());
         match state {

@@ -13,8 +13,8 @@ use super::{Failure, Message, Request};
 /// How a request ended badly.
 #[derive(Debug)]
 pub enum CallError {
-    /// No daemon listens.
-    NoDaemon,
+    /// No daemon listens, or it may not be asked by us.
+    NoDaemon(io::Error),
     /// The daemon went away in the middle.
     Lost(io::Error),
     Failed(Failure),
@@ -29,7 +29,7 @@ pub fn call<T: DeserializeOwned>(
     request: &Request,
     mut heard: impl FnMut(Event),
 ) -> Result<T, CallError> {
-    let mut stream = UnixStream::connect(socket).map_err(|_| CallError::NoDaemon)?;
+    let mut stream = UnixStream::connect(socket).map_err(CallError::NoDaemon)?;
     stream.set_write_timeout(Some(Duration::from_secs(10))).map_err(CallError::Lost)?;
     if *request == Request::Hello {
         // A daemon that does not even say hello is hung.

@@ -1,4 +1,5 @@
 //! What the command line and the daemon say to each other: JSON lines over a Unix socket that only its owner reaches.
+//! A daemon of root has a second one, for the owner of the app's folder, who may look and change nothing.
 //!
 //! A connection carries one request. The daemon answers with any number of [`Message::Event`] lines while it works and
 //! ends with [`Message::Done`] or [`Message::Failed`]. A client that hangs up stops nothing: what was begun is
@@ -9,7 +10,8 @@ pub mod client;
 use std::collections::BTreeSet;
 
 use local::machine::{Event, MachineStatus, StopMode};
-use model::{NodeId, RecoveryTarget, ReleaseId, ResourceGraph, ResourceId};
+use local::release::{ReleaseError, Releases};
+use model::{NodeId, RecoveryTarget, ReleaseId, ResourceGraph, ResourceId, Topology};
 use plan::Plan;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -87,6 +89,21 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it leaves everything as it is, and tells nothing that the owner of the app's folder may not know.
+    pub fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Request::Hello
+                | Request::Releases
+                | Request::Backups { .. }
+                | Request::Status
+                | Request::Why { .. }
+                | Request::Metrics
+        )
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Message {
@@ -151,12 +168,44 @@ pub struct Operation {
     pub running_ms: u64,
 }
 
+/// Answer to [`Request::Releases`]: one for each that is kept, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRelease {
+    pub id: ReleaseId,
+    pub created: String,
+    pub files: u64,
+    pub bytes: u64,
+    pub serving: bool,
+    /// Why it was taken back when it was last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl StoredRelease {
+    /// # Errors
+    /// When the folder of releases does not read.
+    pub fn all(releases: &Releases, topology: &Topology) -> Result<Vec<StoredRelease>, ReleaseError> {
+        let shown = releases.list()?.into_iter().map(|stored| StoredRelease {
+            serving: topology.releases.values().any(|release| release.id == stored.id),
+            id: stored.id,
+            created: stored.created.to_string(),
+            files: stored.files,
+            bytes: stored.bytes,
+            failed: stored.failed.map(|failed| failed.because),
+        });
+        Ok(shown.collect())
+    }
+}
+
 /// Answer to [`Request::Plan`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Planned {
     pub plan: Plan,
     /// Why this plan can only be looked at.
     pub preview_because: Option<String>,
+    /// What stands and does not run, in the order in which `up` starts it before it carries out the plan.
+    #[serde(default)]
+    pub starts: Vec<String>,
     pub notes: Vec<String>,
 }
 

@@ -1,14 +1,18 @@
 //! Finding the app's daemon, or starting one.
 
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use local::chain;
 use local::machine::Event;
 use local::paths::StateDir;
+use local::stopped::{Stopped, StoppedError};
+use local::user::Identity;
 use model::AppName;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -16,12 +20,18 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::de::DeserializeOwned;
 
 use super::Place;
-use super::say::Problem;
+use super::say::{self, Problem};
 use crate::api::client::{self, CallError};
 use crate::api::{Hello, Request};
 
 /// From its start to the first answer. It reads its state and binds a socket before that; nothing slow.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// For a service manager to start a daemon again that has ended.
+const RESTART_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A wait that is longer is explained.
+const SILENT_WAIT: Duration = Duration::from_millis(500);
 
 /// From SIGTERM to its end: it only stores what was said last.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,17 +59,125 @@ impl Place {
 }
 
 impl App {
-    /// Asks the daemon.
+    /// Asks the daemon. One that has just begun, or is about to be started again, is waited for.
     ///
     /// # Errors
     /// When there is none, or it fails.
     pub fn ask<T: DeserializeOwned>(
         &self,
         request: &Request,
-        heard: impl FnMut(Event),
+        mut heard: impl FnMut(Event),
     ) -> Result<T, Problem> {
-        client::call(&self.state.daemon_socket(), request, heard).map_err(|error| match error {
-            CallError::NoDaemon => Problem::failed("the app is not up here")
+        let begun = Instant::now();
+        let mut is_said = false;
+        loop {
+            let error = match client::call(&self.state.daemon_socket(), request, &mut heard) {
+                Err(CallError::NoDaemon(error)) if error.kind() == ErrorKind::PermissionDenied => {
+                    return self.ask_as_somebody_else(request);
+                }
+                Err(error @ CallError::NoDaemon(_)) => error,
+                // It ended before it could answer. What changes something is not asked for twice.
+                Err(error @ CallError::Lost(_)) if request.only_looks() => error,
+                answered => return answered.map_err(|error| self.no_answer(error)),
+            };
+            if begun.elapsed() >= self.patience() {
+                return Err(self.no_answer(error));
+            }
+            if !is_said && begun.elapsed() >= SILENT_WAIT {
+                is_said = true;
+                say::talk("waiting for the daemon, which is starting");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// [`App::ask`] as things are: a daemon that does not answer now is not waited for.
+    ///
+    /// # Errors
+    /// As [`App::ask`].
+    pub fn ask_at_once<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Problem> {
+        client::call(&self.state.daemon_socket(), request, |_| {}).map_err(|error| self.no_answer(error))
+    }
+
+    /// Asks the daemon, or looks into the state folder where none runs.
+    ///
+    /// # Errors
+    /// When nothing was ever up here, the folder is somebody else's, or `look` fails.
+    pub fn ask_or_look<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        look: impl FnOnce(&Stopped) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let error = match client::call(&self.state.daemon_socket(), request, |_| {}) {
+            Err(CallError::NoDaemon(error)) => error,
+            answered => return answered.map_err(|error| self.no_answer(error)),
+        };
+        if error.kind() == ErrorKind::PermissionDenied
+            || self.state.is_held()
+            || !self.state.database().exists()
+        {
+            return self.ask(request, |_| {});
+        }
+        let stopped = Stopped::open(&self.state).map_err(|error| {
+            let hint = match &error {
+                StoppedError::State(error) => error.hint(),
+                StoppedError::Store(_) => "`switchback up` starts a daemon, which puts it in order",
+            };
+            Problem::failed(chain(&error)).hint(hint)
+        })?;
+        look(&stopped)
+    }
+
+    /// How long a daemon that does not answer is waited for.
+    fn patience(&self) -> Duration {
+        if self.state.is_held() {
+            START_TIMEOUT
+        } else if self.was_left_up() {
+            RESTART_PATIENCE
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Whether the last daemon ended without bringing the app down.
+    fn was_left_up(&self) -> bool {
+        self.state.daemon_socket().exists()
+    }
+
+    /// Where the daemon is root's, the owner of the app's folder may look.
+    fn ask_as_somebody_else<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Problem> {
+        if !request.only_looks() {
+            return Err(self.somebody_else());
+        }
+        match client::call(&self.state.looking_socket(), request, |_| {}) {
+            Err(CallError::NoDaemon(_)) => Err(self.somebody_else()),
+            answered => answered.map_err(|error| self.no_answer(error)),
+        }
+    }
+
+    /// That what is here is another user's.
+    pub fn somebody_else(&self) -> Problem {
+        let name = |user: u32| Identity::by_uid(user).map_or_else(|_| user.to_string(), |found| found.name);
+        let theirs = self.state.daemon_user().map_or_else(|| "somebody else".to_owned(), name);
+        let ours = name(rustix::process::geteuid().as_raw());
+        let problem = if self.state.is_held() {
+            Problem::refused(format!("the app is up, run by {theirs}, and {ours} may not do this"))
+        } else {
+            Problem::failed(format!("the app is not up, and what is kept of it belongs to {theirs}"))
+        };
+        let sudo = if theirs == "root" { "sudo".to_owned() } else { format!("sudo -u {theirs}") };
+        problem.hint(format!("as {theirs} it can be done: `{sudo} switchback ...`"))
+    }
+
+    fn no_answer(&self, error: CallError) -> Problem {
+        match error {
+            CallError::NoDaemon(_) if self.was_left_up() => Problem::failed(
+                "no daemon runs here, and the app was not brought down",
+            )
+            .hint(
+                "`switchback up --detach` starts one, which takes over what still runs and starts the rest",
+            ),
+            CallError::NoDaemon(_) => Problem::failed("the app is not up here")
                 .hint("`switchback up` brings it up; -C names another folder"),
             CallError::Lost(error) => {
                 Problem::failed(format!("the daemon went away: {error}")).hint(format!(
@@ -68,7 +186,7 @@ impl App {
                 ))
             }
             CallError::Failed(failure) => failure.into(),
-        })
+        }
     }
 
     pub fn hello(&self) -> Option<Hello> {
@@ -83,6 +201,7 @@ impl App {
         if let Some(hello) = self.hello() {
             return Ok((hello, false));
         }
+        self.must_be_ours()?;
         let state = StateDir::open(self.state.root())
             .map_err(|error| Problem::refused(error.to_string()).hint(error.hint()))?;
         let log_path = state.daemon_log();
@@ -93,13 +212,13 @@ impl App {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(hello) = self.hello() {
-                return Ok((hello, true));
+                let is_new = hello.pid == child.id();
+                return Ok((hello, is_new));
             }
-            if let Ok(Some(status)) = child.try_wait() {
-                // Two `up` at once: the other one's daemon has the lock.
-                if let Some(hello) = self.hello() {
-                    return Ok((hello, false));
-                }
+            if let Ok(Some(status)) = child.try_wait()
+                // Two `up` at once: the other one's daemon has the lock, and is waited for.
+                && !self.state.is_held()
+            {
                 let said = said_since(&log_path, written_before);
                 return Err(Problem::Failed {
                     message: format!("the daemon did not start ({status})"),
@@ -124,6 +243,18 @@ impl App {
         match pidfd_send_signal(&daemon.pidfd, Signal::TERM) {
             Err(Errno::SRCH) => Ok(()),
             sent => sent.map_err(|error| daemon.cannot_be_ended(error)).and_then(|()| daemon.wait()),
+        }
+    }
+
+    /// For what changes something, before anything is changed.
+    ///
+    /// # Errors
+    /// When what is here is another user's, and we are not root.
+    pub fn must_be_ours(&self) -> Result<(), Problem> {
+        let us = rustix::process::geteuid();
+        match self.state.daemon_user() {
+            Some(user) if !us.is_root() && user != us.as_raw() => Err(self.somebody_else()),
+            _ => Ok(()),
         }
     }
 

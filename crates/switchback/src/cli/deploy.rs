@@ -1,12 +1,13 @@
 //! `deploy` and `rollback`: another release, with no failed request in between.
 
-use model::{ByteSize, ReleaseId};
-use serde_json::Value;
+use local::chain;
+use local::release::Releases;
+use model::{ByteSize, ReleaseId, counted};
 
 use super::progress::Progress;
 use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
 use super::{Place, manifest};
-use crate::api::{Outcome, Request};
+use crate::api::{Outcome, Request, StoredRelease};
 
 pub fn deploy(place: &Place, as_json: bool) -> Result<(), Problem> {
     let app = place.app()?;
@@ -37,18 +38,25 @@ fn carry_out(place: &Place, request: &Request, as_json: bool) -> Result<(), Prob
 }
 
 pub fn list(place: &Place, as_json: bool) -> Result<(), Problem> {
-    let releases: Vec<Value> = place.app()?.ask(&Request::Releases, |_| {})?;
+    let app = place.app()?;
+    let releases = app.ask_or_look(&Request::Releases, |stopped| {
+        let topology = stopped.world().map_err(|error| Problem::failed(chain(&error)))?.topology;
+        let stored = Releases::at(app.state.releases());
+        StoredRelease::all(&stored, &topology).map_err(|error| Problem::failed(chain(&error)))
+    })?;
     if as_json {
         return say::json(&releases);
     }
     let mut text = String::new();
-    for release in releases {
-        let field = |name: &str| release.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let number = |name: &str| release.get(name).and_then(Value::as_u64).unwrap_or_default();
-        let serving = if release.get("serving") == Some(&Value::Bool(true)) { "serving" } else { "" };
-        let size = ByteSize::from_bytes(number("bytes")).rounded();
-        let (id, created, files) = (field("id"), field("created"), number("files"));
-        text.push_str(format!("{id}  {created}  {files:>6} files {size:>8}  {serving}").trim_end());
+    for StoredRelease { id, created, files, bytes, serving, failed } in releases {
+        let state = match (serving, failed) {
+            (true, _) => "serving".to_owned(),
+            (false, Some(because)) => format!("failed: {because}"),
+            (false, None) => String::new(),
+        };
+        let files = counted(files as usize, "file");
+        let size = ByteSize::from_bytes(bytes).rounded();
+        text.push_str(format!("{id}  {created}  {files:>12} {size:>8}  {state}").trim_end());
         text.push('\n');
     }
     say::data(&text)

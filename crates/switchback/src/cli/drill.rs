@@ -74,6 +74,7 @@ struct Report {
 
 pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &str) -> Result<(), Problem> {
     let app = place.app()?;
+    app.must_be_ours()?;
     let before: Status = app.ask(&Request::Status, |_| {})?;
     let unready = |process: &&ProcessStatus| process.state != Phase::Ready || !follows(process);
     if let Some(process) = before.machine.processes.iter().find(unready) {

@@ -6,7 +6,7 @@ use std::io::{BufRead, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use model::{ResourceGraph, ResourceId};
+use model::{ResourceGraph, ResourceId, counted};
 use plan::{ChangeKind, Interruption, Plan};
 
 use super::connect::App;
@@ -36,7 +36,13 @@ pub fn plan(
     if as_json {
         return say::json(&planned);
     }
-    say::data(&text(&planned.plan))?;
+    if planned.starts.is_empty() {
+        say::data(&text(&planned.plan))?;
+    } else {
+        let starts = format!("start    {}: they stand and do not run\n", planned.starts.join(", "));
+        let then = if planned.plan.is_empty() { String::new() } else { format!("\n{}", text(&planned.plan)) };
+        say::data(&(starts + &then))?;
+    }
     for note in planned.notes.iter().chain(&planned.preview_because) {
         say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
     }
@@ -64,7 +70,7 @@ pub fn apply(
             let manifest = manifest::read(&app.dir)?;
             let planned = ask_for_plan(&app, manifest.graph(), destroy)?;
             if let Some(reason) = planned.preview_because {
-                return Err(Problem::refused(reason).hint("`switchback up` brings it up the first time"));
+                return Err(Problem::refused(reason).hint("`switchback plan` shows what `up` would do"));
             }
             planned.plan
         }
@@ -74,6 +80,7 @@ pub fn apply(
 
 pub fn stage(place: &Place, number: u8, yes: bool) -> Result<(), Problem> {
     let app = place.app()?;
+    app.must_be_ours()?;
     let (path, before) = manifest::read_text(&app.dir)?;
     // Problems the file has now are not the new stage's fault: they are said first.
     manifest::read(&app.dir)?;
@@ -126,7 +133,7 @@ fn carry_out(app: &App, plan: Plan, yes: bool) -> Result<(), Problem> {
     let progress = Progress::new();
     let outcome: Outcome = app.ask(&Request::Apply { plan }, |event| progress.hear(event))?;
     drop(progress);
-    say::talk(&format!("{} {} steps", paint(Stream::Err, GREEN, "applied:"), outcome.steps));
+    say::talk(&format!("{} {}", paint(Stream::Err, GREEN, "applied:"), counted(outcome.steps, "step")));
     Ok(())
 }
 
@@ -160,7 +167,7 @@ fn text(plan: &Plan) -> String {
         text.push_str(&format!("{kind} {}: {}\n", change.resource, change.why));
         text.push_str(&format!("         expected interruption: {}\n", change.interruption));
     }
-    text.push_str(&format!("\n{} steps:\n", plan.steps.len()));
+    text.push_str(&format!("\n{}:\n", counted(plan.steps.len(), "step")));
     for (number, step) in plan.steps.iter().enumerate() {
         let cost = match step.interruption {
             Interruption::None => String::new(),

@@ -11,6 +11,7 @@ const BROUGHT_DOWN: u8 = 4;
 /// Runs until SIGTERM, which ends nothing but this process, or until the app is brought down.
 pub fn up(place: &Place) -> Result<(), Problem> {
     let app = place.app()?;
+    app.must_be_ours()?;
     let manifest = manifest::read(&app.dir)?;
     for note in &manifest.notes {
         say::talk(&format!("note: {note}"));

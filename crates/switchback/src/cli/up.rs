@@ -141,7 +141,7 @@ fn stands(app: &App) -> bool {
 fn watch(app: &App, graph: &ResourceGraph, interrupts: &Interrupts) -> Result<(), Problem> {
     let view = status::LiveView::new();
     while interrupts.count() == 0 {
-        match app.ask::<Status>(&Request::Status, |_| {}) {
+        match app.ask_at_once::<Status>(&Request::Status) {
             Ok(status) => view.show(&status),
             Err(_) => {
                 let went_down = !app.state.daemon_socket().exists();

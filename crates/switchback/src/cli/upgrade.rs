@@ -22,6 +22,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub fn upgrade(place: &Place) -> Result<(), Problem> {
     let app = place.app()?;
     let manifest = manifest::read(&app.dir)?;
+    app.must_be_ours()?;
     let before: Status = app.ask(&Request::Status, |_| {})?;
     if let Some(operation) = &before.operation {
         return Err(Problem::refused(format!("{} is in progress", operation.name))

@@ -1,6 +1,7 @@
 //! `why`: the last decisions and the evidence they were taken on.
 
 use jiff::tz::TimeZone;
+use local::chain;
 use local::store::Decision;
 
 use super::Place;
@@ -8,7 +9,9 @@ use super::say::{self, BOLD, DIM, Problem, Stream, paint};
 use crate::api::Request;
 
 pub fn why(place: &Place, lines: usize, as_json: bool) -> Result<(), Problem> {
-    let decisions: Vec<Decision> = place.app()?.ask(&Request::Why { limit: lines }, |_| {})?;
+    let decisions: Vec<Decision> = place.app()?.ask_or_look(&Request::Why { limit: lines }, |stopped| {
+        stopped.decisions(lines).map_err(|error| Problem::failed(chain(&error)))
+    })?;
     if as_json {
         return say::json(&decisions);
     }

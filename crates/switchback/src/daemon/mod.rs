@@ -25,12 +25,14 @@ use local::output::{Budget, Logs, Tailer};
 use local::paths::{StateDir, StateError};
 use local::process::{BaseEnv, Processes};
 use local::setup::Setup;
+use local::user::{self, Identity};
 use model::{AppName, ResourceGraph};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Failure, Operation};
+use serve::Access;
 
 #[derive(Debug, clap::Args)]
 pub struct DaemonArgs {
@@ -168,6 +170,10 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: L
     };
     let listener =
         bind(&socket).map_err(|error| Failure::failed(format!("{}: {error}", socket.display())))?;
+    let looking = looking_socket(&daemon.machine).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the owner of the app's folder cannot look at it");
+        None
+    });
     let tailer = Tailer::open(&logs, Budget::default(), Instant::now())
         .map_err(|error| Failure::failed(format!("the logs cannot be opened: {error}")))?;
     let end_tailing = CancellationToken::new();
@@ -178,12 +184,19 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: L
     let is_supervised = daemon.is_supervised();
     let beginning = daemon.begin(if is_supervised { "up" } else { "take over what runs" });
     let begun = daemon.take_over();
-    let serving = serve::serve(listener, daemon.clone());
+    let serving = serve::serve(listener, Access::Full, daemon.clone());
+    let looked_at = async {
+        match looking {
+            Some(listener) => serve::serve(listener, Access::Looking, daemon.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
     let supervising = daemon.machine.supervise();
     let guarding = daemon.machine.guard();
     let backing_up = daemon.machine.keep_backups();
     let ended = tokio::select! {
         never = serving => match never {},
+        never = looked_at => match never {},
         () = supervising => Ok(End::Signal),
         () = guarding => Ok(End::Signal),
         () = backing_up => Ok(End::Signal),
@@ -211,6 +224,7 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: L
     // Its absence says that the app was brought down; a daemon that merely ends leaves it for the next.
     if daemon_left.is_cancelled() {
         let _ = fs::remove_file(socket);
+        let _ = fs::remove_file(daemon.machine.setup().state.looking_socket());
     }
     ended
 }
@@ -221,6 +235,21 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Where the owner of the app's folder may look at what root runs for them. Nobody else reaches it: it gets its owner
+/// in the folder that is root's alone, and is moved out of it then.
+fn looking_socket(machine: &Machine) -> std::io::Result<Option<UnixListener>> {
+    let Setup { state, app_dir, .. } = machine.setup();
+    let owner = Identity::owner_of(app_dir).map_err(std::io::Error::other)?;
+    if !user::running_as_root() || owner.is_root() {
+        return Ok(None);
+    }
+    let beside = state.control_socket("look");
+    let listener = bind(&beside)?;
+    user::give_to(&beside, &owner)?;
+    fs::rename(beside, state.looking_socket())?;
+    Ok(Some(listener))
 }
 
 impl Daemon {
@@ -253,7 +282,12 @@ impl Daemon {
                 return Err(failure);
             }
             Err(Failure { message, hint, last_lines, .. }) => {
-                tracing::error!(message, hint, ?last_lines, "the app is not up as the manifest says");
+                tracing::error!(
+                    reason = message,
+                    hint,
+                    ?last_lines,
+                    "the app is not up as the manifest says"
+                );
             }
         }
         ready::say();

@@ -14,7 +14,7 @@ use serde_json::Value;
 use local::chain;
 
 use super::{Daemon, serving};
-use crate::api::{Failure, Hello, Outcome, Planned, Request, Status, SwitchedOver};
+use crate::api::{Failure, Hello, Outcome, Planned, Request, Status, StoredRelease, SwitchedOver};
 
 /// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
 /// remembered is not taken by a stray connection while its owner restarts.
@@ -224,7 +224,13 @@ impl Daemon {
         for (id, _) in graph.services() {
             let target = match &wanted {
                 Some(wanted) => {
-                    self.stored().get(wanted).map_err(|error| failed(&error))?.map(|stored| stored.release())
+                    let stored = self.stored().get(wanted).map_err(|error| failed(&error))?;
+                    if let Some(before) = stored.as_ref().and_then(|stored| stored.failed.as_ref()) {
+                        // Not refused: what it failed on may be mended by now, and it is tried as any other.
+                        let text = format!("release {wanted} was taken back before: {}", before.because);
+                        report(Event::Note { text });
+                    }
+                    stored.map(|stored| stored.release())
                 }
                 None => self.machine.world().topology.previous.get(id).cloned(),
             };
@@ -249,16 +255,7 @@ impl Daemon {
     }
 
     fn releases(&self) -> Result<Vec<StoredRelease>, Failure> {
-        let serving = self.current_releases();
-        let stored = self.stored().list().map_err(|error| failed(&error))?;
-        let shown = stored.into_iter().map(|stored| StoredRelease {
-            serving: serving.values().any(|release| release.id == stored.id),
-            id: stored.id.to_string(),
-            created: stored.created.to_string(),
-            files: stored.files,
-            bytes: stored.bytes,
-        });
-        Ok(shown.collect())
+        StoredRelease::all(&self.stored(), &self.machine.world().topology).map_err(|error| failed(&error))
     }
 
     /// Keeps what serves, what a rollback would go to, and the newest others.
@@ -351,11 +348,14 @@ impl Daemon {
                 }
             }
         }
-        if !self.machine.world().running && preview_because.is_none() {
-            preview_because =
-                Some("the app is down; `switchback up` brings it up as the manifest says".to_owned());
+        let mut starts = Vec::new();
+        if !self.machine.world().running {
+            starts = self.machine.what_restore_starts();
+            preview_because.get_or_insert_with(|| {
+                "the app is down; `switchback up` brings it up as the manifest says".to_owned()
+            });
         }
-        Ok(Planned { plan: self.plan(graph, &releases, destroy)?, preview_because, notes })
+        Ok(Planned { plan: self.plan(graph, &releases, destroy)?, preview_because, starts, notes })
     }
 
     fn plan(
@@ -387,16 +387,6 @@ impl Daemon {
         }
         Err(Failure::refused("the app is not up").hint("`switchback up` brings it up"))
     }
-}
-
-/// One line of `rollback --list`.
-#[derive(Serialize)]
-struct StoredRelease {
-    id: String,
-    created: String,
-    files: u64,
-    bytes: u64,
-    serving: bool,
 }
 
 fn same_commands(release: &Release, service: &Service) -> bool {

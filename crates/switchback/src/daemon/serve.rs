@@ -20,15 +20,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Events that wait for a client to read them. Beyond it they are left out: a chatty build must not fill memory.
 const EVENTS_WAITING: usize = 4_096;
 
+/// What whoever can reach a socket may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Full,
+    Looking,
+}
+
 /// Accepts until cancelled.
-pub(super) async fn serve(listener: UnixListener, daemon: Daemon) -> std::convert::Infallible {
+pub(super) async fn serve(
+    listener: UnixListener,
+    access: Access,
+    daemon: Daemon,
+) -> std::convert::Infallible {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
                 match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(converse(stream, daemon.clone()));
+                        connections.spawn(converse(stream, access, daemon.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -41,7 +52,7 @@ pub(super) async fn serve(listener: UnixListener, daemon: Daemon) -> std::conver
     }
 }
 
-async fn converse(stream: UnixStream, daemon: Daemon) {
+async fn converse(stream: UnixStream, access: Access, daemon: Daemon) {
     let (reading, mut writing) = stream.into_split();
     let mut line = Vec::new();
     let mut reader = BufReader::new(reading).take(MAX_REQUEST_BYTES as u64);
@@ -61,6 +72,9 @@ async fn converse(stream: UnixStream, daemon: Daemon) {
     let (leaving, end) = (daemon.leaving.clone(), daemon.end.clone());
     let work = tokio::spawn(async move {
         let message = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) if access == Access::Looking && !request.only_looks() => Message::Failed(
+                Failure::refused("whoever owns the app's folder may look, and change nothing"),
+            ),
             Ok(request) => match daemon.answer(request, &report).await {
                 Ok(value) => Message::Done { value },
                 Err(failure) => Message::Failed(failure),

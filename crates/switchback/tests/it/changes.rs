@@ -54,6 +54,25 @@ fn a_rollback_brings_the_release_before_back_and_verifies_it() {
 }
 
 #[test]
+fn a_release_that_was_taken_back_is_listed_as_failed_and_warned_of() {
+    let mut switchback = up(App::python("shop").set("web", "start_timeout", "\"1s\""));
+    let first = switchback.status().web()[0].release.clone().unwrap();
+    switchback.app_mut().turn("never_ready", true);
+    assert_eq!(switchback.cli(&["deploy"]).code, Some(1));
+    let kept = switchback.must(&["rollback", "--list", "--json"]).json();
+    let (failed, serving) = (&kept[0], &kept[1]);
+    assert_eq!(serving["id"].as_str(), Some(first.as_str()));
+    assert!(serving["failed"].is_null(), "{kept:#}");
+    assert!(failed["failed"].as_str().is_some_and(|why| why.contains("not ready within 1 s")), "{kept:#}");
+    assert!(switchback.must(&["rollback", "--list"]).stdout.contains("failed: web.2: not ready within 1 s"));
+
+    let again = switchback.cli(&["rollback", failed["id"].as_str().unwrap()]);
+    assert_eq!(again.code, Some(1), "{again:#?}");
+    assert!(again.stderr.contains("was taken back before: web.2: not ready"), "{again:#?}");
+    assert_eq!(switchback.status().web()[0].release, Some(first));
+}
+
+#[test]
 fn a_stale_plan_is_refused() {
     let mut switchback = up(App::python("shop"));
     let file = switchback.app().dir().join("two.plan");

@@ -12,8 +12,10 @@ mod drill_crashes;
 mod drill_scaling;
 mod faults;
 mod full_disk;
+mod owners;
 mod service;
 mod standalone;
+mod stopped;
 
 use testkit::{App, Switchback};
 

@@ -107,6 +107,48 @@ fn a_supervised_daemon_whose_app_does_not_come_up_leaves_nothing_and_says_why() 
 }
 
 #[test]
+fn a_status_that_is_asked_for_while_the_daemon_is_started_again_waits_for_it() {
+    let switchback = prepare(App::python("shop"));
+    let manager = managed(&switchback, Path::new("/nowhere"));
+    switchback.wait_for("up", Duration::from_secs(60), |status| {
+        status.all_ready() && status.raw["operation"].is_null()
+    });
+    for _ in 0..5 {
+        switchback.kill_daemon();
+        switchback.status();
+    }
+    switchback.down();
+    ends_within(manager, Duration::from_secs(10));
+}
+
+#[test]
+fn a_supervised_daemon_that_cannot_bring_the_app_up_as_it_should_be_says_so_in_json_of_distinct_keys() {
+    let switchback = crate::up(App::python("shop").set("web", "start_timeout", "\"2s\""));
+    switchback.app().put("switchback.toml", &switchback.app().manifest().replace("app.py", "gone.py"));
+    let release = switchback.status().web()[0].release.clone().unwrap();
+    let program = switchback.app().state_dir().join(format!("releases/{release}/tree/app.py"));
+    std::fs::remove_file(program).unwrap();
+    switchback.down();
+    let log = switchback.app().dir().with_file_name("supervised.log");
+    let stderr = std::fs::File::create(&log).unwrap();
+    let mut daemon = switchback.command(&["up", "--supervised"]).stderr(stderr).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let line = loop {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let mut lines = text.lines();
+        if let Some(line) = lines.find(|line| line.contains("not up as the manifest says")) {
+            break line.to_owned();
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(line.matches("\"message\":").count(), 1, "{line}");
+    assert!(line.contains("\"reason\":\"web.1: ended before it was ready"), "{line}");
+    switchback.down();
+    daemon.wait().unwrap();
+}
+
+#[test]
 fn an_upgrade_replaces_daemon_and_edge_without_a_failed_request() {
     let app = App::guestbook("shop").stage(2);
     let installed = app.dir().with_file_name("switchback");
