@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// A line of output of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRecord {
-    /// When it was read: the application's own idea of the time is part of the line.
+    /// When it was written, or a moment later: the application's own idea of the time is part of the line.
     pub time: Timestamp,
     /// `web`, `postgres`, ...
     pub service: String,

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 
 use telemetry::log::Stream;
 
-pub use reader::{Follow, Query};
+pub use reader::{Follow, Query, Stranger};
 pub use store::Budget;
 pub use tailer::Tailer;
 

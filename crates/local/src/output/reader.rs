@@ -4,7 +4,7 @@
 //! children's files: a daemon that reads on at the same moment would make lines appear twice or not at all,
 //! so the look is repeated until nothing moved meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -15,7 +15,8 @@ use telemetry::log::LogRecord;
 
 use super::lines::{Rest, pieces};
 use super::offsets::{Offsets, each_line, each_line_of};
-use super::store::{Position, segments};
+use super::store::{Mark, Position, segments};
+use super::tailed::Written;
 use super::{Logs, service_of, source_of};
 
 /// How long a followed line waits at most.
@@ -38,6 +39,13 @@ pub struct Query {
     pub limit: Option<usize>,
 }
 
+/// A name that nobody in the logs has, and the names that there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    pub name: String,
+    pub known: BTreeSet<String>,
+}
+
 impl Query {
     fn matches(&self, record: &LogRecord) -> bool {
         let named = |name: &String| *name == record.service || *name == record.instance;
@@ -47,9 +55,8 @@ impl Query {
 }
 
 impl Logs {
-    /// Every line that matches, in the order of time, also those that no daemon has read yet (stamped with
-    /// now). `each` gets them one by one, so that the whole store never stands in memory; with a limit, the
-    /// last so many do.
+    /// Every line that matches, in the order of time, also those that no daemon has read yet. `each` gets them one
+    /// by one, so that the whole store never stands in memory; with a limit, the last so many do.
     ///
     /// # Errors
     /// When the store is there but cannot be read.
@@ -80,6 +87,42 @@ impl Logs {
         let query = Query { only: vec![instance.to_owned()], since: None, limit: Some(limit) };
         self.read(&query, |record| lines.push(record))?;
         Ok(lines)
+    }
+
+    /// Finds the first of `names` under which nothing was ever said, neither as an instance's nor as a service's.
+    ///
+    /// # Errors
+    /// When the store is there but cannot be read.
+    pub fn find_stranger(&self, names: &[String]) -> io::Result<Option<Stranger>> {
+        let mut known = self.open_names()?;
+        if names.iter().all(|name| known.contains(name)) {
+            return Ok(None);
+        }
+        // Of those that have gone, only the store knows.
+        each_line(&self.store(), &Position::default(), |line| {
+            if let Ok(mark) = serde_json::from_slice::<Mark>(line) {
+                known.insert(service_of(&mark.instance).to_owned());
+                known.insert(mark.instance);
+            }
+        })?;
+        let stranger = names.iter().find(|name| !known.contains(*name));
+        Ok(stranger.map(|name| Stranger { name: name.clone(), known }))
+    }
+
+    /// Whoever has a file in `current`, by instance and by service.
+    fn open_names(&self) -> io::Result<BTreeSet<String>> {
+        let entries = match std::fs::read_dir(self.current()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            other => other?,
+        };
+        let mut names = BTreeSet::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if let Some((instance, _)) = source_of(&path) {
+                names.insert(service_of(instance).to_owned());
+                names.insert(instance.to_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// What matches and is stored from now on, for as long as it is asked for. Begins with what
@@ -176,17 +219,19 @@ impl Logs {
             let Some((instance, stream)) = source_of(&path) else { continue };
             // Gone since it was listed, with everything stored.
             let Ok(file) = File::open(&path) else { continue };
-            let metadata = file.metadata()?;
+            let (inode, Written { at, length }) = (file.metadata()?.ino(), Written::of(&file)?);
             let known = path.file_name().and_then(|name| offsets.files.get(name.to_str()?));
-            let known = known.filter(|known| known.inode.is_none_or(|inode| inode == metadata.ino()));
-            let from =
-                known.map_or(0, |known| known.offset).max(metadata.len().saturating_sub(MAX_PENDING_BYTES));
-            let mut bytes = vec![0; metadata.len().saturating_sub(from) as usize];
+            let known = known.filter(|known| known.inode.is_none_or(|known| known == inode));
+            let from = known.map_or(0, |known| known.offset).max(length.saturating_sub(MAX_PENDING_BYTES));
+            let mut bytes = vec![0; length.saturating_sub(from) as usize];
             let read = file.read_at(&mut bytes, from)?;
+            // As the daemon will stamp them when it reads them.
+            let time = offsets.last_time.map_or(at.min(now), |last| at.min(now).max(last));
             for piece in pieces(&bytes[..read], Rest::Flush) {
-                records.push(LogRecord::new(now, service_of(instance), instance, stream, piece.text));
+                records.push(LogRecord::new(time, service_of(instance), instance, stream, piece.text));
             }
         }
+        records.sort_by_key(|record| record.time);
         Ok(records)
     }
 }

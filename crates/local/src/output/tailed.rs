@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use model::counted;
 use rustix::fs::{FallocateFlags, fallocate};
 use telemetry::log::{LogRecord, Stream};
 
@@ -63,11 +64,27 @@ pub(super) enum Due {
     Now,
 }
 
+/// How much a file holds, and when it was last written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    pub at: Timestamp,
+    pub length: u64,
+}
+
+impl Written {
+    pub(super) fn of(file: &File) -> io::Result<Written> {
+        let metadata = file.metadata()?;
+        let at = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
+        Ok(Written { at, length: metadata.len() })
+    }
+}
+
 impl Tailed {
-    /// Whether there is anything to do: bytes to read, or a flood to report. Half a line counts each time.
-    pub(super) fn is_stirring(&self) -> bool {
-        let length = rustix::fs::fstat(&self.file).map_or(0, |stat| stat.st_size.cast_unsigned());
-        length != self.offset || self.dropped.since.is_some()
+    /// What there is by now, where there is anything to do: bytes to read, or a flood to report. Half a line counts each
+    /// time.
+    pub(super) fn stirs(&self) -> Option<Written> {
+        let written = Written::of(&self.file).ok()?;
+        (written.length != self.offset || self.dropped.since.is_some()).then_some(written)
     }
 
     /// Passes over whole lines that came faster than allowed, counting them.
@@ -115,10 +132,10 @@ impl Tailed {
         }
         let Dropped { lines, is_lower_bound, .. } = self.dropped;
         let more = if is_lower_bound { "more than " } else { "" };
+        let lines = counted(lines as usize, "line");
         let (instance, limit) = (&self.instance, budget.rate_bytes as f64 / 1e6);
-        let line = format!(
-            "switchback: dropped {more}{lines} lines of {instance} (output faster than {limit} MB/s)"
-        );
+        let line =
+            format!("switchback: dropped {more}{lines} of {instance} (output faster than {limit} MB/s)");
         let record = LogRecord::new(time, service_of(instance), instance, self.stream, line.as_bytes());
         let mut encoded = Vec::new();
         store::encode(&record, self.offset, &mut encoded);

@@ -2,6 +2,10 @@
 //!
 //! Looking is by polling: ten looks a second at some dozens of open files cost less than a thousandth of a
 //! core, and see files that inotify would miss (its queue overflows under the very floods that matter).
+//!
+//! When a line was written is known as far as its file tells: when it was last written to. Lines of different files are
+//! put in the order of that, and each gets it as its time, which is that of the last of them and at most one look too late
+//! for the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -17,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::lines::{CUT, Rest, pieces};
 use super::offsets::{Offsets, ReadUpTo};
 use super::store::{self, Budget, Writer};
-use super::tailed::{Dropped, Due, Holes, Tailed};
+use super::tailed::{Dropped, Due, Holes, Tailed, Written};
 use super::{Logs, service_of, source_of};
 
 /// How long a line waits at most before it is read.
@@ -115,12 +119,13 @@ impl Tailer {
     /// When the store cannot be written: then nothing was taken from the file at hand, and the next
     /// look tries again.
     pub fn look(&mut self, now: Instant, time: Timestamp) -> io::Result<()> {
-        self.last_time = self.last_time.max(time);
         self.find_files(now)?;
         // One look at a file of which nothing is new is one system call.
-        let stirring = |(path, tailed): (&PathBuf, &Tailed)| tailed.is_stirring().then(|| path.clone());
-        for path in self.files.iter().filter_map(stirring).collect::<Vec<_>>() {
-            self.read_file(&path, now, Rest::Wait)?;
+        let stirring = |(path, tailed): (&PathBuf, &Tailed)| Some((tailed.stirs()?, path.clone()));
+        let mut stirring: Vec<_> = self.files.iter().filter_map(stirring).collect();
+        stirring.sort_by_key(|(written, _)| written.at);
+        for (written, path) in stirring {
+            self.read_file(&path, written, now, time, Rest::Wait)?;
         }
         let is_due = match self.checkpoint.due {
             Due::No => false,
@@ -188,10 +193,18 @@ impl Tailer {
         Ok(())
     }
 
-    fn read_file(&mut self, path: &Path, now: Instant, rest: Rest) -> io::Result<()> {
-        let time = self.last_time;
+    /// Reads what was `written`, at `time` at the latest; what has come since is for the next look.
+    fn read_file(
+        &mut self,
+        path: &Path,
+        Written { at, length }: Written,
+        now: Instant,
+        time: Timestamp,
+        rest: Rest,
+    ) -> io::Result<()> {
         let Some(tailed) = self.files.get_mut(path) else { return Ok(()) };
-        let length = tailed.file.metadata()?.len();
+        let time = at.min(time).max(self.last_time);
+        self.last_time = time;
         if length < tailed.offset {
             // Truncated by the app: what is there now is new.
             tailed.offset = 0;
@@ -210,8 +223,9 @@ impl Tailer {
         }
         let mut chunk = vec![0; CHUNK_BYTES.min((length - tailed.offset) as usize)];
         let mut encoded = Vec::new();
-        while tailed.allowance > 0 {
-            let read = tailed.file.read_at(&mut chunk, tailed.offset)?;
+        while tailed.allowance > 0 && tailed.offset < length {
+            let left = chunk.len().min((length - tailed.offset) as usize);
+            let read = tailed.file.read_at(&mut chunk[..left], tailed.offset)?;
             encoded.clear();
             let begin = tailed.offset;
             let mut taken = 0;
@@ -255,12 +269,13 @@ impl Tailer {
     /// # Errors
     /// When the store cannot be written; the files are kept then.
     pub fn retire(&mut self, name: &str, now: Instant, time: Timestamp) -> io::Result<()> {
-        self.last_time = self.last_time.max(time);
         self.listed_at = None;
         self.find_files(now)?;
         let of_name = |path: &&PathBuf| source_of(path).is_some_and(|(instance, _)| instance == name);
         for path in self.files.keys().filter(of_name).cloned().collect::<Vec<_>>() {
-            self.read_file(&path, now, Rest::Flush)?;
+            if let Some(tailed) = self.files.get(&path) {
+                self.read_file(&path, Written::of(&tailed.file)?, now, time, Rest::Flush)?;
+            }
             self.files.remove(&path);
             fs::remove_file(&path)?;
         }

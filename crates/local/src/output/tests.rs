@@ -102,6 +102,42 @@ fn lines_of_all_processes_are_merged_by_time_and_can_be_picked() {
 }
 
 #[test]
+fn lines_that_are_read_at_once_are_in_the_order_in_which_their_files_were_written() {
+    let place = Place::new();
+    let mut tailer = place.tailer();
+    // Against the order of their names.
+    for (seconds, name) in [(3, "db.1"), (1, "web.1"), (2, "edge.1")] {
+        place.say(name, format!("{name}\n"));
+        let file = File::options().append(true).open(place.out_file(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)).unwrap();
+    }
+    let expected = [("web.1", time(1)), ("edge.1", time(2)), ("db.1", time(3))];
+    let said = || -> Vec<_> {
+        place.read(&Query::default()).into_iter().map(|record| (record.line, record.time)).collect()
+    };
+    let expected = expected.map(|(line, time)| (line.to_owned(), time));
+    assert_eq!(said(), expected, "before anybody has read them");
+    place.look(&mut tailer, 10);
+    assert_eq!(said(), expected);
+}
+
+#[test]
+fn a_name_that_nobody_has_is_told_who_there_is() {
+    let place = Place::new();
+    let mut tailer = place.tailer();
+    place.say("web.1", "one\n");
+    place.say("db.1", "two\n");
+    tailer.retire("db.1", place.begun, time(1)).unwrap();
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    for known in [&["web"][..], &["web.1", "db.1"], &["db"], &[]] {
+        assert_eq!(place.logs.find_stranger(&names(known)).unwrap(), None, "{known:?}");
+    }
+    let stranger = place.logs.find_stranger(&names(&["web", "wbe"])).unwrap().unwrap();
+    assert_eq!(stranger.name, "wbe");
+    assert_eq!(Vec::from_iter(stranger.known), ["db", "db.1", "web", "web.1"]);
+}
+
+#[test]
 fn a_daemon_killed_anywhere_loses_no_line_and_doubles_none() {
     let place = Place::new();
     let budget = Budget { segment_bytes: 4096, ..Budget::default() };

@@ -90,6 +90,18 @@ fn an_instance_that_runs_out_of_memory_is_said_to_have() {
 }
 
 #[test]
+fn logs_of_a_name_that_nobody_has_are_refused_with_the_names_there_are() {
+    let switchback = up(App::python("shop"));
+    for names in [&["logs", "wbe"][..], &["logs", "web", "wbe"], &["logs", "-f", "wbe"]] {
+        let refused = switchback.cli(names);
+        assert_eq!(refused.code, Some(2), "{names:?}: {refused:#?}");
+        assert!(refused.stderr.contains("nothing named `wbe` is in the logs"), "{refused:#?}");
+        assert!(refused.stderr.contains("hint: there are edge, edge.1, web, web.1"), "{refused:#?}");
+    }
+    assert!(switchback.must(&["logs", "web.1"]).stdout.contains("listens on"));
+}
+
+#[test]
 fn an_app_that_listens_nowhere_is_told_where_it_should() {
     let app = App::python("shop").knob("listen_nowhere", true).set("web", "start_timeout", "\"1s\"");
     let output = fails_to_come_up(app);

@@ -50,6 +50,7 @@ fn the_owner_of_the_folder_may_look_at_what_root_runs_and_change_nothing() {
         &["drill", "instance-crash"],
         &["upgrade"],
         &["down"],
+        &["logs"],
     ] {
         let refused = switchback.cli_as(OWNER, changing);
         assert_eq!(refused.code, Some(3), "{changing:?}: {refused:#?}");
