@@ -35,6 +35,12 @@ pub struct Config {
     /// everyone else these are replaced. Default: nobody.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
+    /// Files of marks (see the crate `freshness`) by the name of the database, one for each that the app uses. With any,
+    /// a client that has seen its write acknowledged finds it with its next request, whichever connection and replica
+    /// that is served by: it is given a cookie `switchback-fresh` and a field `Switchback-Fresh`, and brings back either.
+    /// Opened anew with each configuration. Default: none.
+    #[serde(default)]
+    pub freshness: BTreeMap<String, PathBuf>,
     /// The zone this edge stands in. With `Some`, endpoints of the same zone are preferred while they have room;
     /// with `None` (one front door for all zones) zones do not weigh.
     #[serde(default)]

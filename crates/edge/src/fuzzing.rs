@@ -2,7 +2,7 @@
 
 pub use crate::h1::{ChunkDecoder, Reject, Step};
 use crate::h1::{Expected, HeadLimits};
-use crate::head::{BodyLength, RequestHead, ResponseHead};
+use crate::head::{BodyLength, Known, RequestHead, ResponseHead};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, fields: 100, target: 8 * 1024 };
 
@@ -40,6 +40,14 @@ pub fn parse_request_head(input: &[u8]) -> Result<Option<Request>, Reject> {
         },
         fields: head.headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
     }))
+}
+
+/// Takes the marks out of a `Cookie` field: the other cookies (`None`: no field is left), and the latest mark.
+pub fn take_marks(cookies: &[u8]) -> (Option<Vec<u8>>, u64) {
+    let mut head = RequestHead::default();
+    head.headers.push(b"Cookie", cookies);
+    let mark = crate::marks::take(&mut head.headers);
+    (head.headers.get(Known::Cookie).map(<[u8]>::to_vec), mark.as_micros())
 }
 
 /// Reads a response head: its length and status.

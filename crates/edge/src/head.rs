@@ -110,6 +110,11 @@ impl RequestHead {
         matches!(self.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
     }
 
+    /// RFC 9110, 9.2.1: the client does not ask for a change.
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(self.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
+    }
+
     pub(crate) fn has_body(&self) -> bool {
         !matches!(self.length, BodyLength::None | BodyLength::Known(0))
     }

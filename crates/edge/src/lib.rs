@@ -20,6 +20,7 @@ mod h1;
 mod h2;
 mod head;
 mod health;
+mod marks;
 mod metrics;
 mod server;
 pub mod tls;

@@ -12,22 +12,22 @@ use tokio_rustls::client::TlsStream;
 use crate::support::{Client, Front, Instance, endpoint, soon, upstream};
 
 /// Files of the same names, from one authority or another.
-struct Files {
+pub struct Files {
     directory: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Files {
+    pub fn new() -> Files {
         Files { directory: tempfile::tempdir().expect("a directory") }
     }
 
-    fn tls(&self, revision: u64) -> edge::config::Tls {
+    pub fn tls(&self, revision: u64) -> edge::config::Tls {
         let path = |name| self.directory.path().join(name);
         edge::config::Tls { certificate_chain: path("chain.pem"), private_key: path("key.pem"), revision }
     }
 
     /// Puts a certificate of a new authority there, which is returned.
-    fn renew(&self) -> CertificateDer<'static> {
+    pub fn renew(&self) -> CertificateDer<'static> {
         let made = tempfile::tempdir().expect("a directory");
         let issued = edge::local_ca::ensure(made.path(), &["localhost".to_owned()]).expect("certificates");
         let put = |from: &Path, name| {
@@ -50,7 +50,7 @@ async fn behind_tls() -> (Front, Instance, Files, CertificateDer<'static>) {
     (front, instance, files, authority)
 }
 
-async fn connect(
+pub async fn connect(
     front: &Front,
     trusted: &CertificateDer<'static>,
 ) -> std::io::Result<Client<TlsStream<TcpStream>>> {

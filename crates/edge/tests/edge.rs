@@ -11,6 +11,7 @@ mod in_flight;
 mod interim;
 mod keep_alive;
 mod limits;
+mod marks;
 mod observability;
 mod parsers;
 mod restart;

@@ -276,6 +276,11 @@ impl StateDir {
         self.run().join(format!("{process}.json"))
     }
 
+    /// What the proxy of a database and the edges share (see the crate `freshness`).
+    pub fn marks(&self, database: &ResourceId) -> PathBuf {
+        self.run().join(format!("{database}.marks"))
+    }
+
     pub fn credentials(&self) -> PathBuf {
         self.root.join("credentials")
     }

@@ -34,6 +34,11 @@ pub struct Database {
     /// A JSON file `{"app": {"role", "password"}, "database", ...}`: the one login that may enter, and the database it
     /// enters. Read anew with each configuration.
     pub credentials: PathBuf,
+    /// The file of marks (see the crate `freshness`) that is shared with those who know which client comes back: every
+    /// acknowledgement of a write is marked there, and reads on replicas are as fresh as is required there. Unset: marks
+    /// are this proxy's own, and a session is all that is known of a client.
+    #[serde(default)]
+    pub freshness: Option<PathBuf>,
     /// TLS for clients that ask for it. Unset: such a request is declined, and the client decides whether to go on.
     #[serde(default)]
     pub tls: Option<Tls>,

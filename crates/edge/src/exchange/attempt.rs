@@ -18,6 +18,7 @@ use crate::balance::Lease;
 use crate::forwarded;
 use crate::h1::Expected;
 use crate::head::{BodyLength, Persistence, ResponseHead};
+use crate::marks::Marks;
 use crate::server::{Thread, Timeouts};
 use crate::watchdog::Watchdog;
 
@@ -60,6 +61,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) thread: &'a Thread,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) lease: &'a Lease,
+    pub(crate) marks: Option<&'a Marks>,
     /// Whether the request may be sent again when the endpoint goes down meanwhile.
     pub(crate) repeatable: Repeatable,
 }
@@ -78,7 +80,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
     up: &mut U,
     sent: &mut Sent,
 ) -> Verdict {
-    let Scratch { request, response, watchdog, upload: uploading } = scratch;
+    let Scratch { request, response, watchdog, upload: uploading, committed } = scratch;
     let timeouts = terms.timeouts;
     let expected = if request.method() == b"HEAD" { Expected::HeadOnly } else { Expected::Body };
     let (mut body, mut client) = down.split();
@@ -115,6 +117,9 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
         }
         sent.status = response.status;
         forwarded::prepare_response(terms.thread, request, response);
+        if let Some(marks) = terms.marks {
+            marks.give(*committed, request, response);
+        }
         if response.status != 101 {
             // With the body still on its way nobody knows whether it will arrive (after `Expect: 100-continue` and a
             // final answer it will not), so the connection cannot carry another request.

@@ -97,6 +97,9 @@ pub(crate) async fn run<D: Downstream>(
     let started = Instant::now();
     let _in_flight = thread.request_started();
     let identity = forwarded::prepare_request(thread, view, peer, &mut scratch.request);
+    if let Some(marks) = &view.marks {
+        scratch.committed = marks.ask(&mut scratch.request);
+    }
     scratch.upload.begin(Replay::Untouched);
     let mut serving = Serving { thread, view, peer, scratch, identity, started, ending: Ending::open() };
     let Serving { scratch, identity, ending, .. } = &mut serving;
@@ -250,7 +253,8 @@ async fn try_endpoint<C: Connector, D: Downstream>(
                 }
             }
         };
-        let terms = Terms { thread, timeouts: &view.timeouts, lease, repeatable };
+        let marks = view.marks.as_ref();
+        let terms = Terms { thread, timeouts: &view.timeouts, lease, marks, repeatable };
         let verdict = pin!(attempt(&terms, scratch, down, &mut connection, sent)).await;
         let stale = verdict == Verdict::Lost
             && connection.is_reused()

@@ -1,6 +1,7 @@
 //! What an exchange needs and the next one on the same connection uses again.
 
 use crate::head::{RequestHead, ResponseHead};
+use crate::marks::Committed;
 use crate::watchdog::Watchdog;
 
 /// Reused from request to request, so that a small request allocates nothing.
@@ -11,6 +12,8 @@ pub(crate) struct Scratch {
     /// Limits everything but the upload.
     pub(crate) watchdog: Watchdog,
     pub(crate) upload: Upload,
+    /// When the request began. Only looked at where there are marks.
+    pub(crate) committed: Committed,
 }
 
 /// The state of a request body that outlives an attempt.

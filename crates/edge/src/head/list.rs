@@ -127,6 +127,45 @@ impl HeaderList {
         }
     }
 
+    /// Takes the cookies of this name out of the request, and shows their values. The others stay as they are and in
+    /// their order; where none is left the field is gone.
+    pub(crate) fn take_cookies(&mut self, name: &[u8], mut found: impl FnMut(&[u8])) {
+        for at in 0..self.fields.len() {
+            let Field { value, known, dropped, .. } = self.fields[at];
+            if dropped || known != Known::Cookie || memchr::memmem::find(value.of(&self.text), name).is_none()
+            {
+                continue;
+            }
+            let kept_from = self.text.len();
+            let mut taken = false;
+            let mut start = value.start as usize;
+            while start <= value.end as usize {
+                let rest = &self.text[start..value.end as usize];
+                let len = memchr::memchr(b';', rest).unwrap_or(rest.len());
+                let pair = rest[..len].trim_ascii();
+                if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
+                    found(value);
+                    taken = true;
+                } else if !pair.is_empty() {
+                    let from = start + (rest[..len].len() - rest[..len].trim_ascii_start().len());
+                    let pair = from..from + pair.len();
+                    if self.text.len() > kept_from {
+                        self.text.extend_from_slice(b"; ");
+                    }
+                    self.text.extend_from_within(pair);
+                }
+                start += len + 1;
+            }
+            if !taken {
+                self.text.truncate(kept_from);
+                continue;
+            }
+            let field = &mut self.fields[at];
+            field.value = Span { start: kept_from as u32, end: self.text.len() as u32 };
+            field.dropped = self.text.len() == kept_from;
+        }
+    }
+
     /// Writes the fields that `wanted` picks as HTTP/1.1 lines. Neighbours that lie in the text as they are to be
     /// written go out in one piece.
     pub(crate) fn write_lines(&self, out: &mut Vec<u8>, wanted: impl Fn(Known) -> bool) {
@@ -197,6 +236,24 @@ mod tests {
         list.push(b"F", b"6");
         list.push(b"G", b"");
         assert_eq!(written(&list), "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\nG: \r\n");
+    }
+
+    #[test]
+    fn a_cookie_is_taken_out_and_the_others_stay() {
+        let check = |cookie: &str, rest: &str, values: &[&str]| {
+            let mut list = list(&format!("A: 1\r\nCookie: {cookie}\r\nB: 2\r\n"));
+            let mut found = Vec::new();
+            list.take_cookies(b"c", |value| found.push(String::from_utf8(value.to_vec()).unwrap()));
+            assert_eq!(
+                (written(&list).as_str(), found),
+                (rest, values.iter().map(|v| v.to_string()).collect())
+            );
+        };
+        check("c=1", "A: 1\r\nB: 2\r\n", &["1"]);
+        check("a=x; c=1; b=y", "A: 1\r\nCookie: a=x; b=y\r\nB: 2\r\n", &["1"]);
+        check("c=1;a=x;c=;", "A: 1\r\nCookie: a=x\r\nB: 2\r\n", &["1", ""]);
+        // Nothing of ours: not a byte is touched.
+        check("cc=1;  ac=2; C=3; c", "A: 1\r\nCookie: cc=1;  ac=2; C=3; c\r\nB: 2\r\n", &[]);
     }
 
     #[test]

@@ -3,13 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use freshness::Freshness;
 
 use super::snapshot::{Certified, Limits, Listener, Network, Route, Snapshot, Timeouts, Upstream};
 use crate::access_log::AccessLog;
 use crate::balance::Cluster;
 use crate::config::{self, Config};
+use crate::marks::Marks;
 use crate::tls::{self, TlsError};
 
 /// A configuration that cannot be applied. The one in force stays.
@@ -37,9 +41,15 @@ pub enum ConfigError {
     },
     #[error("access log {}", path.display())]
     AccessLog {
-        path: std::path::PathBuf,
+        path: PathBuf,
         #[source]
         source: io::Error,
+    },
+    #[error("marks of database `{database}`")]
+    Marks {
+        database: String,
+        #[source]
+        source: freshness::FreshnessError,
     },
     #[error("a listening socket cannot be used")]
     Socket(#[source] io::Error),
@@ -94,6 +104,7 @@ pub(super) fn compile(
         access_log: open_log(config, previous)?,
         access_log_config: config.access_log.clone(),
         trusted,
+        marks: open_marks(config)?,
     })
 }
 
@@ -140,6 +151,14 @@ fn compile_route(route: &config::Route, names: &[&String]) -> Result<Route, Conf
         prefix: route.path_prefix.trim_end_matches('/').as_bytes().into(),
         upstream,
     })
+}
+
+/// Anew each time: a database that was destroyed and made again has another file of the same name.
+fn open_marks(config: &Config) -> Result<Option<Marks>, ConfigError> {
+    let open = |(database, path): (&String, &PathBuf)| {
+        Freshness::open(path).map_err(|source| ConfigError::Marks { database: database.clone(), source })
+    };
+    Ok(Marks::of(config.freshness.iter().map(open).collect::<Result<_, _>>()?))
 }
 
 fn open_log(config: &Config, previous: Option<&Snapshot>) -> Result<Option<Arc<AccessLog>>, ConfigError> {

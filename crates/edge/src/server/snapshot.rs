@@ -9,6 +9,7 @@ use crate::access_log::AccessLog;
 use crate::balance::Cluster;
 use crate::config::{self, UpstreamProtocol};
 use crate::h1::HeadLimits;
+use crate::marks::Marks;
 use crate::watchdog::NEVER;
 
 /// The configuration in force. Replaced as a whole.
@@ -23,6 +24,8 @@ pub(crate) struct Snapshot {
     pub(crate) access_log: Option<Arc<AccessLog>>,
     pub(crate) access_log_config: Option<config::AccessLog>,
     pub(crate) trusted: Vec<Network>,
+    /// `None`: no database has marks.
+    pub(crate) marks: Option<Marks>,
 }
 
 #[derive(Debug)]

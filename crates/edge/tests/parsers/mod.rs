@@ -45,6 +45,20 @@ const FIELDS: &[&str] = &[
     "\u{e9}",
 ];
 
+const COOKIES: &[&str] = &[
+    "switchback-fresh",
+    "switchback-fresh=",
+    "switchback-fresh=1.6",
+    "1.ffffffffffffffff",
+    "a=b",
+    "\"",
+    ";",
+    "; ",
+    "=",
+    " ",
+    "x",
+];
+
 const TARGETS: &[&str] =
     &["/", "a", "?", "*", "http://", "https://test", "test:80", "[::1]", "@", "%", "#", "\\", " "];
 
@@ -92,9 +106,15 @@ proptest! {
     }
 
     #[test]
+    fn marks_are_taken_out_of_cookies_and_nothing_else_is(input in after("", words(COOKIES), "")) {
+        properties::cookies(&input);
+    }
+
+    #[test]
     fn no_bytes_break_a_parser(input in prop::collection::vec(any::<u8>(), 0..300)) {
         properties::request_head(&input);
         properties::response_head(&input);
         properties::chunked_body(&input);
+        properties::cookies(&input);
     }
 }

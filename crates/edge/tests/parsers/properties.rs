@@ -1,7 +1,9 @@
 //! What must hold for whatever bytes a parser is given. Shared by the fuzz targets (`fuzz/`), which find the inputs,
 //! and by the tests here, which run over made ones.
 
-use edge::fuzzing::{ChunkDecoder, Reject, Request, Step, parse_request_head, parse_response_head};
+use edge::fuzzing::{
+    ChunkDecoder, Reject, Request, Step, parse_request_head, parse_response_head, take_marks,
+};
 
 /// A request that is accepted means the same when the edge writes it anew, and no part of it is accepted.
 pub fn request_head(input: &[u8]) {
@@ -59,6 +61,25 @@ fn write(request: &Request) -> Vec<u8> {
     }
     out.extend_from_slice(b"\r\n\r\n");
     out
+}
+
+/// Taking the marks out of the cookies leaves the others, whole and in their order, and no mark.
+pub fn cookies(input: &[u8]) {
+    let is_ours = |pair: &[u8]| pair.starts_with(b"switchback-fresh=");
+    let pairs = |field: &[u8]| -> Vec<Vec<u8>> {
+        let pairs = field.split(|byte| *byte == b';').map(|pair| pair.trim_ascii().to_vec());
+        pairs.filter(|pair| !pair.is_empty()).collect()
+    };
+    let (rest, mark) = take_marks(input);
+    let mut others = pairs(input);
+    others.retain(|pair| !is_ours(pair));
+    assert_eq!(pairs(rest.as_deref().unwrap_or_default()), others);
+    if mark > 0 {
+        assert!(input.windows(17).any(is_ours), "a mark out of nothing");
+    }
+    if let Some(rest) = rest {
+        assert_eq!(take_marks(&rest), (Some(rest.clone()), 0), "once is enough");
+    }
 }
 
 /// A response head is whole or not, and what follows it changes nothing.

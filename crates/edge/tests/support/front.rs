@@ -55,6 +55,7 @@ pub fn config(address: SocketAddr, upstream: Upstream) -> Config {
         limits: Limits::default(),
         access_log: None,
         trusted_proxies: Vec::new(),
+        freshness: BTreeMap::new(),
         zone: None,
     }
 }

@@ -8,9 +8,10 @@ use edge::config::{
     AccessLog, Config, Endpoint, HealthCheck, Limits, Listener, Route, Timeouts, Tls, Upstream,
     UpstreamProtocol,
 };
+use freshness::Freshness;
 use model::{
-    DatabaseNode, DatabaseRole, EdgeProcess, FrontTls, Instance, ProxyProcess, ServiceProtocol, Size,
-    Topology,
+    DatabaseNode, DatabaseRole, EdgeProcess, FrontTls, Instance, ProxyProcess, ResourceId, ServiceProtocol,
+    Size, Topology,
 };
 
 use super::certificates::{self, FRONT_TLS};
@@ -66,9 +67,33 @@ impl Machine {
             limits: Limits { request_body_bytes: settings.max_body.bytes(), ..Limits::default() },
             access_log,
             trusted_proxies: settings.trusted_proxies.clone(),
+            freshness: self.replicated_marks(topology),
             // One front door serves all zones.
             zone: None,
         })
+    }
+
+    /// Of the databases that serve reads from replicas: everywhere else whatever is read is the newest.
+    fn replicated_marks(&self, topology: &Topology) -> BTreeMap<String, PathBuf> {
+        let has_replicas = |id: &&ResourceId| {
+            let mut nodes = topology.nodes_of(id);
+            nodes.any(|node| topology.role_of(&node.id) == DatabaseRole::ReadReplica)
+        };
+        let databases = topology.proxies.keys().filter(has_replicas);
+        databases.filter_map(|id| Some((id.to_string(), self.marks(id)?))).collect()
+    }
+
+    /// What edges and the proxy of a database share. Where it cannot be made, on a full disk, they serve without: then
+    /// only a session finds what it has written itself.
+    fn marks(&self, database: &ResourceId) -> Option<PathBuf> {
+        let path = self.inner.setup.state.marks(database);
+        match Freshness::create(&path) {
+            Ok(_) => Some(path),
+            Err(error) => {
+                tracing::warn!(error = crate::chain(&error), "no marks for {database}");
+                None
+            }
+        }
     }
 
     fn upstream(&self, instances: &[&Instance]) -> Upstream {
@@ -175,6 +200,7 @@ impl Machine {
             epoch: cluster.epoch,
             nodes: topology.nodes_of(id).map(node).collect(),
             credentials: setup.state.database_credentials(id),
+            freshness: self.marks(id),
             tls: None,
             pool_mode: pgproxy::PoolMode::Transaction,
             pool_size: settings.busy_connections,
