@@ -94,7 +94,11 @@ pub(crate) async fn acquire(
 }
 
 /// Changes a connection's settings to the `wanted` ones, all or none.
-async fn apply(shared: &Shared, server: &mut Server, wanted: &Settings) -> io::Result<Result<(), Refusal>> {
+pub(crate) async fn apply(
+    shared: &Shared,
+    server: &mut Server,
+    wanted: &Settings,
+) -> io::Result<Result<(), Refusal>> {
     let sql = server.settings.change_to(wanted);
     if !sql.is_empty() {
         if let Err(error) = server.ask(&sql).await? {

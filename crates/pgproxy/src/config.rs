@@ -36,7 +36,7 @@ pub struct Database {
     pub credentials: PathBuf,
     /// The file of marks (see the crate `freshness`) that is shared with those who know which client comes back: every
     /// acknowledgement of a write is marked there, and reads on replicas are as fresh as is required there. Unset: marks
-    /// are this proxy's own, and a session is all that is known of a client.
+    /// are this proxy's own, and a session is all that is known of a client. Read when the database is first served.
     #[serde(default)]
     pub freshness: Option<PathBuf>,
     /// TLS for clients that ask for it. Unset: such a request is declined, and the client decides whether to go on.
@@ -65,6 +65,18 @@ pub struct Database {
     /// A connection older than this is closed when it is next free: it may have grown large.
     #[serde(default = "defaults::server_lifetime_ms")]
     pub server_lifetime_ms: u64,
+    /// Where the proxy runs. Read replicas in the same zone are preferred.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// A read replica that lacks what was written so long ago serves nobody until it has it.
+    #[serde(default = "defaults::max_replica_lag_ms")]
+    pub max_replica_lag_ms: u64,
+    /// Nor does one that has more than this to replay. Unset: no such bound.
+    #[serde(default)]
+    pub max_replica_lag_bytes: Option<u64>,
+    /// How long a read that must see an earlier write waits for a read replica that has it. Then the primary serves it.
+    #[serde(default = "defaults::read_wait_ms")]
+    pub read_wait_ms: u64,
 }
 
 /// One PostgreSQL of a cluster.
@@ -83,7 +95,7 @@ pub enum Role {
     Primary,
     /// Takes over when the primary is lost. Serves nobody through the proxy.
     Standby,
-    /// Serves reads. Not used yet: every statement goes to the primary.
+    /// Serves reads outside of transactions, and transactions that say that they only read.
     ReadReplica,
 }
 
@@ -136,6 +148,8 @@ pub enum ConfigError {
     Socket { database: String, cause: String },
     #[error("the credentials of database `{database}` cannot be used: {cause}")]
     Credentials { database: String, cause: String },
+    #[error("there is no memory for the marks of database `{database}`: {cause}")]
+    Marks { database: String, cause: String },
     #[error("the certificate of database `{database}` cannot be used: {cause}")]
     Certificate { database: String, cause: String },
     #[error("the proxy is draining and takes no new configuration")]
@@ -183,6 +197,11 @@ impl Database {
         self.primaries().next()
     }
 
+    /// The nodes that serve reads.
+    pub(crate) fn read_replicas(&self) -> impl Iterator<Item = (&String, &Node)> {
+        self.nodes.iter().filter(|(_, node)| node.role == Role::ReadReplica)
+    }
+
     fn primaries(&self) -> impl Iterator<Item = (&str, &Node)> {
         let is_primary = |(_, node): &(&String, &Node)| node.role == Role::Primary;
         self.nodes.iter().filter(is_primary).map(|(name, node)| (name.as_str(), node))
@@ -210,5 +229,11 @@ mod defaults {
     }
     pub(super) fn server_lifetime_ms() -> u64 {
         3_600_000
+    }
+    pub(super) fn max_replica_lag_ms() -> u64 {
+        10_000
+    }
+    pub(super) fn read_wait_ms() -> u64 {
+        10
     }
 }

@@ -14,16 +14,20 @@ pub mod status;
 
 mod acquire;
 mod cancel;
+mod catalog;
 mod connection;
 mod credentials;
 mod horizon;
+mod judge;
 mod login;
+mod lsn;
 mod message;
 mod metrics;
 mod opening;
 mod pool;
 mod prepared;
 mod proxy;
+mod replicas;
 mod scram;
 mod server;
 mod session;
@@ -37,4 +41,4 @@ mod wire;
 
 pub use config::{Config, ConfigError, Database, Node, PoolMode, Role, Tls, Upstream};
 pub use proxy::{Drained, Handle, start};
-pub use status::{DatabaseStatus, Status};
+pub use status::{DatabaseStatus, NodeState, NodeStatus, Status};

@@ -2,7 +2,8 @@
 
 use telemetry::metrics::{Exposition, Kind};
 
-use crate::status::{DatabaseStatus, Status};
+use crate::config::Role;
+use crate::status::{DatabaseStatus, NodeStatus, Status};
 
 type Read = fn(&DatabaseStatus) -> u64;
 
@@ -27,6 +28,18 @@ const FAMILIES: &[(&str, Kind, &str, Read)] = &[
     ("switchback_pgproxy_unknown_outcomes_total", Kind::Counter, "Errors 08007.", |db| {
         db.unknown_outcomes_total
     }),
+    (
+        "switchback_pgproxy_reads_waited_total",
+        Kind::Counter,
+        "Reads that waited for a read replica to have what they must see.",
+        |db| db.reads_waited_total,
+    ),
+    (
+        "switchback_pgproxy_reads_too_late_total",
+        Kind::Counter,
+        "Reads that no read replica was fresh enough for in time.",
+        |db| db.reads_too_late_total,
+    ),
     ("switchback_pgproxy_epoch", Kind::Gauge, "Grows with every change of primary.", |db| db.epoch),
     ("switchback_pgproxy_connections_total", Kind::Counter, "Client connections accepted.", |db| {
         db.connections_total
@@ -38,6 +51,33 @@ const FAMILIES: &[(&str, Kind, &str, Read)] = &[
         db.received_bytes_total
     }),
     ("switchback_pgproxy_sent_bytes_total", Kind::Counter, "Bytes to clients.", |db| db.sent_bytes_total),
+];
+
+type ReadNode = fn(&NodeStatus) -> Option<u64>;
+
+/// Of read replicas.
+const REPLICAS: &[(&str, Kind, &str, ReadNode)] = &[
+    ("switchback_pgproxy_replica_servers", Kind::Gauge, "Connections to the read replica.", |node| {
+        Some(node.servers)
+    }),
+    (
+        "switchback_pgproxy_replica_repaired_total",
+        Kind::Counter,
+        "Requests that the read replica could not answer, and the primary did.",
+        |node| Some(node.repaired_total),
+    ),
+    (
+        "switchback_pgproxy_replica_fresh_age_milliseconds",
+        Kind::Gauge,
+        "How long ago the time is as of which it is known to have everything.",
+        |node| node.fresh_age_ms,
+    ),
+    (
+        "switchback_pgproxy_replica_lag_bytes",
+        Kind::Gauge,
+        "What it had not replayed when it was last asked.",
+        |node| node.lag_bytes,
+    ),
 ];
 
 const REFUSED: &[(&str, Read)] = &[
@@ -70,9 +110,28 @@ pub(crate) fn expose(status: &Status, text: &mut String) {
         "Statements sent, by node and by what they may do.",
     );
     for (database, figures) in &status.databases {
-        let node = figures.primary.as_deref().unwrap_or_default();
-        for (class, &sent) in &figures.statements_total {
-            statements.sample(&[("database", database), ("node", node), ("class", class)], sent);
+        for (node, of_node) in &figures.nodes {
+            for (class, &sent) in &of_node.statements_total {
+                statements.sample(&[("database", database), ("node", node), ("class", class)], sent);
+            }
+        }
+    }
+    let mut states =
+        page.family("switchback_pgproxy_node_state", Kind::Gauge, "1 for the state that the node is in.");
+    for (database, figures) in &status.databases {
+        for (node, of_node) in &figures.nodes {
+            states.sample(&[("database", database), ("node", node), ("state", of_node.state.name())], 1);
+        }
+    }
+    for (name, kind, help, read) in REPLICAS {
+        let mut family = page.family(name, *kind, help);
+        for (database, figures) in &status.databases {
+            let replicas = figures.nodes.iter().filter(|(_, node)| node.role == Role::ReadReplica);
+            for (node, of_node) in replicas {
+                if let Some(value) = read(of_node) {
+                    family.sample(&[("database", database), ("node", node)], value);
+                }
+            }
         }
     }
     text.push_str(&page.finish());

@@ -1,6 +1,6 @@
 //! The connections to one node: who has one, who waits for one, and the fence.
 //!
-//! There is one pool for a database, because one role enters it and one node, the primary, serves it. When the primary
+//! A database has one pool for its primary, because one role enters it, and one for each read replica. When the primary
 //! moves, every connection of the epoch before is shut down under whoever uses it, before anybody gets one to the new
 //! primary.
 
@@ -20,14 +20,25 @@ use crate::settings::Settings;
 /// Sets of parameters that are remembered.
 const MAX_PARAMETERS: usize = 16;
 
-/// Where the primary is, for as long as it is there.
-#[derive(Debug, PartialEq, Eq)]
+/// Where connections go: the primary, for as long as it is that, or a read replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub node: String,
+    pub serves: Serves,
     pub upstream: Upstream,
+    /// Of the primary. A read replica stays what it is when that changes.
     pub epoch: u64,
     /// Counts the logins that were configured: a connection of another is not used either.
     pub login: u64,
+}
+
+/// What a node must be for its connections to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// The primary.
+    Everything,
+    /// A hot standby.
+    Reads,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +137,30 @@ impl Pool {
         // Each gives its permit back, for which it needs the lock.
         drop(stale);
         self.wake();
+    }
+
+    /// Shuts every connection down, under whoever uses it. New ones may be made.
+    pub fn sever(&self) {
+        let mut state = self.state();
+        state.fences.values().for_each(shut_down);
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        drop(idle);
+    }
+
+    /// From now on there is nothing to connect to, and nobody waits for it.
+    pub fn close(&self) {
+        let mut state = self.state();
+        (state.target, state.last) = (None, None);
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        drop(queue);
+        self.sever();
+    }
+
+    /// Whether connections go there at this moment.
+    pub fn leads_to(&self, target: &Target) -> bool {
+        self.state().target.as_deref() == Some(target)
     }
 
     /// An idle connection, the right to open one, or a place in the queue. Connections that have the `wanted` settings
@@ -261,7 +296,7 @@ impl Permit {
         &self.target
     }
 
-    pub fn pool(&self) -> &Pool {
+    pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 

@@ -26,6 +26,7 @@ pub(crate) const NOBODYS: StatementId = StatementId::MAX;
 
 pub(crate) struct Statement {
     pub id: StatementId,
+    /// By its words.
     pub facts: Facts,
     /// What follows the name in a Parse message: text and types. `None`: too large to keep, so it exists only where it
     /// was prepared.
@@ -47,6 +48,11 @@ impl Statement {
 
     pub fn too_large_to_keep() -> Statement {
         Statement { id: NEXT_ID.fetch_add(1, Relaxed), facts: Facts::UNKNOWN, definition: None }
+    }
+
+    /// Its text; `None` when that was too large to keep.
+    pub fn text(&self) -> Option<&[u8]> {
+        self.definition.as_deref().map(crate::message::until_nul)
     }
 
     pub fn write_name(&self, out: &mut BytesMut) {

@@ -8,22 +8,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freshness::Freshness;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ConfigError, Database};
+use crate::catalog::keep_catalog;
+use crate::config::{Config, ConfigError, Database, Role};
 use crate::credentials::Credentials;
+use crate::judge::Known;
 use crate::login::serve;
 use crate::metrics;
 use crate::pool::Pool;
 use crate::prepared::Statement;
+use crate::replicas::{Positions, Replica, Replicas, configured, watch_primary, watch_standby};
 use crate::scram::Pretender;
 use crate::session::XID;
 use crate::shared::{Clients, Served, Shared};
-use crate::status::{Counters, DatabaseStatus, Status};
+use crate::status::{Counters, DatabaseStatus, NodeStatus, Status};
 use crate::tls;
 
 /// Connections beyond `max_clients` that may be at the door at once, to be told so or to cancel something. More are
@@ -128,7 +132,8 @@ impl Handle {
                     let cannot = |cause: String| ConfigError::Socket { database: name.clone(), cause };
                     let listener = listener(socket).map_err(|cause| cannot(cause.to_string()))?;
                     let pretender = Pretender::new().map_err(|cause| cannot(cause.to_string()))?;
-                    Some((Arc::new(listener), pretender))
+                    let marks = Marks::of(name, database)?;
+                    Some((Arc::new(listener), pretender, marks))
                 }
             };
             prepared.push((name.clone(), served, added));
@@ -146,10 +151,11 @@ impl Handle {
                 (Some(running), _) => {
                     // The fence before the news: whoever hears of the new primary finds the old one shut off.
                     running.shared.pool.retarget(served.target(), served.limits());
-                    running.served.send_replace(served);
+                    running.served.send_replace(served.clone());
+                    running.configure_replicas(&self.tasks, &served);
                 }
-                (None, Some((listener, pretender))) => {
-                    let running = self.serve(&name, served, listener, pretender);
+                (None, Some((listener, pretender, marks))) => {
+                    let running = self.serve(&name, served, listener, pretender, marks);
                     state.databases.insert(name, running);
                 }
                 (None, None) => {}
@@ -220,6 +226,7 @@ impl Handle {
         served: Arc<Served>,
         listener: Arc<TcpListener>,
         pretender: Pretender,
+        marks: Marks,
     ) -> Running {
         let pool = Pool::new(served.limits());
         pool.retarget(served.target(), served.limits());
@@ -229,10 +236,17 @@ impl Handle {
             counters: Counters::default(),
             cache: Mutex::default(),
             xid: Arc::new(Statement::new(XID)),
+            definitions_changed: Notify::new(),
+            replicas: watch::Sender::new(Replicas::default()),
+            positions: Positions::default(),
+            freshness: marks.freshness,
+            shares_marks: marks.are_shared,
+            known: watch::Sender::new(Known::nothing()),
+            paths: Arc::default(),
             clients: Clients::default(),
             pretender,
         });
-        let (served, receiver) = watch::channel(served);
+        let (sender, receiver) = watch::channel(served.clone());
         let stop = self.stop.child_token();
         let acceptor = Acceptor {
             shared: shared.clone(),
@@ -242,7 +256,11 @@ impl Handle {
             sessions: TaskTracker::new(),
         };
         self.tasks.spawn(acceptor.run(listener.clone(), stop.clone()));
-        Running { served, shared, listener: Some(listener), stop }
+        let running = Running { served: sender, shared, listener: Some(listener), stop };
+        running.watch(&self.tasks, watch_primary(running.shared.clone(), running.served.subscribe()));
+        running.watch(&self.tasks, keep_catalog(running.shared.clone(), running.served.subscribe()));
+        running.configure_replicas(&self.tasks, &served);
+        running
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -253,9 +271,83 @@ impl Handle {
 
 impl Running {
     fn status(&self) -> DatabaseStatus {
-        let served = self.served.borrow();
+        let served = self.served.borrow().clone();
         let primary = served.config.primary().map(|(name, _)| name.to_owned());
-        self.shared.counters.snapshot(self.shared.pool.census(), primary, served.config.epoch)
+        let (census, epoch) = (self.shared.pool.census(), served.config.epoch);
+        let nodes = served.config.nodes.iter();
+        let nodes = nodes.map(|(name, node)| (name.clone(), self.node_status(name, node.role, &served)));
+        self.shared.counters.snapshot(census, primary, epoch, nodes.collect())
+    }
+
+    fn node_status(&self, name: &str, role: Role, served: &Served) -> NodeStatus {
+        let shared = &self.shared;
+        let replicas = shared.replicas.borrow().clone();
+        match (role, replicas.iter().find(|replica| replica.target.node == name)) {
+            (Role::ReadReplica, Some(replica)) => replica.status(shared.freshness.now(), &served.config),
+            (Role::Primary, _) => NodeStatus::of_primary(shared.pool.census(), &shared.counters.statements),
+            (Role::Standby | Role::ReadReplica, _) => NodeStatus::unused(role),
+        }
+    }
+
+    /// Runs what watches the database, until nobody new is let in.
+    fn watch(&self, tasks: &TaskTracker, watch: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        tasks.spawn(async move {
+            stop.run_until_cancelled(watch).await;
+        });
+    }
+
+    /// Follows a new configuration: read replicas that are gone are let go of, and those that are new watched.
+    fn configure_replicas(&self, tasks: &TaskTracker, served: &Arc<Served>) {
+        let before = self.shared.replicas.borrow().clone();
+        let now = configured(served, &before);
+        let has = |replicas: &Replicas, replica: &Arc<Replica>| {
+            replicas.iter().any(|there| Arc::ptr_eq(there, replica))
+        };
+        self.shared.replicas.send_replace(now.clone());
+        for gone in before.iter().filter(|replica| !has(&now, replica)) {
+            gone.gone.cancel();
+            gone.lost();
+            gone.pool.close();
+        }
+        for new in now.iter().filter(|replica| !has(&before, replica)) {
+            let (replica, stop) = (new.clone(), self.stop.clone());
+            let watch = watch_standby(self.shared.clone(), self.served.subscribe(), replica.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = replica.gone.cancelled() => {}
+                    () = watch => {}
+                }
+                // Nobody asks any more, so nobody shall wait for an answer.
+                replica.lost();
+            });
+        }
+    }
+}
+
+/// Where a database has its marks, for as long as it is served.
+struct Marks {
+    freshness: Freshness,
+    are_shared: bool,
+}
+
+impl Marks {
+    /// A file that cannot be used must not keep the database from being served: then marks are the proxy's own.
+    fn of(name: &str, database: &Database) -> Result<Marks, ConfigError> {
+        if let Some(path) = &database.freshness {
+            match Freshness::create(path) {
+                Ok(freshness) => return Ok(Marks { freshness, are_shared: true }),
+                Err(cause) => {
+                    tracing::warn!(database = name, %cause, "marks are not shared: the file cannot be used");
+                }
+            }
+        }
+        let cannot = |cause: freshness::FreshnessError| ConfigError::Marks {
+            database: name.to_owned(),
+            cause: cause.to_string(),
+        };
+        Ok(Marks { freshness: Freshness::private().map_err(cannot)?, are_shared: false })
     }
 }
 

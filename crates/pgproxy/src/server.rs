@@ -15,8 +15,9 @@ use crate::connection::{Connection, connect, fence};
 use crate::credentials::Credentials;
 use crate::frame::{Cut, Framer};
 use crate::horizon::Moment;
+use crate::lsn::Lsn;
 use crate::message::{self, Refusal, TransactionStatus, body, cstr, error_field, split_cstr, until_nul};
-use crate::pool::{Permit, Target};
+use crate::pool::{Permit, Serves, Target};
 use crate::prepared::{OnServer, StatementId};
 use crate::scram::MECHANISM;
 use crate::settings::Settings;
@@ -31,9 +32,13 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Must be the first thing said on a connection: it takes a transaction id, which is above every one that the node has
 /// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`]. It also
-/// asks whether there are rules of the app's, other than views.
+/// asks whether there are rules of the app's, other than views, and how far a standby has replayed.
 const INTRODUCTION: &str = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.txid_current() END, \
-     EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_type <> '1' AND oid >= 16384)";
+     EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_type <> '1' AND oid >= 16384), \
+     pg_catalog.pg_last_wal_replay_lsn()";
+
+/// The parameter that tells a standby from a primary. Clients are not to see which of them answers.
+const IN_HOT_STANDBY: &[u8] = b"in_hot_standby";
 
 /// ParameterStatus, as last said.
 pub(crate) type Parameters = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -62,6 +67,8 @@ pub(crate) struct Server {
     pub status: TransactionStatus,
     /// A write may be rewritten to several statements, of which a Query alone answers more than one.
     pub has_rules: bool,
+    /// How far a standby had replayed when the connection was made.
+    pub replayed: Lsn,
     pub opened: Instant,
     /// Among the connections of its pool.
     pub begun: Moment,
@@ -109,6 +116,7 @@ impl Server {
             may_say_more: false,
             status: TransactionStatus::Idle,
             has_rules: true,
+            replayed: Lsn::default(),
             opened: Instant::now(),
             begun: Moment::default(),
             last_used: Instant::now(),
@@ -175,13 +183,26 @@ impl Server {
         let mut columns = row.into_iter();
         let xid = columns.next().flatten();
         self.has_rules = columns.next().flatten().as_deref() != Some(b"f");
-        match xid.and_then(|text| String::from_utf8(text).ok()?.parse().ok()) {
-            Some(xid) => {
+        let replayed = columns.next().flatten().and_then(|text| Lsn::parse(&text));
+        let xid = xid.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+        match (self.permit.target().serves, xid) {
+            (Serves::Everything, Some(xid)) => {
                 self.permit.pool().with_horizons(|horizons| horizons.record(self.begun, xid));
                 Ok(())
             }
-            None => Err(NotConnected::NotNow("it is still a standby".to_owned())),
+            (Serves::Everything, None) => Err(NotConnected::NotNow("it is still a standby".to_owned())),
+            (Serves::Reads, None) => {
+                self.replayed = replayed.unwrap_or_default();
+                Ok(())
+            }
+            (Serves::Reads, Some(_)) => Err(NotConnected::NotNow("it is no standby".to_owned())),
         }
+    }
+
+    /// Back to the pool that it is of.
+    pub fn give_back(self) {
+        let pool = self.permit.pool().clone();
+        pool.put(self);
     }
 
     /// Asks on an idle connection and waits for the whole answer: the columns of the first row, or the ErrorResponse.
@@ -189,15 +210,34 @@ impl Server {
     /// # Errors
     /// When the connection is lost, or does not answer in time.
     pub async fn ask(&mut self, sql: &str) -> io::Result<Result<Vec<Option<Vec<u8>>>, BytesMut>> {
+        let mut first = Vec::new();
+        let answer = self.ask_all(sql, ASK_TIMEOUT, |row| {
+            if first.is_empty() {
+                first = columns(row);
+            }
+        });
+        Ok(answer.await?.map(|()| first))
+    }
+
+    /// The same, with each DataRow given to `row`, and a limit for all of it.
+    ///
+    /// # Errors
+    /// When the connection is lost, or the answer has not come to its end within the limit.
+    pub async fn ask_all(
+        &mut self,
+        sql: &str,
+        limit: Duration,
+        mut row: impl FnMut(&[u8]),
+    ) -> io::Result<Result<(), BytesMut>> {
         message::query(&mut self.wire.output, sql);
         // The simple protocol destroys it.
         self.unnamed = 0;
         let answer = async {
-            let mut answer = Ok(Vec::new());
+            let mut answer = Ok(());
             loop {
                 let said = self.next_message().await?;
                 match said[0] {
-                    b'D' if matches!(&answer, Ok(row) if row.is_empty()) => answer = Ok(columns(&said)),
+                    b'D' => row(&said),
                     b'E' => answer = Err(said),
                     b'Z' => {
                         self.status = status(&said);
@@ -207,7 +247,19 @@ impl Server {
                 }
             }
         };
-        timeout(ASK_TIMEOUT, answer).await?
+        timeout(limit, answer).await?
+    }
+
+    /// Returns when the connection is lost. Nothing must be asked meanwhile.
+    ///
+    /// Cancel safe.
+    pub async fn lost(&mut self) -> io::Error {
+        loop {
+            // A change of a parameter is read when something is asked.
+            if let Err(cause) = self.wire.fill().await {
+                return cause;
+            }
+        }
     }
 
     /// What a message says about the session, whoever reads it.
@@ -215,7 +267,8 @@ impl Server {
         if message[0] == b'S'
             && let Some((name, value)) = split_cstr(body(message))
         {
-            Arc::make_mut(&mut self.parameters).insert(name.to_vec(), until_nul(value).to_vec());
+            let value = if name == IN_HOT_STANDBY { b"off" } else { until_nul(value) };
+            Arc::make_mut(&mut self.parameters).insert(name.to_vec(), value.to_vec());
         }
     }
 

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freshness::Freshness;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Database;
 use crate::credentials::Credentials;
-use crate::pool::{Limits, Pool, Target};
+use crate::judge::{Known, Paths};
+use crate::pool::{Limits, Pool, Serves, Target};
 use crate::prepared::{Cache, Statement};
+use crate::replicas::{Positions, Replicas};
 use crate::scram::{Pretender, is_equal};
 use crate::server::CancelKey;
 use crate::status::Counters;
@@ -31,6 +35,15 @@ pub(crate) struct Shared {
     pub cache: Mutex<Cache>,
     /// What asks for the id of a transaction.
     pub xid: Arc<Statement>,
+    pub known: watch::Sender<Arc<Known>>,
+    pub paths: Arc<Paths>,
+    /// A client may have changed what names stand for.
+    pub definitions_changed: Notify,
+    pub replicas: watch::Sender<Replicas>,
+    pub positions: Positions,
+    pub freshness: Freshness,
+    /// With those who know which client comes back.
+    pub shares_marks: bool,
     pub clients: Clients,
     pub pretender: Pretender,
 }
@@ -41,6 +54,7 @@ impl Served {
         let (node, at) = self.config.primary()?;
         Some(Target {
             node: node.to_owned(),
+            serves: Serves::Everything,
             upstream: at.upstream.clone(),
             epoch: self.config.epoch,
             login: self.login,

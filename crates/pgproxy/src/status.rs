@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::config::Role;
 use crate::pool::Census;
 use crate::statement::Kind;
 use serde::{Deserialize, Serialize};
@@ -54,12 +55,96 @@ pub struct DatabaseStatus {
     /// The node that is the primary, if there is one.
     pub primary: Option<String>,
     pub epoch: u64,
+    /// By name.
+    #[serde(default)]
+    pub nodes: BTreeMap<String, NodeStatus>,
+    /// Reads that waited for a read replica to have what they must see.
+    #[serde(default)]
+    pub reads_waited_total: u64,
+    /// Reads that went to the primary because no read replica had this in time, or could be expected to.
+    #[serde(default)]
+    pub reads_too_late_total: u64,
     /// Refused with 53300 because `max_clients` was reached, or closed at once because that many more were at the door.
     pub refused_full_total: u64,
     /// Refused with 57P03 after waiting for the database.
     pub refused_unavailable_total: u64,
     /// Closed because what they sent is no beginning of a PostgreSQL session.
     pub refused_protocol_total: u64,
+}
+
+/// One node, as the proxy sees it. Totals begin anew when it changes its role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub role: Role,
+    pub state: NodeState,
+    /// Connections to it, those being made included.
+    pub servers: u64,
+    /// Of those, how many nobody uses.
+    pub servers_idle: u64,
+    /// Statements sent there, by what they may do.
+    pub statements_total: BTreeMap<String, u64>,
+    /// Requests that it could not answer as a replica, and the primary did.
+    pub repaired_total: u64,
+    /// How long ago the time is as of which a read replica is known to have everything.
+    pub fresh_age_ms: Option<u64>,
+    /// What it had not replayed when it was last asked.
+    pub lag_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    Serving,
+    /// A read replica that lacks more than it may.
+    Lagging,
+    Unreachable,
+    /// A standby: it serves nobody.
+    Waiting,
+}
+
+impl NodeStatus {
+    pub(crate) fn of_primary(census: Census, statements: &Statements) -> NodeStatus {
+        NodeStatus {
+            state: NodeState::Serving,
+            servers: census.open as u64,
+            servers_idle: census.idle as u64,
+            statements_total: by_kind(statements),
+            ..NodeStatus::unused(Role::Primary)
+        }
+    }
+
+    /// Of a node to which there are no connections.
+    pub(crate) fn unused(role: Role) -> NodeStatus {
+        NodeStatus {
+            role,
+            state: NodeState::Waiting,
+            servers: 0,
+            servers_idle: 0,
+            statements_total: BTreeMap::new(),
+            repaired_total: 0,
+            fresh_age_ms: None,
+            lag_bytes: None,
+        }
+    }
+}
+
+impl NodeState {
+    /// The label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeState::Serving => "serving",
+            NodeState::Lagging => "lagging",
+            NodeState::Unreachable => "unreachable",
+            NodeState::Waiting => "waiting",
+        }
+    }
+}
+
+/// Counts statements by [`Kind`].
+pub(crate) type Statements = [AtomicU64; Kind::ALL.len()];
+
+pub(crate) fn by_kind(statements: &Statements) -> BTreeMap<String, u64> {
+    Kind::ALL.map(|kind| (kind.name().to_owned(), statements[kind as usize].load(Relaxed))).into()
 }
 
 /// The live side of [`DatabaseStatus`].
@@ -73,7 +158,8 @@ pub(crate) struct Counters {
     pub cancel_requests: AtomicU64,
     pub held: AtomicU64,
     pub requests: AtomicU64,
-    pub statements: [AtomicU64; Kind::ALL.len()],
+    /// Of the primary.
+    pub statements: Statements,
     pub replays: AtomicU64,
     pub settled_commits: AtomicU64,
     pub unknown_outcomes: AtomicU64,
@@ -82,18 +168,30 @@ pub(crate) struct Counters {
     pub refused_full: AtomicU64,
     pub refused_unavailable: AtomicU64,
     pub refused_protocol: AtomicU64,
+    pub reads_waited: AtomicU64,
+    pub reads_too_late: AtomicU64,
 }
 
 impl Counters {
-    pub fn snapshot(&self, census: Census, primary: Option<String>, epoch: u64) -> DatabaseStatus {
-        let statements =
-            Kind::ALL.map(|kind| (kind.name().to_owned(), self.statements[kind as usize].load(Relaxed)));
+    pub fn snapshot(
+        &self,
+        census: Census,
+        primary: Option<String>,
+        epoch: u64,
+        nodes: BTreeMap<String, NodeStatus>,
+    ) -> DatabaseStatus {
+        let mut statements = by_kind(&self.statements);
+        for node in nodes.values().filter(|node| node.role == Role::ReadReplica) {
+            for (kind, sent) in &node.statements_total {
+                *statements.entry(kind.clone()).or_default() += sent;
+            }
+        }
         DatabaseStatus {
             held: self.held.load(Relaxed),
             servers: census.open as u64,
             servers_idle: census.idle as u64,
             requests_total: self.requests.load(Relaxed),
-            statements_total: statements.into(),
+            statements_total: statements,
             replays_total: self.replays.load(Relaxed),
             settled_commits_total: self.settled_commits.load(Relaxed),
             unknown_outcomes_total: self.unknown_outcomes.load(Relaxed),
@@ -101,6 +199,9 @@ impl Counters {
             refused_queue_total: self.refused_queue.load(Relaxed),
             primary,
             epoch,
+            nodes,
+            reads_waited_total: self.reads_waited.load(Relaxed),
+            reads_too_late_total: self.reads_too_late.load(Relaxed),
             clients: self.clients.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             received_bytes_total: self.received_bytes.load(Relaxed),

@@ -210,6 +210,10 @@ impl Machine {
             hold_ms: 30_000,
             idle_timeout_ms: 600_000,
             server_lifetime_ms: 3_600_000,
+            zone: Some(proxy.zone.to_string()),
+            max_replica_lag_ms: 10_000,
+            max_replica_lag_bytes: None,
+            read_wait_ms: 10,
         };
         Ok(pgproxy::Config { generation: 1, databases: BTreeMap::from([(id.to_string(), database)]) })
     }

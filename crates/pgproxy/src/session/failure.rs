@@ -90,6 +90,7 @@ impl Session {
 
     /// The commit that was lost has been done: what was held, and its answer as the server would have given it.
     pub(super) fn answer_commit(&mut self) {
+        self.acknowledge();
         let mut out: BytesMut = self.held.take().map(Held::release).unwrap_or_default();
         for expected in self.expected.drain().filter(|expected| expected.audience == Audience::Client) {
             match expected.what {

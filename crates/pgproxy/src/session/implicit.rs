@@ -40,6 +40,7 @@ impl Session {
             && !self.is_in_group
             && self.expected.is_empty()
             && self.status == message::TransactionStatus::InBlock
+            && self.replica.is_none()
             && self.unit.wants_xid()
             && self.knows_xids();
         if can_be_asked {
@@ -96,6 +97,7 @@ impl Session {
         let is_one = facts.kind != Kind::Read
             && facts.single.is_some()
             && !self.is_pinned
+            && self.replica.is_none()
             && self.unit.can_write_until_sync()
             && self.knows_xids();
         if is_one {

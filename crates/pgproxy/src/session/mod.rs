@@ -15,6 +15,7 @@ mod implicit;
 mod recovery;
 mod replies;
 mod requests;
+mod route;
 mod unit;
 
 use std::collections::HashMap;
@@ -24,13 +25,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use bytes::BytesMut;
+use freshness::Mark;
 use tokio::sync::watch;
 
 use crate::acquire::acquire;
 use crate::config::PoolMode;
 use crate::frame::Framer;
+use crate::judge::Judge;
 use crate::message::{Refusal, Severity, TransactionStatus};
 use crate::prepared::Statement;
+use crate::replicas::{Replica, Replicas, reader};
 use crate::server::{Parameters, Server};
 use crate::settings::Settings;
 use crate::shared::{Registered, Served, Shared};
@@ -41,6 +45,7 @@ use expected::Queue;
 use held::Held;
 pub(crate) use implicit::XID;
 use requests::Step;
+use route::Route;
 use unit::Unit;
 
 /// Up to this size a client's message is looked into as a whole. Of a longer one only the beginning is.
@@ -55,6 +60,20 @@ pub(crate) struct Session {
     client: Wire<ClientStream>,
     framer: Framer,
     server: Option<Box<Server>>,
+    /// Where that leads to, when it is not the primary.
+    replica: Option<Arc<Replica>>,
+    replicas: watch::Receiver<Replicas>,
+    has_replicas: bool,
+    route: Route,
+    /// The request at the front has its place.
+    is_routed: bool,
+    /// Where in the client's output a reply begins that it does not get yet.
+    withheld: Option<usize>,
+    /// Reads must see what was there at this time.
+    mark: Mark,
+    /// Since it was last at rest.
+    may_have_written: bool,
+    may_have_defined: bool,
     expected: Queue,
     /// The client's prepared statements, by its names.
     statements: HashMap<Vec<u8>, Arc<Statement>>,
@@ -65,6 +84,7 @@ pub(crate) struct Session {
     bound: Option<Arc<Statement>>,
     startup_settings: Settings,
     settings: Settings,
+    judge: Judge,
     /// Settings that were set, and hold once the transaction is known to have ended.
     set: Vec<Assignment>,
     /// What the client was last told of the server's parameters.
@@ -138,6 +158,10 @@ impl Session {
         settings: Settings,
         told: Arc<Parameters>,
     ) -> Session {
+        let judge = Judge::new(shared.known.subscribe(), shared.paths.clone());
+        let mut replicas = shared.replicas.subscribe();
+        replicas.mark_changed();
+        shared.positions.wake();
         Session {
             shared,
             served,
@@ -145,6 +169,15 @@ impl Session {
             client,
             framer: Framer::new(MAX_INSPECTED_BYTES),
             server: None,
+            replica: None,
+            replicas,
+            has_replicas: false,
+            route: Route::Primary,
+            is_routed: false,
+            withheld: None,
+            mark: Mark::default(),
+            may_have_written: false,
+            may_have_defined: false,
             expected: Queue::default(),
             statements: HashMap::new(),
             unnamed: None,
@@ -152,6 +185,7 @@ impl Session {
             bound: None,
             startup_settings: settings.clone(),
             settings,
+            judge,
             set: Vec::new(),
             told,
             unit: Unit::new(),
@@ -199,8 +233,13 @@ impl Session {
     }
 
     async fn step(&mut self) -> Result<(), End> {
+        if self.replica.is_some() && !self.is_routed {
+            // What follows a read is not sent behind it unseen.
+            self.release();
+        }
         match self.read_requests()? {
             Step::NeedsServer => return self.begin_unit().await,
+            Step::Leaves => return self.leave_replica("it is not for a read replica").await,
             Step::Waits => {}
         }
         self.release();
@@ -212,6 +251,7 @@ impl Session {
             Event::Server => match self.read_replies()? {
                 replies::Heard::Replies => Ok(()),
                 replies::Heard::Goodbye(cause) => self.recover(&cause).await,
+                replies::Heard::Refused(repair) => self.repair(repair).await,
             },
             Event::ServerLost(cause) => self.recover(&cause.to_string()).await,
             Event::ClientGone => Err(End::Client),
@@ -221,7 +261,9 @@ impl Session {
     /// Writes what there is to write, and returns when there is something new to read.
     async fn turn(&mut self) -> Event {
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(Err(_)) = self.client.poll_flush(cx) {
+            if !self.is_withholding()
+                && let Poll::Ready(Err(_)) = self.client.poll_flush(cx)
+            {
                 return Poll::Ready(Event::ClientGone);
             }
             let mut is_server_full = false;
@@ -284,7 +326,16 @@ impl Session {
     async fn connect(&mut self) -> Result<Result<(), Refusal>, End> {
         let wanted = self.settings.clone();
         let acquired = {
-            let acquiring = acquire(&self.shared, &mut self.served, &wanted);
+            let seen = self.mark.max(self.shared.freshness.required());
+            let (shared, served, route) = (&self.shared, &mut self.served, self.route);
+            let acquiring = async {
+                if route == Route::Replica
+                    && let Some((server, replica)) = reader(shared, served, &wanted, seen).await
+                {
+                    return Ok((server, Some(replica)));
+                }
+                Ok((acquire(shared, served, &wanted).await?, None))
+            };
             let client = &mut self.client;
             // A client that leaves while it waits frees its place; what it sends more is kept, within limits.
             let left = std::future::poll_fn(|cx| {
@@ -304,15 +355,22 @@ impl Session {
                 () = left => return Err(End::Client),
             }
         };
-        let server = match acquired {
-            Ok(server) => server,
+        let (server, replica) = match acquired {
+            Ok(acquired) => acquired,
             Err(refusal) => return Ok(Err(refusal)),
         };
         self.registered.slot.serve_by(Some(server.key.clone()));
         self.unit.written_before = server.wire.written;
+        if replica.is_none() {
+            // So it stays, whatever is sent behind the read that has come here.
+            self.route = Route::Primary;
+        }
         self.server = Some(server);
+        self.replica = replica;
+        self.is_routed = true;
         self.tell_parameters();
         self.enter_lost_block();
+        self.withhold();
         Ok(Ok(()))
     }
 
@@ -325,19 +383,21 @@ impl Session {
         if !is_at_rest {
             return;
         }
-        let is_kept = self.served.borrow().config.pool_mode == PoolMode::Session;
-        let stays = |server: &&Server| self.is_pinned || is_kept && server.settings == self.settings;
-        if let Some(server) = self.server.as_deref().filter(stays) {
-            self.unit.written_before = server.wire.written;
+        if self.is_kept() {
+            self.unit.written_before = self.server.as_ref().map_or(0, |server| server.wire.written);
             return;
         }
-        self.registered.slot.serve_by(None);
-        if let Some(server) = self.server.take() {
-            self.shared.pool.put(*server);
-        }
+        self.give_back();
         if self.client.input.is_empty() {
             self.client.shrink();
         }
+    }
+
+    /// Whether the client keeps its connection although it is at rest.
+    fn is_kept(&self) -> bool {
+        let is_kept = self.served.borrow().config.pool_mode == PoolMode::Session;
+        let is_as_wanted = || self.server.as_ref().is_some_and(|server| server.settings == self.settings);
+        self.is_pinned || is_kept && is_as_wanted()
     }
 
     /// The session has ended: the connection goes back clean, or is closed.
@@ -350,7 +410,7 @@ impl Session {
             && server.wire.output.is_empty();
         // An open transaction is rolled back by closing.
         if is_idle && server.discard_all().await.is_ok() {
-            self.shared.pool.put(*server);
+            server.give_back();
         }
     }
 
@@ -361,6 +421,10 @@ impl Session {
     }
 
     fn count(&self, kind: crate::statement::Kind) {
-        self.shared.counters.statements[kind as usize].fetch_add(1, Relaxed);
+        let statements = match &self.replica {
+            Some(replica) => &replica.statements,
+            None => &self.shared.counters.statements,
+        };
+        statements[kind as usize].fetch_add(1, Relaxed);
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::failure::Block;
 use super::replies::Heard;
+use super::route::Route;
 use super::unit::{Loss, Rewound};
 use super::{End, Session};
 use crate::horizon::{Issued, Known};
@@ -45,7 +46,11 @@ enum Fate {
 impl Session {
     /// The connection is lost because of `cause`.
     pub(super) async fn recover(&mut self, cause: &str) -> Result<(), End> {
-        let is_cut_short = self.is_reply_cut_short();
+        if let Some(replica) = &self.replica {
+            replica.lost();
+        }
+        let is_cut_short = self.withheld.is_none() && self.is_reply_cut_short();
+        self.take_back();
         let is_sent = self.lose_server();
         tracing::debug!(database = self.shared.name, cause, "a connection to PostgreSQL was lost");
         if is_cut_short {
@@ -81,13 +86,16 @@ impl Session {
     }
 
     /// Whether PostgreSQL can have got anything of the unit.
-    fn lose_server(&mut self) -> bool {
+    pub(super) fn lose_server(&mut self) -> bool {
         self.registered.slot.serve_by(None);
+        self.replica = None;
+        self.is_routed = false;
         let Some(server) = self.server.take() else { return false };
         server.wire.written > self.unit.written_before
     }
 
     async fn settle(&mut self, xid: u64, issued: Issued, cause: &str) -> Result<(), End> {
+        self.route = Route::Primary;
         loop {
             if let Err(refusal) = self.connect_again().await? {
                 self.shared.counters.unknown_outcomes.fetch_add(1, Relaxed);
@@ -157,7 +165,7 @@ impl Session {
         }
     }
 
-    async fn replay(&mut self, cause: &str) -> Result<(), End> {
+    pub(super) async fn replay(&mut self, cause: &str) -> Result<(), End> {
         match self.connect_again().await? {
             Ok(()) => self.replay_here(cause).await,
             Err(refusal) => {
@@ -265,8 +273,13 @@ impl Session {
             if let Err(cause) = exchanged.await {
                 return Ok(Some(cause.to_string()));
             }
-            if let Heard::Goodbye(cause) = self.read_replies()? {
-                return Ok(Some(cause));
+            match self.read_replies()? {
+                Heard::Replies => {}
+                Heard::Goodbye(cause) => return Ok(Some(cause)),
+                Heard::Refused(_) => {
+                    self.route = Route::Primary;
+                    return Ok(Some("a read replica could not answer".to_owned()));
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::expected::{Audience, Data, What};
 use super::held::Held;
+use super::route::Repair;
 use super::{End, Rest, Session};
 use crate::frame::Cut;
 use crate::message::{
@@ -18,6 +19,8 @@ pub(super) enum Heard {
     Replies,
     /// The server closes the connection, and why. The client has not heard of it.
     Goodbye(String),
+    /// A replica cannot answer, and nothing of its answer was said. The rest of it is still to be read.
+    Refused(Repair),
 }
 
 /// What becomes of one message.
@@ -59,9 +62,15 @@ impl Session {
                 Cut::Whole { tag: b'D' | b'd', bytes } if self.is_for_client() => (Fate::Forward, bytes),
                 Cut::Whole { tag, bytes } | Cut::Head { tag, bytes } => {
                     let said = &input[at..at + bytes];
-                    if tag == b'E' && is_fatal(said) && is_shutdown(said) {
+                    if tag == b'E' && is_fatal(said) && (is_shutdown(said) || self.replica.is_some()) {
                         let text = error_field(said, b'M').unwrap_or_default();
                         heard = Ok(Heard::Goodbye(String::from_utf8_lossy(text).into_owned()));
+                        break;
+                    }
+                    if tag == b'E'
+                        && let Some(repair) = self.repair_of(said)
+                    {
+                        heard = Ok(Heard::Refused(repair));
                         break;
                     }
                     if self.is_own_next() || self.held.is_some() {
@@ -197,6 +206,7 @@ impl Session {
     }
 
     fn command_complete(&mut self, said: &[u8], fate: Fate) -> Fate {
+        self.acknowledge();
         let command = until_nul(body(said));
         let set = match self.expected.front().map(|head| &mut head.what) {
             Some(What::Query { sets, is_complete }) => {
@@ -262,6 +272,10 @@ impl Session {
         };
         if is_ours {
             return Fate::Drop;
+        }
+        self.acknowledge();
+        if !self.is_muted {
+            self.withheld = None;
         }
         self.status = status;
         self.release_replies();
@@ -385,6 +399,10 @@ impl Session {
         self.unit.request_answered(status);
         if self.unit.is_at_rest() {
             self.replays = 0;
+            self.may_have_written = false;
+            if std::mem::take(&mut self.may_have_defined) {
+                self.shared.definitions_changed.notify_one();
+            }
             self.statements_before = None;
         } else if status == TransactionStatus::Idle && self.statements_before.is_some() {
             // As they were before what is in flight now: that was not kept.

@@ -6,11 +6,12 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::expected::{Audience, What};
 use super::held::Asked;
+use super::route::{Route, Turn};
 use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES};
 use crate::message::{self, CLOSE_COMPLETE, Refusal, body, split_cstr, until_nul};
 use crate::prepared::{Named, Statement, write_close};
-use crate::statement::{Facts, judge};
+use crate::statement::{Facts, Kind, Verdict, judge};
 
 /// Prepared statements of one client at once.
 const MAX_STATEMENTS: usize = 10_000;
@@ -21,6 +22,8 @@ const MAX_NAME_BYTES: usize = 1_024;
 pub(super) enum Step {
     /// The next message needs a connection.
     NeedsServer,
+    /// The next request is not for the replica on which its transaction is open.
+    Leaves,
     /// For more from the client, or for the server.
     Waits,
 }
@@ -31,7 +34,8 @@ impl Session {
         loop {
             let is_full =
                 self.server.as_ref().is_some_and(|server| server.wire.output.len() >= HIGH_WATER_BYTES);
-            if is_full || self.unit.is_committing() || self.is_discarding() {
+            let is_read_under_way = self.replica.is_some() && !self.expected.is_empty() && !self.is_in_group;
+            if is_full || is_read_under_way || self.unit.is_committing() || self.is_discarding() {
                 return Ok(Step::Waits);
             }
             let mut framer = self.framer.clone();
@@ -48,8 +52,22 @@ impl Session {
                     }
                 }
                 Cut::Whole { tag, .. } | Cut::Head { tag, .. }
+                    if (self.needs_server(tag) || self.replica.is_some() && tag == b'C')
+                        && self.is_to_be_routed() =>
+                {
+                    match self.turn_of_request() {
+                        // It is asked for no more until its request has begun.
+                        Turn::Stay => self.is_routed = true,
+                        Turn::Connect => return Ok(Step::NeedsServer),
+                        Turn::Leave => return Ok(Step::Leaves),
+                        Turn::Wait => return Ok(Step::Waits),
+                    }
+                    continue;
+                }
+                Cut::Whole { tag, .. } | Cut::Head { tag, .. }
                     if self.server.is_none() && self.needs_server(tag) =>
                 {
+                    self.route = Route::Primary;
                     return Ok(Step::NeedsServer);
                 }
                 Cut::Whole { tag, bytes } => {
@@ -164,7 +182,7 @@ impl Session {
 
     fn query(&mut self, said: &[u8], piece: Piece) {
         let facts = match piece {
-            Piece::Whole => judge(until_nul(body(said))),
+            Piece::Whole => self.facts(until_nul(body(said))),
             Piece::Head => Facts::UNKNOWN,
         };
         self.ask_before_commit(facts.kind);
@@ -173,6 +191,7 @@ impl Session {
         let translated = self.as_extended(said, &facts).map(Asked::Query);
         if translated.is_some_and(|asked| self.is_settled_by_sync(&facts, asked)) {
             self.count(facts.kind);
+            self.may_change(&facts);
             self.unit.note_until_sync();
             self.write_as_extended(until_nul(body(said)));
             return self.unit.request_sent();
@@ -196,7 +215,8 @@ impl Session {
             Piece::Whole => self.cached(definition),
         };
         if name.is_empty() {
-            self.ask_before_commit(statement.facts.kind);
+            let kind = self.facts_of(&statement).kind;
+            self.ask_before_commit(kind);
         }
         self.unit.record(said);
         self.is_in_group = true;
@@ -253,10 +273,11 @@ impl Session {
         let (name, rest) = split_name(after_portal)?;
         let statement = self.named(name);
         if let Some(statement) = &statement {
+            let facts = self.facts_of(statement);
             if !self.is_in_group && !name.is_empty() {
-                self.ask_before_commit(statement.facts.kind);
+                self.ask_before_commit(facts.kind);
             }
-            self.note_in_group(&statement.facts);
+            self.note_in_group(&facts);
         } else {
             // One made by SQL, which is of this connection, or none.
             self.note_in_group(&Facts { pins: false, ..Facts::UNKNOWN });
@@ -355,6 +376,7 @@ impl Session {
         }
         if self.is_settled_by_sync(facts, Asked::Extended) {
             self.count(facts.kind);
+            self.may_change(facts);
             return self.unit.note_until_sync();
         }
         self.note(facts);
@@ -368,15 +390,40 @@ impl Session {
         if !self.is_muted {
             self.count(facts.kind);
         }
-        self.unit.note(facts.kind);
+        // Whatever it is, a replica writes nothing.
+        let is_work_of_a_reader = self.replica.is_some() && facts.kind == Kind::Work;
+        self.unit.note(if is_work_of_a_reader { Kind::Read } else { facts.kind });
+        self.may_change(facts);
         self.has_discarded |= facts.discards;
         if facts.pins {
             self.pin();
         }
     }
 
+    /// Notes what will have to be told to others once it is done.
+    fn may_change(&mut self, facts: &Facts) {
+        self.may_have_written |= matches!(facts.kind, Kind::Work | Kind::Opaque);
+        self.may_have_defined |= facts.defines;
+    }
+
     pub(super) fn pin(&mut self) {
         self.is_pinned = true;
+    }
+
+    /// What the text of a Query may do.
+    fn facts(&mut self, sql: &[u8]) -> Facts {
+        let verdict = self.judge.verdict(sql, &self.settings, &self.told);
+        if verdict.is_some_and(Verdict::is_plain_read) {
+            return Facts::PLAIN_READ;
+        }
+        judge(sql).judged(verdict)
+    }
+
+    /// What a prepared statement may do when it is run now.
+    fn facts_of(&mut self, statement: &Statement) -> Facts {
+        let Some(sql) = statement.text() else { return statement.facts.clone() };
+        let verdict = self.judge.verdict(sql, &self.settings, &self.told);
+        statement.facts.clone().judged(verdict)
     }
 
     fn cached(&self, definition: &[u8]) -> Arc<Statement> {
@@ -384,7 +431,7 @@ impl Session {
         cache.get_or_insert(definition)
     }
 
-    fn named(&self, name: &[u8]) -> Option<Arc<Statement>> {
+    pub(super) fn named(&self, name: &[u8]) -> Option<Arc<Statement>> {
         if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() }
     }
 

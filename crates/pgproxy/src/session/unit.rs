@@ -285,6 +285,20 @@ impl Unit {
         !self.is_open
     }
 
+    /// What was forwarded of the reply to the request in flight was taken back.
+    pub fn unsay(&mut self) {
+        self.replies = self.answered_with.clone();
+    }
+
+    pub fn can_be_repeated(&self) -> bool {
+        !self.is_too_long
+    }
+
+    /// The requests that were not answered.
+    pub fn in_flight(&self) -> &[u8] {
+        &self.log[self.answered..]
+    }
+
     /// `is_sent`: whether the server can have got any of it.
     pub fn loss(&self, is_sent: bool) -> Loss {
         if !self.is_open {

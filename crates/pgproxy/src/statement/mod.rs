@@ -1,29 +1,50 @@
-//! What a statement may do to its session and its transaction.
+//! What a statement may do to its session and its transaction, and where it may run.
 //!
-//! This is the one place that looks into SQL. It reads words, not grammar, and is wrong in one direction only: it pins
-//! a session that needed no pin, and does not run again what could have been. A word inside of a text or a comment
-//! counts as a word. The rooms around it ask [`judge`] and nothing else.
+//! Words first, then grammar. [`judge`] reads words, and is wrong in one direction only: it pins a session that needed no
+//! pin, and does not run again what could have been; a word inside of a text or a comment counts as a word. The verdict of
+//! `sqlclass`, where there is one, takes the place of what the words have said: see [`Facts::judged`]. Words alone hold for
+//! what the grammar does not know, what is too long for it, and sessions whose texts it would read otherwise than the
+//! server. All of that is for the primary.
 
 mod set;
 mod single;
+mod verdict;
 mod words;
 
 pub(crate) use set::Assignment;
 pub(crate) use single::{Description, Single};
+pub(crate) use verdict::{Names, Verdict};
 use words::{Word, Words};
 
 /// What one message of SQL, of one or several statements, may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub kind: Kind,
+    pub place: Place,
     /// It may leave state in the session that only this connection has: the session stays on it.
     pub pins: bool,
+    /// By its words, it has to do with such state; but for SET, which they see in every UPDATE.
+    pub names_state: bool,
     /// It may be `DISCARD ALL`, after which the session is as new.
     pub discards: bool,
+    /// It may change what names stand for.
+    pub defines: bool,
     /// It is a plain `SET` of a setting that can be carried to other connections.
     pub sets: Option<Assignment>,
     /// It is surely one statement of a kind that nothing but its Sync commits.
     pub single: Option<Single>,
+}
+
+/// Where a statement may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Primary,
+    /// On a replica as well.
+    Anywhere,
+    /// Begins a transaction that only reads, and that a replica may serve.
+    BeginsReading,
+    /// On a replica inside of such a transaction, which it shapes or ends.
+    InsideReading,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,21 +82,33 @@ impl Kind {
 
 impl Facts {
     /// Of what was not looked at.
-    pub const UNKNOWN: Facts =
-        Facts { kind: Kind::Opaque, pins: true, discards: false, sets: None, single: None };
+    pub const UNKNOWN: Facts = Facts {
+        kind: Kind::Opaque,
+        place: Place::Primary,
+        pins: true,
+        names_state: true,
+        discards: false,
+        defines: true,
+        sets: None,
+        single: None,
+    };
 }
 
-/// Judges the text of a Query or Parse message.
+/// Judges the text of a Query or Parse message by its words.
 pub(crate) fn judge(sql: &[u8]) -> Facts {
     let words = Words::of(sql);
     let sets = set::assignment(sql, &words);
     let kind = kind(&words);
-    let single = (kind != Kind::Read).then(|| single::single(sql)).flatten();
+    let single = single::single(sql);
     Facts {
         // What looked like more was in its texts.
-        kind: if single.is_some() { Kind::Work } else { kind },
+        kind: if single.is_some() && kind != Kind::Read { Kind::Work } else { kind },
+        place: Place::Primary,
         pins: sets.is_none() && pins(&words),
+        names_state: words.names_state(),
         discards: words.has(Word::Discard),
+        // Of this words know nothing; whoever needs the catalog asks the grammar.
+        defines: false,
         sets,
         single,
     }
@@ -89,7 +122,7 @@ fn pins(words: &Words) -> bool {
         _ => false,
     };
     let sets_later = words.has_inner_semicolon && (words.has(Word::Set) || words.has(Word::Reset));
-    sets || sets_later || words.has_session_state || words.has_escaped_name
+    sets || sets_later || words.names_state()
 }
 
 fn kind(words: &Words) -> Kind {

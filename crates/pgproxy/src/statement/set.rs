@@ -33,6 +33,7 @@ const CARRIED: &[&str] = &[
     "search_path",
     "standard_conforming_strings",
     "statement_timeout",
+    "switchback.reads",
     "synchronous_commit",
     "timezone",
     "work_mem",
@@ -57,7 +58,7 @@ pub(super) fn assignment(sql: &[u8], words: &Words) -> Option<Assignment> {
     } else if let Some(value) = keyword(rest, "names") {
         ("client_encoding", value)
     } else {
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.')))?;
         let name = carried(&rest[..end])?;
         let rest = rest[end..].trim_start();
         (name, rest.strip_prefix('=').or_else(|| keyword(rest, "to"))?)
@@ -128,6 +129,7 @@ mod tests {
             ("set search_path = \"$user\", public", "search_path", "\"$user\", public"),
             ("SET statement_timeout=5000", "statement_timeout", "5000"),
             ("SET extra_float_digits = 3", "extra_float_digits", "3"),
+            ("set switchback.reads to 'primary'", "switchback.reads", "'primary'"),
             ("SET standard_conforming_strings TO on", "standard_conforming_strings", "on"),
         ] {
             assert_eq!(sets(sql), Some((name, Some(value.to_owned()))), "{sql}");

@@ -40,9 +40,9 @@ pub(super) struct Words {
     pub has_inner_semicolon: bool,
     /// Something like a call of a function that is not known to only read.
     has_call: bool,
-    pub has_session_state: bool,
+    has_session_state: bool,
     /// A name written with escapes, which could be any.
-    pub has_escaped_name: bool,
+    has_escaped_name: bool,
 }
 
 impl Words {
@@ -132,6 +132,10 @@ impl Words {
     pub fn has_transaction_control(&self) -> bool {
         use Word::{Abort, Begin, Commit, End, Prepare, Rollback, Start};
         [Abort, Begin, Commit, End, Prepare, Rollback, Start].into_iter().any(|word| self.has(word))
+    }
+
+    pub fn names_state(&self) -> bool {
+        self.has_session_state || self.has_escaped_name
     }
 
     /// Of a SELECT: one statement that writes, locks and calls nothing.

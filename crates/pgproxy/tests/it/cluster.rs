@@ -152,6 +152,11 @@ impl Cluster {
         self.sql("select pg_promote(true)");
     }
 
+    /// By which a standby follows this one.
+    pub fn conninfo(&self) -> String {
+        format!("host={} port=5432 user=postgres", self.folder.path().display())
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join(".s.PGSQL.5432")
     }

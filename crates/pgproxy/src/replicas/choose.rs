@@ -1,0 +1,185 @@
+//! A connection to a replica that is fresh enough, or none.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use freshness::Mark;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Replica, Replicas};
+use crate::acquire::apply;
+use crate::config::Database;
+use crate::pool::{Offer, Turn};
+use crate::server::{NotConnected, Server};
+use crate::settings::Settings;
+use crate::shared::{Served, Shared};
+use crate::status::Gauge;
+
+/// A replica that was late by more than this many times what may be waited is not waited for.
+const WORTHWHILE: u32 = 4;
+
+/// A connection, with the `wanted` settings, to a replica that is fresh as of a time after `seen`. Waits for one to become
+/// that for at most `read_wait_ms`. `None`: it is for the primary.
+///
+/// Cancel safe: what was on its way to whoever gave up is closed or goes to the next.
+pub(crate) async fn reader(
+    shared: &Shared,
+    served: &watch::Receiver<Arc<Served>>,
+    wanted: &Settings,
+    seen: Mark,
+) -> Option<(Box<Server>, Arc<Replica>)> {
+    let now = served.borrow().clone();
+    let mut failed: Vec<Arc<Replica>> = Vec::new();
+    let mut wait: Option<Wait<'_>> = None;
+    loop {
+        let needed = seen.max(too_old(shared, &now.config));
+        let choice = choose(&shared.replicas.borrow(), &failed, &now.config, needed);
+        match choice {
+            Choice::Take(replica) => match take(shared, &now, &replica, wanted, needed).await {
+                Some(server) => return Some((server, replica)),
+                None => failed.push(replica),
+            },
+            Choice::None => return None,
+            Choice::TooLate => {
+                shared.counters.reads_too_late.fetch_add(1, Relaxed);
+                return None;
+            }
+            Choice::Wait => {
+                let Some(waiting) = &mut wait else {
+                    // What happens from here on is told; what happened before must be looked at once more.
+                    wait = Some(Wait::begin(shared, Duration::from_millis(now.config.read_wait_ms)));
+                    continue;
+                };
+                if shared.positions.latest_as_of() <= needed {
+                    shared.positions.wake();
+                }
+                if timeout_at(waiting.until, waiting.progress.changed()).await.is_err() {
+                    shared.counters.reads_too_late.fetch_add(1, Relaxed);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+enum Choice {
+    Take(Arc<Replica>),
+    /// One may become fresh enough in time.
+    Wait,
+    TooLate,
+    /// None can be reached.
+    None,
+}
+
+/// Among those that have not failed.
+fn choose(replicas: &Replicas, failed: &[Arc<Replica>], config: &Database, needed: Mark) -> Choice {
+    let has_failed = |replica: &Arc<Replica>| failed.iter().any(|there| Arc::ptr_eq(there, replica));
+    let left = || replicas.iter().filter(|replica| !has_failed(replica));
+    if let Some(replica) = best(left(), config, needed) {
+        return Choice::Take(replica.clone());
+    }
+    let worthwhile = Duration::from_millis(config.read_wait_ms) * WORTHWHILE;
+    let reachable = || left().filter(|replica| replica.is_reachable());
+    match (reachable().next(), reachable().all(|replica| replica.is_later_than(worthwhile))) {
+        (None, _) => Choice::None,
+        (Some(_), true) => Choice::TooLate,
+        (Some(_), false) => Choice::Wait,
+    }
+}
+
+struct Wait<'a> {
+    progress: watch::Receiver<()>,
+    until: Instant,
+    _waiting: Gauge<'a>,
+}
+
+impl Wait<'_> {
+    fn begin(shared: &Shared, limit: Duration) -> Wait<'_> {
+        shared.counters.reads_waited.fetch_add(1, Relaxed);
+        Wait {
+            progress: shared.positions.progress.subscribe(),
+            until: Instant::now() + limit,
+            _waiting: Gauge::enter(&shared.positions.waiting),
+        }
+    }
+}
+
+/// No replica that is only fresh as of then may serve.
+fn too_old(shared: &Shared, config: &Database) -> Mark {
+    let lag = config.max_replica_lag_ms.saturating_mul(1_000);
+    Mark::from_micros(shared.freshness.now().as_micros().saturating_sub(lag))
+}
+
+/// In the proxy's zone before elsewhere, then the one that is used least.
+fn best<'a>(
+    replicas: impl Iterator<Item = &'a Arc<Replica>>,
+    config: &Database,
+    needed: Mark,
+) -> Option<&'a Arc<Replica>> {
+    let max_lag_bytes = config.max_replica_lag_bytes.unwrap_or(u64::MAX);
+    replicas.filter(|replica| replica.as_of() > needed && replica.lag_bytes() <= max_lag_bytes).min_by_key(
+        |replica| {
+            let is_elsewhere = config.zone.is_some() && replica.zone != config.zone;
+            let census = replica.pool.census();
+            (is_elsewhere, census.open - census.idle)
+        },
+    )
+}
+
+/// A connection to this replica, if it can be had and the replica still is what it was chosen for.
+async fn take(
+    shared: &Shared,
+    served: &Served,
+    replica: &Replica,
+    wanted: &Settings,
+    needed: Mark,
+) -> Option<Box<Server>> {
+    let turn = match replica.pool.offer(wanted) {
+        Offer::Now(turn) => turn,
+        Offer::Wait(queue) => {
+            let _waiting = Gauge::enter(&shared.counters.waiting);
+            timeout(Duration::from_millis(served.config.queue_wait_ms), queue).await.ok()?.ok()?
+        }
+        Offer::NoPrimary | Offer::QueueFull { .. } => return None,
+    };
+    let mut server = match turn {
+        Turn::Server(server) => server,
+        Turn::Connect(permit) => match Server::connect(permit, &served.credentials).await {
+            Ok(mut server) if replica.is_proven_at(server.replayed) => {
+                shared.pool.told(&mut server);
+                Box::new(server)
+            }
+            Ok(_) => {
+                replica.lost();
+                return None;
+            }
+            Err(NotConnected::NotNow(cause)) => {
+                tracing::debug!(database = shared.name, node = replica.target.node, cause, "no connection");
+                replica.lost();
+                return None;
+            }
+            Err(NotConnected::Refused(refusal)) => {
+                let (node, cause) = (&replica.target.node, refusal.message);
+                tracing::warn!(database = shared.name, node, cause, "a read replica refuses the proxy");
+                replica.lost();
+                return None;
+            }
+        },
+    };
+    match apply(shared, &mut server, wanted).await {
+        Ok(Ok(())) => {}
+        // The primary will say the same, or not.
+        Ok(Err(_)) => {
+            server.give_back();
+            return None;
+        }
+        Err(_) => return None,
+    }
+    if replica.as_of() <= needed {
+        server.give_back();
+        return None;
+    }
+    Some(server)
+}

@@ -1,0 +1,452 @@
+//! Reads of an app that knows nothing of replicas, and what it must not notice of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures_util::{StreamExt, pin_mut};
+use pgproxy::{Database, Node, NodeState, Role, Upstream};
+use tokio_postgres::Client;
+
+use crate::cluster::Cluster;
+use crate::proxy::{Proxy, config, of, sqlstate, start, value};
+use crate::wire::Raw;
+
+/// The app's table, and a function by which a statement says where it runs. PostgreSQL's own would be asked of the
+/// primary.
+const SCHEMA: &str = "create table t (id int primary key, a int not null default 0); insert into t values (1); \
+     create function standby() returns bool stable language sql as 'select pg_is_in_recovery()';";
+const WHERE: &str = "select standby() from t where id = 1";
+
+const REPLICA: &str = "db.2";
+
+fn node(cluster: &Cluster, role: Role) -> Node {
+    Node { upstream: Upstream::Unix(cluster.socket()), zone: None, role }
+}
+
+fn with_replica(primary: &Cluster, replica: &Cluster) -> Database {
+    let mut database = of(primary);
+    database.nodes.insert(REPLICA.to_owned(), node(replica, Role::ReadReplica));
+    database
+}
+
+/// A primary and a read replica behind a proxy that knows both.
+async fn split() -> (Cluster, Cluster, Proxy) {
+    split_with(|_| {}).await
+}
+
+async fn split_with(change: impl FnOnce(&mut Database)) -> (Cluster, Cluster, Proxy) {
+    let primary = Cluster::create();
+    let replica = primary.standby();
+    let mut database = with_replica(&primary, &replica);
+    change(&mut database);
+    let proxy = start(database);
+    let client = proxy.connect().await.unwrap();
+    client.simple_query(SCHEMA).await.unwrap();
+    until_reads_land(&client).await;
+    (primary, replica, proxy)
+}
+
+/// Until the proxy has read what the names stand for, and the replica has everything. The test runner's own timeout is
+/// the bound.
+async fn until_reads_land(client: &Client) {
+    while value(client, WHERE).await != "t" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn reads(proxy: &Proxy) -> u64 {
+    proxy.db().nodes[REPLICA].statements_total["read"]
+}
+
+fn repaired(proxy: &Proxy) -> u64 {
+    proxy.db().nodes[REPLICA].repaired_total
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_go_to_the_replica_by_every_protocol_and_everything_else_to_the_primary() {
+    let (_primary, _replica, proxy) = split().await;
+    let client = proxy.connect().await.unwrap();
+    client
+        .simple_query(
+            "create function unsure() returns bool volatile language sql as 'select pg_is_in_recovery()'",
+        )
+        .await
+        .unwrap();
+    client.simple_query("create sequence s").await.unwrap();
+    until_reads_land(&client).await;
+
+    assert_eq!(value(&client, "with x as (select 1) select standby() from x, t").await, "t");
+    assert!(client.query_one(WHERE, &[]).await.unwrap().get::<_, bool>(0));
+    let prepared = client.prepare("select standby() from t where id = $1").await.unwrap();
+    for _ in 0..3 {
+        assert!(client.query_one(&prepared, &[&1]).await.unwrap().get::<_, bool>(0));
+    }
+    for (statement, answer) in [
+        ("insert into t values (2) returning standby()", "f"),
+        ("update t set a = 1 where id = 2 returning standby()", "f"),
+        ("select standby() from t for update", "f"),
+        ("select standby() from t for share", "f"),
+        ("with x as (delete from t where id = 2 returning *) select standby() from x", "f"),
+        ("select unsure()", "f"),
+        ("select pg_is_in_recovery()", "f"),
+        ("select standby(), nextval('s')", "f"),
+        ("select standby(), pg_advisory_xact_lock(1)", "f"),
+        ("/* switchback: primary */ select standby() from t", "f"),
+        ("/* switchback: replica */ select unsure()", "t"),
+        ("select standby() from t limit 1; select 2", "t"),
+    ] {
+        assert_eq!(value(&client, statement).await, answer, "{statement}");
+    }
+    let stream = client.copy_out("copy (select standby() from t) to stdout").await.unwrap();
+    pin_mut!(stream);
+    assert_eq!(stream.next().await.unwrap().unwrap(), "t\n");
+    assert_eq!(repaired(&proxy), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_is_where_it_began_and_only_one_that_reads_is_on_a_replica() {
+    let (_primary, _replica, proxy) = split().await;
+    let client = proxy.connect().await.unwrap();
+    for (begin, answer) in [
+        ("begin", "f"),
+        ("begin isolation level repeatable read", "f"),
+        ("begin read only, isolation level serializable", "f"),
+        ("begin read only", "t"),
+        ("start transaction isolation level repeatable read, read only", "t"),
+    ] {
+        client.simple_query(begin).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(value(&client, WHERE).await, answer, "{begin}");
+        }
+        client.simple_query("commit").await.unwrap();
+    }
+    // A cursor, a savepoint and a setting of the transaction belong to it.
+    client.simple_query("begin read only").await.unwrap();
+    client.simple_query("set local work_mem to '8MB'").await.unwrap();
+    client.simple_query("declare c cursor for select standby() from t").await.unwrap();
+    client.simple_query("savepoint a").await.unwrap();
+    assert_eq!(value(&client, "fetch 1 from c").await, "t");
+    assert_eq!(sqlstate(&client, "select 1/0").await, "22012");
+    assert_eq!(sqlstate(&client, WHERE).await, "25P02");
+    client.simple_query("rollback to a").await.unwrap();
+    assert_eq!(value(&client, WHERE).await, "t");
+    client.simple_query("commit").await.unwrap();
+    assert_eq!(proxy.db().statements_total["opaque"], 0);
+}
+
+/// What the replica must not be asked moves the whole transaction, and the client does not hear of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_transaction_moves_to_the_primary_when_it_asks_for_what_only_that_can_say() {
+    let (_primary, _replica, proxy) = split().await;
+    let client = proxy.connect().await.unwrap();
+    for statement in ["select pg_is_in_recovery()", "select pg_advisory_xact_lock(5), standby()"] {
+        client.simple_query("begin read only").await.unwrap();
+        assert_eq!(value(&client, "select count(*) from t").await, "1");
+        client.simple_query(statement).await.unwrap();
+        assert_eq!(value(&client, WHERE).await, "f", "{statement}");
+        assert_eq!(sqlstate(&client, "insert into t values (7)").await, "25006");
+        client.simple_query("rollback").await.unwrap();
+    }
+    assert_eq!(value(&client, WHERE).await, "t");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_with_state_of_its_own_is_served_by_the_primary() {
+    let (_primary, _replica, proxy) = split().await;
+    for statement in [
+        "create temp table mine (a int)",
+        "select pg_advisory_lock(1)",
+        "declare c cursor with hold for select 1",
+        "prepare p as select 1",
+        "listen news",
+        "set role app",
+        "set switchback.reads to 'primary'",
+        "set default_transaction_isolation to 'serializable'",
+        "select set_config('switchback.reads', 'primary', false)",
+    ] {
+        let client = proxy.connect().await.unwrap();
+        client.simple_query(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        for _ in 0..3 {
+            assert_eq!(value(&client, WHERE).await, "f", "{statement}");
+        }
+    }
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("set work_mem to '9MB'").await.unwrap();
+    assert_eq!(value(&client, "select current_setting('work_mem') || standby() from t").await, "9MBtrue");
+    client.simple_query("set switchback.reads to 'primary'").await.unwrap();
+    assert_eq!(value(&client, WHERE).await, "f");
+    client.simple_query("reset switchback.reads").await.unwrap();
+    assert_eq!(value(&client, WHERE).await, "t");
+    let url = format!("{}?options=-c%20switchback.reads%3Dprimary", proxy.url());
+    assert_eq!(value(&proxy.connect_with(&url).await.unwrap(), WHERE).await, "f");
+}
+
+/// Its volatility is declared wrongly, which PostgreSQL does not see either.
+#[tokio::test]
+async fn a_write_that_looks_like_a_read_is_run_on_the_primary_and_remembered() {
+    let (_primary, _replica, proxy) = split().await;
+    let client = proxy.connect().await.unwrap();
+    client
+        .simple_query(
+            "create function writes(n int) returns int volatile language sql \
+                 as 'insert into t values (n) returning id'; \
+             create function lies(n int) returns int stable language sql as 'select writes(n)'",
+        )
+        .await
+        .unwrap();
+    until_reads_land(&client).await;
+    // Until the catalog has it, it is unknown, and for the primary.
+    let mut n = 10_000;
+    while repaired(&proxy) == 0 {
+        n += 1;
+        assert_eq!(value(&client, &format!("select lies({n})")).await, n.to_string());
+    }
+    assert_eq!(value(&client, "select lies(99)").await, "99");
+    assert_eq!(repaired(&proxy), 1, "it is judged by its text, whatever its values");
+    let prepared = client.prepare("select lies($1)").await.unwrap();
+    for expected in 1..=2 {
+        assert_eq!(
+            client.query_one(&prepared, &[&(200 + expected)]).await.unwrap().get::<_, i32>(0),
+            200 + expected
+        );
+        assert_eq!(repaired(&proxy), 2);
+    }
+    assert_eq!(value(&client, "select count(*) from t").await, (n - 10_000 + 4).to_string());
+}
+
+#[tokio::test]
+async fn the_messages_up_to_a_sync_run_at_one_place() {
+    let (_primary, _replica, proxy) = split().await;
+    let mut raw = Raw::connect(&proxy).await;
+    let statement = |sql: &str| [b"\0", sql.as_bytes(), b"\0\0\0"].concat();
+    let mut place = async |statements: &[&str]| {
+        for sql in statements {
+            raw.say(b'P', &statement(sql)).await;
+            raw.say(b'B', &[0; 8]).await;
+            raw.say(b'E', &[0; 5]).await;
+        }
+        raw.say(b'S', b"").await;
+        let answer = raw.whole_answer().await;
+        let rows = answer.iter().filter(|(tag, _)| *tag == b'D');
+        rows.map(|(_, row)| char::from(row[row.len() - 1])).collect::<String>()
+    };
+    assert_eq!(place(&[WHERE, WHERE]).await, "tt");
+    assert_eq!(place(&[WHERE, "update t set a = 5 returning standby()", WHERE]).await, "fff");
+    assert_eq!(place(&[WHERE]).await, "t");
+    assert_eq!(place(&["begin read only", WHERE]).await, "t");
+    assert_eq!(place(&[WHERE, "commit"]).await, "t");
+
+    // Many requests at once, of which each is placed for itself.
+    for sql in [WHERE, "update t set a = 6 returning standby()", WHERE, WHERE] {
+        raw.say(b'Q', &[sql.as_bytes(), b"\0"].concat()).await;
+    }
+    for _ in 0..4 {
+        assert_eq!(raw.answer().await, "TDCZI");
+    }
+    // Closing comes before the statement that decides.
+    raw.say(b'Q', &[WHERE.as_bytes(), b"\0"].concat()).await;
+    raw.say(b'C', b"Snone\0").await;
+    raw.say(b'P', &statement("update t set a = 7 returning standby()")).await;
+    raw.say(b'B', &[0; 8]).await;
+    raw.say(b'E', &[0; 5]).await;
+    raw.say(b'S', b"").await;
+    assert_eq!((raw.answer().await.as_str(), raw.answer().await.as_str()), ("TDCZI", "312DCZI"));
+    // A request that comes in pieces, and one whose beginning wants an answer before its end.
+    raw.say(b'P', &statement(WHERE)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    raw.say(b'B', &[0; 8]).await;
+    raw.say(b'E', &[0; 5]).await;
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "12DCZI");
+    raw.say(b'P', &statement(WHERE)).await;
+    raw.say(b'H', b"").await;
+    assert_eq!(raw.read().await.0, b'1');
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "ZI");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_killed_under_reads_is_not_noticed_and_comes_back() {
+    let (_primary, mut replica, proxy) = split().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicU64::new(0));
+    let mut readers = Vec::new();
+    for _ in 0..6 {
+        let client = proxy.connect().await.unwrap();
+        let (stop, done) = (stop.clone(), done.clone());
+        readers.push(tokio::spawn(async move {
+            let wide = "select repeat('x', 100), n from generate_series(1, 100) n, t";
+            while !stop.load(Relaxed) {
+                assert_eq!(client.query(wide, &[]).await.unwrap().len(), 100);
+                client.simple_query("begin read only").await.unwrap();
+                assert_eq!(value(&client, "select count(*) from t").await, "1");
+                client.simple_query("commit").await.unwrap();
+                done.fetch_add(1, Relaxed);
+            }
+        }));
+    }
+    for _ in 0..2 {
+        let before = reads(&proxy);
+        proxy.until(|db| db.nodes[REPLICA].statements_total["read"] > before + 50).await;
+        replica = tokio::task::spawn_blocking(move || {
+            replica.kill();
+            replica
+        })
+        .await
+        .unwrap();
+        proxy.until(|db| db.nodes[REPLICA].state == NodeState::Unreachable).await;
+        let before = done.load(Relaxed);
+        while done.load(Relaxed) < before + 50 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        replica = tokio::task::spawn_blocking(move || {
+            replica.start();
+            replica
+        })
+        .await
+        .unwrap();
+        proxy.until(|db| db.nodes[REPLICA].state == NodeState::Serving).await;
+    }
+    stop.store(true, Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    until_reads_land(&proxy.connect().await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_lags_serves_nobody_until_it_has_caught_up() {
+    let (_primary, replica, proxy) = split_with(|database| database.max_replica_lag_ms = 500).await;
+    let client = proxy.connect().await.unwrap();
+    replica.sql("select pg_wal_replay_pause()");
+    client.simple_query("insert into t values (2)").await.unwrap();
+    proxy.until(|db| db.nodes[REPLICA].state == NodeState::Lagging).await;
+    let other = proxy.connect().await.unwrap();
+    assert_eq!(value(&other, WHERE).await, "f");
+    assert!(proxy.db().nodes[REPLICA].lag_bytes > Some(0));
+    replica.sql("select pg_wal_replay_resume()");
+    proxy.until(|db| db.nodes[REPLICA].state == NodeState::Serving).await;
+    until_reads_land(&other).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_sees_what_it_has_written_while_replay_stands_still() {
+    let (_primary, replica, proxy) = split().await;
+    let (client, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    replica.sql("select pg_wal_replay_pause()");
+    for a in 1..=20 {
+        client.execute("update t set a = $1 where id = 1", &[&a]).await.unwrap();
+        assert_eq!(value(&client, "select a from t where id = 1").await, a.to_string());
+    }
+    client.simple_query("begin; update t set a = 21 where id = 1; commit").await.unwrap();
+    assert_eq!(value(&client, "select a from t where id = 1").await, "21");
+    assert!(proxy.db().reads_too_late_total > 0);
+    // Who has written nothing may see what was there.
+    assert_eq!(value(&other, "select a || ' ' || standby() from t where id = 1").await, "0 true");
+    replica.sql("select pg_wal_replay_resume()");
+    until_reads_land(&client).await;
+    assert_eq!(value(&client, "select a || ' ' || standby() from t where id = 1").await, "21 true");
+}
+
+/// Each client writes and reads its own row, again and again: it must never see an older one, and yet most reads must
+/// come from the replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_own_write_is_ever_missed_and_most_reads_are_on_the_replica() {
+    const CLIENTS: i32 = 4;
+    const PAIRS: i32 = 250;
+    let (_primary, _replica, proxy) = split().await;
+    let before = reads(&proxy);
+    let mut clients = Vec::new();
+    for id in 1..=CLIENTS {
+        let client = proxy.connect().await.unwrap();
+        clients.push(tokio::spawn(async move {
+            client.execute("insert into t values ($1) on conflict do nothing", &[&id]).await.unwrap();
+            let write = client.prepare("update t set a = $2 where id = $1").await.unwrap();
+            let read = client.prepare("select a from t where id = $1").await.unwrap();
+            for a in 1..=PAIRS {
+                client.execute(&write, &[&id, &a]).await.unwrap();
+                assert_eq!(
+                    client.query_one(&read, &[&id]).await.unwrap().get::<_, i32>(0),
+                    a,
+                    "a stale read"
+                );
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let there = reads(&proxy) - before;
+    let all = u64::try_from(CLIENTS * PAIRS).unwrap();
+    assert!(there * 10 >= all * 9, "{there} of {all} reads were on the replica");
+}
+
+/// While nobody is the primary, reads go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_do_not_pause_while_the_primary_changes() {
+    let mut primary = Cluster::create();
+    let (standby, replica) = (primary.standby(), primary.standby());
+    let proxy = start(with_replica(&primary, &replica));
+    let (client, writer) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    client.simple_query(SCHEMA).await.unwrap();
+    until_reads_land(&client).await;
+    let synced =
+        format!("select pg_last_wal_replay_lsn() >= '{}'", primary.sql("select pg_current_wal_lsn()"));
+    while standby.sql(&synced) != "t" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    primary.kill();
+    for _ in 0..20 {
+        assert_eq!(value(&client, WHERE).await, "t");
+    }
+    let write = tokio::spawn(async move {
+        writer.simple_query("update t set a = 8 where id = 1").await.unwrap();
+        (value(&writer, "select a from t where id = 1").await, writer)
+    });
+    proxy.until(|db| db.waiting == 1).await;
+    standby.promote();
+    replica.sql(&format!("alter system set primary_conninfo = '{}'", standby.conninfo()));
+    replica.sql("select pg_reload_conf()");
+    assert_eq!(value(&client, WHERE).await, "t");
+    let database = Database { epoch: 2, ..with_replica(&standby, &replica) };
+    proxy.handle.configure(config(2, database)).unwrap();
+    let (seen, writer) = write.await.unwrap();
+    assert_eq!(seen, "8");
+    until_reads_land(&writer).await;
+    assert_eq!(value(&writer, "select a || ' ' || standby() from t where id = 1").await, "8 true");
+}
+
+/// It lived on without its primary and is ahead of the next one, which never had what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_does_not_follow_the_new_primary_is_not_taken_for_fresh() {
+    let mut primary = Cluster::create();
+    let (mut standby, replica) = (primary.standby(), primary.standby());
+    let proxy = start(with_replica(&primary, &replica));
+    let client = proxy.connect().await.unwrap();
+    client.simple_query(SCHEMA).await.unwrap();
+    until_reads_land(&client).await;
+    let end = primary.sql("select pg_current_wal_lsn()");
+    while standby.sql(&format!("select pg_last_wal_replay_lsn() >= '{end}'")) != "t" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    standby.stop();
+    // Megabytes that only the replica gets.
+    primary.sql("create table lost as select repeat('x', 1000) from generate_series(1, 20000)");
+    let end = primary.sql("select pg_current_wal_lsn()");
+    while replica.sql(&format!("select pg_last_wal_replay_lsn() >= '{end}'")) != "t" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    primary.kill();
+    standby.start();
+    standby.promote();
+    let database = Database { epoch: 2, ..with_replica(&standby, &replica) };
+    proxy.handle.configure(config(2, database)).unwrap();
+    for a in 1..=10 {
+        client.execute("update t set a = $1 where id = 1", &[&a]).await.unwrap();
+        assert_eq!(
+            value(&client, "select a || ' ' || standby() from t where id = 1").await,
+            format!("{a} false")
+        );
+    }
+}
