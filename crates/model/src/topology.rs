@@ -101,7 +101,7 @@ pub struct ClusterState {
     /// moment it holds every acknowledged commit until it is written down that it no longer has to: so after a loss of
     /// the primary, the most advanced of them has them all.
     pub synchronous: BTreeSet<NodeId>,
-    /// The nodes that follow without ever confirming. A failover to one of them makes the old primary one instead.
+    /// The nodes that follow without ever confirming. A failover to one of them makes another one instead.
     pub read_replicas: BTreeSet<NodeId>,
     pub without_standby: WithoutStandby,
     #[serde(default)]
@@ -110,11 +110,11 @@ pub struct ClusterState {
 
 impl ClusterState {
     /// Makes `to` the primary of the next epoch. Nobody confirms its commits until a follower has proved that it can:
-    /// see [`ClusterState::synchronous`]. Where `to` was a read replica, the old primary becomes one in its place.
-    pub fn promote(&mut self, to: &NodeId) {
-        let from = std::mem::replace(&mut self.primary, to.clone());
+    /// see [`ClusterState::synchronous`]. Where `to` was a read replica, `stand_in` becomes one in its place.
+    pub fn promote(&mut self, to: &NodeId, stand_in: &NodeId) {
+        self.primary = to.clone();
         if self.read_replicas.remove(to) {
-            self.read_replicas.insert(from);
+            self.read_replicas.insert(stand_in.clone());
         }
         self.synchronous.clear();
         self.epoch += 1;
@@ -176,6 +176,19 @@ impl Topology {
     /// The nodes that follow the primary, in the order of their numbers.
     pub fn followers_of<'a>(&'a self, cluster: &'a ResourceId) -> impl Iterator<Item = &'a DatabaseNode> {
         self.nodes_of(cluster).filter(|node| self.role_of(&node.id) != DatabaseRole::Primary)
+    }
+
+    /// Makes a node the primary of its cluster, see [`ClusterState::promote`]. A read replica is stood in for by the old
+    /// primary or a standby of its own zone, so that each kind is spread over the zones as it was. Does nothing where there
+    /// is no such cluster.
+    pub fn promote(&mut self, to: &NodeId) {
+        let zone = |id: &NodeId| self.nodes.get(id).map(|node| &node.zone);
+        let is_like = |id: &&NodeId| self.role_of(id) != DatabaseRole::ReadReplica && zone(id) == zone(to);
+        let like_it = self.nodes_of(to.resource()).map(|node| &node.id).find(is_like).cloned();
+        if let Some(cluster) = self.clusters.get_mut(to.resource()) {
+            let stand_in = like_it.unwrap_or_else(|| cluster.primary.clone());
+            cluster.promote(to, &stand_in);
+        }
     }
 
     pub fn role_of(&self, node: &NodeId) -> DatabaseRole {

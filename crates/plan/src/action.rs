@@ -381,9 +381,8 @@ impl Action {
                 }
             }
             Action::SwitchOver { id, to, .. } => {
-                if let Some(cluster) = topology.clusters.get_mut(id).filter(|cluster| cluster.primary != *to)
-                {
-                    cluster.promote(to);
+                if topology.clusters.get(id).is_some_and(|cluster| cluster.primary != *to) {
+                    topology.promote(to);
                 }
             }
             Action::ConfigureCluster { id, to, .. } => {
@@ -401,8 +400,8 @@ impl Action {
             Action::ReplacePrimary { old, new, .. } => {
                 topology.nodes.remove(&old.id);
                 add_node(topology, new);
+                topology.promote(&new.id);
                 if let Some(cluster) = topology.clusters.get_mut(new.id.resource()) {
-                    cluster.promote(&new.id);
                     cluster.read_replicas.clear();
                 }
                 // An earlier state of the database may not have seen the release command.

@@ -149,20 +149,38 @@ pub enum Failover {
     },
 }
 
-/// Decides on what each follower that can be reached has received. The one that has most is promoted, whatever its role:
-/// then nobody is ahead of the new primary, and nothing that a reader has seen is taken back.
-pub fn choose(cluster: &ClusterState, received: &BTreeMap<NodeId, Lsn>) -> Failover {
+/// What a follower that can be reached says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// It has the log up to here.
+    pub received: Lsn,
+    /// Its readers have seen what was done up to here.
+    pub replayed: Lsn,
+    /// It has not replayed anything for long: it may take as long to be promoted.
+    pub is_far_behind: bool,
+}
+
+/// Decides on what each follower that can be reached has. The one that has received most is promoted, whatever its role:
+/// then nobody is ahead of the new primary, and nothing that a reader has seen is taken back. One that is far behind in
+/// replaying is passed over where another has everything that was acknowledged or seen.
+pub fn choose(cluster: &ClusterState, reached: &BTreeMap<NodeId, Reached>) -> Failover {
     let restart = |because: String| Failover::Restart { because };
     if cluster.synchronous.is_empty() {
         return restart("no standby is known to have every commit".to_owned());
     }
-    if let Some(missing) = cluster.synchronous.iter().find(|id| !received.contains_key(*id)) {
+    if let Some(missing) = cluster.synchronous.iter().find(|id| !reached.contains_key(*id)) {
         return restart(format!("{missing}, which may have commits that the others lack, cannot be reached"));
     }
-    let most = |(id, lsn): &(&NodeId, &Lsn)| {
-        (**lsn, !cluster.read_replicas.contains(*id), std::cmp::Reverse((*id).clone()))
+    let most = |(id, one): &(&NodeId, &Reached)| {
+        (one.received, !cluster.read_replicas.contains(*id), std::cmp::Reverse((*id).clone()))
     };
-    match received.iter().filter(|(id, _)| **id != cluster.primary).max_by_key(most) {
+    let followers = || reached.iter().filter(|(id, _)| **id != cluster.primary);
+    // One of the recorded has every acknowledged commit.
+    let acknowledged =
+        followers().filter(|(id, _)| cluster.synchronous.contains(*id)).map(|(_, one)| one.received);
+    let needed = acknowledged.chain(followers().map(|(_, one)| one.replayed)).max().unwrap_or_default();
+    let soon = followers().filter(|(_, one)| !one.is_far_behind && one.received >= needed).max_by_key(most);
+    match soon.or_else(|| followers().max_by_key(most)) {
         Some((id, _)) => Failover::Promote(id.clone()),
         None => restart("nobody follows it".to_owned()),
     }

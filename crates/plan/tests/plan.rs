@@ -56,6 +56,7 @@ const STAGE_1: Wish = Wish {
     backups: None,
 };
 const STAGE_2: Wish = Wish { stage: 2, zones: 2, instances: 2, standbys: 1, ..STAGE_1 };
+const STAGE_3: Wish = Wish { stage: 3, instances: 4, read_replicas: 2, ..STAGE_2 };
 
 impl Wish {
     fn graph(&self) -> ResourceGraph {
@@ -162,7 +163,7 @@ fn failed_over(world: &Topology, follower: usize) -> Topology {
     let followers: Vec<NodeId> = world.followers_of(&id("db")).map(|node| node.id.clone()).collect();
     let mut world = world.clone();
     if let Some(to) = followers.get(follower % followers.len().max(1)) {
-        world.clusters.get_mut(&id("db")).unwrap().promote(to);
+        world.promote(to);
     }
     world
 }
@@ -178,7 +179,7 @@ fn wishes() -> impl Strategy<Value = Wish> {
     )
         .prop_flat_map(|(zones, instances, database, memory_mb, release, env)| {
             let threads = prop_oneof![Just(None), (1..4_u16).prop_map(Some)];
-            (1..=2_u8, threads, 0..3_u32, 0..3_u32).prop_map(
+            (1..=3_u8, threads, 0..3_u32, 0..3_u32).prop_map(
                 move |(stage, threads, standbys, read_replicas)| Wish {
                     stage,
                     zones,
@@ -366,6 +367,52 @@ fn the_second_stage_adds_a_standby_and_an_instance_in_the_second_zone_and_touche
         words(&back),
         ["drain web.2", "stop web.2 (000000000001)", "remove db.2 and its copy", "use zones a"]
     );
+}
+
+#[test]
+fn the_third_stage_adds_a_read_replica_and_an_instance_in_each_zone_and_touches_nothing_else() {
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_2).unwrap());
+    let plan = plan_to(&world, &STAGE_3).unwrap();
+    assert_eq!(
+        words(&plan),
+        [
+            "add db.3 as a read replica in zone a",
+            "add db.4 as a read replica in zone b",
+            "start web.3 (000000000001) in zone a",
+            "send traffic to web.3",
+            "start web.4 (000000000001) in zone b",
+            "send traffic to web.4",
+            "stand at stage 3",
+        ]
+    );
+    assert!(plan.steps.iter().all(|step| step.interruption == Interruption::None));
+    let world = applied(&world, &plan);
+    let back = plan_to(&world, &STAGE_2).unwrap();
+    assert_eq!(
+        words(&back),
+        [
+            "drain web.3",
+            "stop web.3 (000000000001)",
+            "drain web.4",
+            "stop web.4 (000000000001)",
+            "remove db.3 and its copy",
+            "remove db.4 and its copy",
+            "stand at stage 2",
+        ]
+    );
+}
+
+/// Otherwise the next change of anything would copy the database to put its nodes where they are missing.
+#[test]
+fn at_the_third_stage_a_failover_to_any_follower_leaves_nothing_to_plan() {
+    let world = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_3).unwrap());
+    for first in 0..3 {
+        for second in 0..3 {
+            let world = failed_over(&failed_over(&world, first), second);
+            let plan = plan_to(&world, &STAGE_3).unwrap();
+            assert!(plan.is_empty(), "{first}, then {second}: {:?}", words(&plan));
+        }
+    }
 }
 
 #[test]

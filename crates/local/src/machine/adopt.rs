@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::{DatabaseNode, DatabaseRole, Topology};
+use model::{DatabaseNode, DatabaseRole, NodeId, Topology};
+use plan::Action;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +19,7 @@ use crate::jobs::role::Role;
 use crate::keeper::Begin;
 use crate::process::Process;
 use crate::setup::{Setup, instance_process};
-use crate::store::{Store, StoreError};
+use crate::store::{Direction, Store, StoreError};
 
 /// For each thing that is brought back. A recovering PostgreSQL may need longer, and is given it.
 const RESTORE_WAIT: Duration = Duration::from_secs(60);
@@ -137,7 +138,9 @@ impl Machine {
         }
         let topology = &self.world().topology;
         let mut first_error = None;
-        let mut nodes: Vec<&DatabaseNode> = topology.nodes.values().collect();
+        let leaves = self.about_to_leave();
+        let mut nodes: Vec<&DatabaseNode> =
+            topology.nodes.values().filter(|node| Some(&node.id) != leaves.as_ref()).collect();
         // Whoever has to be rewound needs its primary for that.
         nodes.sort_by_key(|node| topology.role_of(&node.id) != DatabaseRole::Primary);
         for node in nodes {
@@ -189,6 +192,17 @@ impl Machine {
         let edges = topology.edges.keys().map(edge_unit);
         let instances = topology.instances.keys().map(ToString::to_string);
         nodes.chain(proxies).chain(edges).chain(instances).collect()
+    }
+
+    /// The follower that the plan in progress removes next. It may be half deleted, and would be copied to be deleted.
+    fn about_to_leave(&self) -> Option<NodeId> {
+        let journal = self.inner.store.journal().ok()??;
+        let step =
+            journal.plan.steps.get(journal.cursor).filter(|_| journal.direction == Direction::Forward)?;
+        match &step.action {
+            Action::RemoveFollower { node, .. } => Some(node.id.clone()),
+            _ => None,
+        }
     }
 
     fn not_ready(&self, id: &model::InstanceId) -> StepError {

@@ -225,7 +225,7 @@ impl Machine {
         let changes_standbys =
             |step: &plan::Step| matches!(step.action, Action::AddFollower { .. } | Action::SwitchOver { .. });
         if journal.plan.steps.iter().any(changes_standbys) {
-            self.standbys_confirm(report).await;
+            self.followers_settle(report).await;
         }
         self.write_journal(Journaling::Clear)?;
         self.keep_new_nodes();

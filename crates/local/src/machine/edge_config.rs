@@ -24,6 +24,9 @@ use crate::probe::Chosen;
 /// The access log is begun anew at this size; with its predecessor it takes twice as much.
 const ACCESS_LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// A read replica that is further behind than this gets no reads. Whoever has written is shown what was written in any case.
+pub const MAX_REPLICA_LAG_MS: u64 = 10_000;
+
 /// Where the edge asks for health: the path of the manifest, or the usual one that every instance answers at. Without
 /// such a path a connect is the check.
 fn health_path(instances: &[&Instance], units: &Units) -> Option<String> {
@@ -192,13 +195,16 @@ impl Machine {
             let upstream = pgproxy::Upstream::Unix(self.node_socket(node));
             (node.id.to_string(), pgproxy::Node { upstream, zone: Some(node.zone.to_string()), role })
         };
+        let is_told = |node: &&DatabaseNode| {
+            topology.role_of(&node.id) != DatabaseRole::ReadReplica || self.serves_reads(&node.id)
+        };
         let size = topology.primary_of(id).map_or(Size::UNLIMITED, |primary| primary.size);
         let setup = &self.inner.setup;
         let settings = memory_settings(&size, setup.memory, u32::from(setup.cores));
         let database = pgproxy::Database {
             listener: id.to_string(),
             epoch: cluster.epoch,
-            nodes: topology.nodes_of(id).map(node).collect(),
+            nodes: topology.nodes_of(id).filter(is_told).map(node).collect(),
             credentials: setup.state.database_credentials(id),
             freshness: self.marks(id),
             tls: None,

@@ -39,6 +39,7 @@ use crate::store::{Decision, Store, StoreError, World};
 pub use crate::keeper::Phase;
 pub use apply::{Applied, ApplyError, CrashPoint, Event, FailoverMoment, Moment, Report};
 pub use backups::{BackupState, BackupStatus};
+pub use edge_config::MAX_REPLICA_LAG_MS;
 pub use releases::{build_environment, memory};
 pub use status::{MachineStatus, ProcessKind, ProcessStatus};
 pub use stop::StopMode;

@@ -221,9 +221,15 @@ impl Machine {
         job.write_config()?;
         if restart && before.change_to(&after) == Change::Restart {
             // Stopped in order: the checkpoint is written before, so that the restart itself is short.
-            return match timeout(RESTART_WAIT, watched.restart()).await {
-                Ok(restarted) => restarted.map_err(|state| StepError::of(&id.to_string(), state)),
-                Err(_) => Err(StepError::of(&id.to_string(), watched.state())),
+            let restarting = async {
+                match timeout(RESTART_WAIT, watched.restart()).await {
+                    Ok(restarted) => restarted.map_err(|state| StepError::of(&id.to_string(), state)),
+                    Err(_) => Err(StepError::of(&id.to_string(), watched.state())),
+                }
+            };
+            return match self.topology().role_of(id) {
+                DatabaseRole::ReadReplica => self.at_rest(id, restarting).await,
+                DatabaseRole::Primary | DatabaseRole::Standby => restarting.await,
             };
         }
         self.limit(&id.to_string(), to, report)?;

@@ -127,6 +127,12 @@ impl Machine {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be removed");
                 }
             }
+            // Where it does not run: a daemon before may have been killed while it was removed.
+            Action::RemoveFollower { node, .. } => {
+                if let Err(error) = self.start_node(node, Begin::Restore, report).await {
+                    tracing::warn!(node = %node.id, error = error.reason, "could not be started again");
+                }
+            }
             Action::CreateNode { node, .. } => {
                 if let Err(error) = self.retire_node(node).await {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be set aside");

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Machine;
 use super::backups::BackupStatus;
+use super::clusters::free_bytes;
 use super::roles::{edge_unit, proxy_unit};
 use crate::keeper::{KeptState, Phase};
 use crate::setup::instance_process;

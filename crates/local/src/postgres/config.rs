@@ -89,14 +89,19 @@ fn node(paths: &NodePaths, version: &PgVersion) -> String {
     // Followers store the log, too: what a lost primary had not stored yet is stored by whoever takes over.
     set("archive_mode", "always");
     set("hot_standby", "on");
-    set("max_wal_senders", "10");
-    set("max_replication_slots", "10");
+    // For the followers that a manifest may ask for, a copy or two being made, and the backups.
+    set("max_wal_senders", "20");
+    set("max_replication_slots", "20");
     // A log that a follower still needs is kept for it, up to a bound: beyond that the follower is copied anew, rather
     // than the primary's disk filled.
     set("max_slot_wal_keep_size", "2GB");
     set("wal_keep_size", "128MB");
     // What a follower reads is not cleaned away under it.
     set("hot_standby_feedback", "on");
+    // What else stands in the way of replaying, such as a lock, gets this long. Then the query is cancelled, and the proxy
+    // asks the primary instead: a replica that waited for the default of 30 s would show everybody an old state.
+    set("max_standby_streaming_delay", "5s");
+    set("max_standby_archive_delay", "5s");
     // A follower notices the loss of its primary, and a new one, at once and not after the default of 5 s.
     set("wal_retrieve_retry_interval", "100ms");
     set("wal_receiver_status_interval", "1s");

@@ -51,7 +51,7 @@ pub use paths::NodePaths;
 pub use provision::{Provisioned, provision};
 pub use ready::{Readiness, probe, wait_ready};
 pub use recover::{Replay, mark_for_recovery, recovery_command};
-pub use session::{Archiver, Follower, Position, Session};
+pub use session::{Archiver, Follower, Position, Progress, Session};
 pub use settings::{Change, Settings, memory_settings};
 pub use shutdown::shut_down_at;
 

@@ -26,8 +26,16 @@ const PROMOTION_LIMIT: Duration = Duration::from_secs(30);
 pub enum Position {
     /// It takes writes; this much is written.
     Primary(Lsn),
-    /// It follows; this much has arrived, where that is known.
-    Follower(Option<Lsn>),
+    /// It follows; how far it is, where that is known.
+    Follower(Option<Progress>),
+}
+
+/// How far a follower is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub received: Lsn,
+    /// To be seen on it.
+    pub replayed: Lsn,
 }
 
 /// A follower as its primary sees it.
@@ -40,9 +48,10 @@ pub struct Follower {
     /// Commits may count on its confirmation.
     pub synchronous: bool,
     pub flushed: Lsn,
+    pub replayed: Lsn,
     /// Written by the primary and not yet to be seen on the follower.
     pub replay_lag_bytes: u64,
-    /// How long ago the newest thing to be seen on the follower was written. 0 when it has seen everything.
+    /// How long it took, the last time that something was replayed, from its being written on. 0 when all has been.
     pub replay_lag_ms: u64,
 }
 
@@ -111,13 +120,16 @@ impl Session {
     pub async fn position(&self) -> Result<Position, PostgresError> {
         let query = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() \
                      WHEN pg_last_wal_receive_lsn() IS NOT NULL \
-                     THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) END - '0/0'::pg_lsn";
+                     THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) END - '0/0'::pg_lsn, \
+                     pg_last_wal_replay_lsn() - '0/0'::pg_lsn";
         let rows = self.rows(query).await?;
         let column = |index: usize| rows.first().and_then(|row| row.get(index));
-        let lsn = column(1).and_then(|text| text.parse().ok()).map(Lsn);
-        Ok(match (column(0), lsn) {
+        let lsn = |index: usize| column(index).and_then(|text| text.parse().ok()).map(Lsn);
+        Ok(match (column(0), lsn(1)) {
             (Some("f"), Some(next)) => Position::Primary(written(next)),
-            (_, received) => Position::Follower(received),
+            (_, received) => Position::Follower(
+                received.map(|received| Progress { received, replayed: lsn(2).unwrap_or_default() }),
+            ),
         })
     }
 
@@ -126,7 +138,8 @@ impl Session {
         let query = "SELECT application_name, state = 'streaming', sync_state IN ('sync', 'quorum'), \
                      flush_lsn - '0/0'::pg_lsn, \
                      CASE WHEN replay_lsn IS NOT NULL THEN greatest(pg_current_wal_lsn() - replay_lsn, 0) END, \
-                     coalesce(round(extract(epoch FROM replay_lag) * 1000), 0) FROM pg_stat_replication";
+                     coalesce(round(extract(epoch FROM replay_lag) * 1000), 0), replay_lsn - '0/0'::pg_lsn \
+                     FROM pg_stat_replication";
         let rows = self.rows(query).await?;
         let follower = |row: &SimpleQueryRow| {
             let text = |index: usize| row.get(index).unwrap_or_default();
@@ -135,6 +148,7 @@ impl Session {
                 streaming: text(1) == "t",
                 synchronous: text(2) == "t",
                 flushed: Lsn(text(3).parse().unwrap_or_default()),
+                replayed: Lsn(text(6).parse().unwrap_or_default()),
                 // An unknown lag, of a follower that has just come, is an endless one.
                 replay_lag_bytes: text(4).parse().unwrap_or(u64::MAX),
                 replay_lag_ms: text(5).parse().unwrap_or_default(),
@@ -151,6 +165,16 @@ impl Session {
             within.as_millis()
         );
         Ok(!self.rows(&query).await?.is_empty())
+    }
+
+    /// Sessions of this role that do something, or are in a transaction.
+    pub async fn busy(&self, role: &str) -> Result<u64, PostgresError> {
+        let query = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state <> 'idle'",
+            role.replace('\'', "''")
+        );
+        let rows = self.rows(&query).await?;
+        Ok(rows.first().and_then(|row| row.get(0)).and_then(|count| count.parse().ok()).unwrap_or_default())
     }
 
     /// Of a copy that is being made of this node.

@@ -1,6 +1,7 @@
-//! Random losses, returns and crashes, under simulated time: no acknowledged commit is ever lost.
+//! Random losses, returns, crashes, switchovers and changes of who follows, under simulated time: no acknowledged commit
+//! is ever lost.
 
-use model::ResourceId;
+use model::{DatabaseRole, ResourceId};
 use proptest::prelude::*;
 
 use super::*;
@@ -20,8 +21,13 @@ fn cluster(synchronous: &[u32]) -> ClusterState {
     }
 }
 
-fn received(of: &[(u32, u64)]) -> BTreeMap<NodeId, Lsn> {
-    of.iter().map(|(number, lsn)| (node(*number), Lsn(*lsn))).collect()
+/// By number: what was received, all of it replayed.
+fn received(of: &[(u32, u64)]) -> BTreeMap<NodeId, Reached> {
+    of.iter().map(|(number, lsn)| (node(*number), replayed(*lsn))).collect()
+}
+
+fn replayed(lsn: u64) -> Reached {
+    Reached { received: Lsn(lsn), replayed: Lsn(lsn), is_far_behind: false }
 }
 
 #[test]
@@ -40,7 +46,24 @@ fn without_a_standby_that_has_everything_the_primary_is_started_again() {
     assert!(matches!(unreachable, Failover::Restart { because } if because.contains("db.3")));
 }
 
-/// A primary, two standbys and a read replica, as far as who has which commit goes.
+/// Whoever replays for minutes would have everybody wait for as long.
+#[test]
+fn a_follower_that_is_far_behind_is_passed_over_where_another_has_what_was_acknowledged_or_seen() {
+    let mut cluster = cluster(&[2]);
+    cluster.read_replicas.insert(node(3));
+    let choice = |standby: u64, replica: Reached| {
+        choose(&cluster, &BTreeMap::from([(node(2), replayed(standby)), (node(3), replica)]))
+    };
+    let behind = |received, replayed| Reached {
+        received: Lsn(received),
+        replayed: Lsn(replayed),
+        is_far_behind: true,
+    };
+    assert_eq!(choice(10, behind(11, 5)), Failover::Promote(node(2)), "nobody has seen what it has more");
+    assert_eq!(choice(10, behind(12, 11)), Failover::Promote(node(3)), "its readers have seen more");
+}
+
+/// A primary, two standbys and a read replica to begin with, as far as who has which commit goes.
 struct World {
     state: ClusterState,
     quorum: Quorum,
@@ -54,8 +77,11 @@ struct World {
     now_ms: u64,
     written: u64,
     acknowledged: u64,
+    /// Of every node there is, the primary too.
     flushed: BTreeMap<NodeId, u64>,
     connected: BTreeSet<NodeId>,
+    /// About to be removed, once nothing counts on them.
+    leaving: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,12 +93,25 @@ enum Happening {
     Lose(u32),
     /// Some time passes, and the daemon looks.
     Look(u64),
-    /// Only these can be reached when the primary is lost.
-    Crash(BTreeSet<u32>),
+    /// Only these can be reached when the primary is lost. Where a read replica takes over, the one of the others that this
+    /// number chooses becomes one in its place. The last ones have replayed nothing.
+    Crash(BTreeSet<u32>, usize, BTreeSet<u32>),
+    /// A planned change of primary to this follower. With what has arrived there, or all that the primary wrote.
+    SwitchOver(u32, Arrived, usize),
+    /// This follower is to be removed.
+    Leave(u32),
+    /// A new follower is copied from the primary.
+    Arrive(u32, DatabaseRole),
     /// The daemon was replaced: it knows only what was written down.
     NewDaemon,
     /// From now on PostgreSQL takes this long to go by what it is told.
     Lag(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrived {
+    Everything,
+    WhatHas,
 }
 
 const FOLLOWERS: std::ops::RangeInclusive<u32> = 1..=4;
@@ -94,6 +133,7 @@ impl World {
             acknowledged: 0,
             flushed: FOLLOWERS.map(|number| (node(number), 0)).collect(),
             connected: BTreeSet::new(),
+            leaving: BTreeSet::new(),
         }
     }
 
@@ -102,7 +142,9 @@ impl World {
         if self.now_ms >= self.told_ms + self.lag_ms {
             self.in_force.clone_from(&self.configured);
         }
-        let confirmed = match self.in_force.iter().map(|id| self.flushed[id]).max() {
+        // One that is gone confirms nothing any more, and is waited for.
+        let flushed = |id: &NodeId| self.flushed.get(id).copied().unwrap_or_default();
+        let confirmed = match self.in_force.iter().map(flushed).max() {
             Some(flushed) => flushed,
             None => self.written,
         };
@@ -112,10 +154,12 @@ impl World {
     fn look(&mut self) {
         // A few steps at each look, as the daemon takes them.
         for _ in 0..3 {
-            let standbys = self
-                .flushed
-                .iter()
-                .filter(|(id, _)| **id != self.state.primary && !self.state.read_replicas.contains(*id));
+            let is_standby = |id: &NodeId| {
+                *id != self.state.primary
+                    && !self.state.read_replicas.contains(id)
+                    && !self.leaving.contains(id)
+            };
+            let standbys = self.flushed.iter().filter(|(id, _)| is_standby(id));
             let standbys = standbys.map(|(id, flushed)| {
                 let streaming = self.connected.contains(id);
                 let confirming = streaming && self.configured.contains(id);
@@ -129,23 +173,69 @@ impl World {
                     self.configured = configured;
                     self.told_ms = self.now_ms;
                 }
-                None => return,
+                None => break,
             }
             self.acknowledge();
         }
+        self.remove_who_leaves();
     }
 
-    fn crash(&mut self, reachable: &BTreeSet<u32>) {
+    fn remove_who_leaves(&mut self) {
+        let counted = |id: &NodeId| self.state.synchronous.contains(id) || self.configured.contains(id);
+        for id in self.leaving.clone().iter().filter(|id| !counted(id)) {
+            self.flushed.remove(id);
+            self.connected.remove(id);
+            self.leaving.remove(id);
+            self.state.read_replicas.remove(id);
+        }
+    }
+
+    fn crash(&mut self, reachable: &BTreeSet<u32>, stand_in: usize, far_behind: &BTreeSet<u32>) {
         let reachable = self
             .flushed
             .iter()
             .filter(|(id, _)| reachable.contains(&id.number()) && **id != self.state.primary);
-        let received = reachable.map(|(id, flushed)| (id.clone(), Lsn(*flushed))).collect();
-        let Failover::Promote(to) = choose(&self.state, &received) else { return };
+        let reached: BTreeMap<NodeId, Reached> = reachable
+            .map(|(id, flushed)| match far_behind.contains(&id.number()) {
+                true => (id.clone(), Reached { replayed: Lsn(0), is_far_behind: true, ..replayed(*flushed) }),
+                false => (id.clone(), replayed(*flushed)),
+            })
+            .collect();
+        let Failover::Promote(to) = choose(&self.state, &reached) else { return };
         let has = self.flushed[&to];
         assert!(has >= self.acknowledged, "{to} has {has} of {} acknowledged", self.acknowledged);
+        let seen = reached.values().map(|one| one.replayed.0).max().unwrap_or_default();
+        assert!(has >= seen, "{to} has {has} of {seen} that readers have seen");
+        self.promote(&to, stand_in);
+    }
+
+    fn switch_over(&mut self, to: &NodeId, arrived: Arrived, stand_in: usize) {
+        if !self.connected.contains(to) || *to == self.state.primary {
+            return;
+        }
+        if arrived == Arrived::Everything {
+            for id in &self.connected {
+                self.flushed.insert(id.clone(), self.written);
+            }
+        }
+        // Otherwise the primary starts again as it was.
+        if self.flushed[to] == self.written {
+            self.promote(to, stand_in);
+        }
+    }
+
+    fn promote(&mut self, to: &NodeId, stand_in: usize) {
+        let has = self.flushed[to];
         let old = self.state.primary.clone();
-        self.state.promote(&to);
+        let others: Vec<NodeId> = self
+            .flushed
+            .keys()
+            .filter(|id| *id != to && !self.state.read_replicas.contains(*id))
+            .cloned()
+            .collect();
+        self.state.promote(to, &others[stand_in % others.len()]);
+        // It stays, for it takes writes.
+        self.leaving.remove(to);
         self.written = has;
         self.quorum = Quorum::default();
         // It reads its configuration when it is promoted.
@@ -158,6 +248,10 @@ impl World {
         self.acknowledge();
     }
 
+    fn follows(&self, number: u32) -> bool {
+        node(number) != self.state.primary && self.flushed.contains_key(&node(number))
+    }
+
     fn happen(&mut self, happening: &Happening) {
         match happening {
             Happening::Write(bytes) => self.written += bytes,
@@ -166,7 +260,7 @@ impl World {
                 *flushed = (*flushed + bytes).min(self.written);
             }
             Happening::Replicate(..) => {}
-            Happening::Connect(number) if node(*number) != self.state.primary => {
+            Happening::Connect(number) if self.follows(*number) => {
                 self.connected.insert(node(*number));
             }
             Happening::Connect(_) => {}
@@ -178,8 +272,25 @@ impl World {
                 self.look();
             }
             Happening::Lag(ms) => self.lag_ms = *ms,
-            Happening::Crash(reachable) => self.crash(reachable),
+            Happening::Crash(reachable, stand_in, far_behind) => {
+                self.crash(reachable, *stand_in, far_behind);
+            }
+            Happening::SwitchOver(number, arrived, stand_in) => {
+                self.switch_over(&node(*number), *arrived, *stand_in);
+            }
+            Happening::Leave(number) if self.follows(*number) => {
+                self.leaving.insert(node(*number));
+            }
+            Happening::Leave(_) => {}
+            Happening::Arrive(number, role) if !self.flushed.contains_key(&node(*number)) => {
+                self.flushed.insert(node(*number), self.written);
+                if *role == DatabaseRole::ReadReplica {
+                    self.state.read_replicas.insert(node(*number));
+                }
+            }
+            Happening::Arrive(..) => {}
             Happening::NewDaemon => {
+                self.leaving.clear();
                 // It tells PostgreSQL what is written down, and goes on from there.
                 self.configured.clone_from(&self.state.synchronous);
                 self.told_ms = self.now_ms;
@@ -190,6 +301,18 @@ impl World {
     }
 }
 
+fn followers() -> impl Strategy<Value = BTreeSet<u32>> {
+    prop::collection::btree_set(FOLLOWERS, 0..=4)
+}
+
+fn arrived() -> impl Strategy<Value = Arrived> {
+    prop_oneof![Just(Arrived::Everything), Just(Arrived::WhatHas)]
+}
+
+fn role() -> impl Strategy<Value = DatabaseRole> {
+    prop_oneof![Just(DatabaseRole::Standby), Just(DatabaseRole::ReadReplica)]
+}
+
 fn happenings() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => (1..5_u64).prop_map(Happening::Write),
@@ -197,7 +320,12 @@ fn happenings() -> impl Strategy<Value = Happening> {
         2 => FOLLOWERS.prop_map(Happening::Connect),
         1 => FOLLOWERS.prop_map(Happening::Lose),
         4 => (1..3_000_u64).prop_map(Happening::Look),
-        1 => prop::collection::btree_set(FOLLOWERS, 0..=4).prop_map(Happening::Crash),
+        1 => (followers(), 0..4_usize, followers())
+            .prop_map(|(reachable, stand_in, behind)| Happening::Crash(reachable, stand_in, behind)),
+        1 => (FOLLOWERS, arrived(), 0..4_usize)
+            .prop_map(|(number, arrived, stand_in)| Happening::SwitchOver(number, arrived, stand_in)),
+        1 => FOLLOWERS.prop_map(Happening::Leave),
+        1 => (FOLLOWERS, role()).prop_map(|(number, role)| Happening::Arrive(number, role)),
         1 => Just(Happening::NewDaemon),
         1 => (0..IN_FORCE_MS).prop_map(Happening::Lag),
     ]
@@ -225,6 +353,7 @@ proptest! {
         for happening in &happenings {
             world.happen(happening);
         }
+        world.leaving.clear();
         for number in FOLLOWERS {
             world.happen(&Happening::Connect(number));
         }
@@ -234,7 +363,8 @@ proptest! {
             }
             world.happen(&Happening::Look(250));
         }
-        prop_assert_eq!(world.state.synchronous.len(), 2);
+        let standbys = world.flushed.len() - 1 - world.state.read_replicas.len();
+        prop_assert_eq!(world.state.synchronous.len(), standbys);
         prop_assert_eq!(&world.configured, &world.state.synchronous);
         prop_assert_eq!(world.acknowledged, world.written);
     }

@@ -193,7 +193,7 @@ impl Daemon {
         };
         let began = Instant::now();
         self.machine.switch_over(cluster, &to).await.map_err(step_failed)?;
-        self.machine.standbys_confirm(report).await;
+        self.machine.followers_settle(report).await;
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(SwitchedOver { from: primary.id.clone(), to, took_ms })
     }

@@ -86,6 +86,9 @@ impl Machine {
         let id = node.id.resource();
         self.watched(id, |watch| watch.leaving.insert(node.id.clone()));
         let removed = async {
+            if self.topology().role_of(&node.id) == DatabaseRole::ReadReplica {
+                self.reads_end(&node.id).await?;
+            }
             self.no_longer_confirms(&node.id).await?;
             let unit = {
                 // From here on no failover can choose it.
@@ -104,6 +107,7 @@ impl Machine {
         };
         let removed = removed.await;
         self.watched(id, |watch| watch.leaving.remove(&node.id));
+        self.inner.changed.send_modify(|count| *count += 1);
         removed
     }
 
@@ -125,21 +129,26 @@ impl Machine {
         }
     }
 
-    /// Waits until every standby could take over, for who has just added one or changed the primary. One that needs longer is
-    /// named, and goes on catching up.
-    pub async fn standbys_confirm(&self, report: &Report) {
+    /// Waits until every standby could take over and every read replica gets reads, for who has just added one or changed
+    /// the primary. One that needs longer is named, and goes on catching up.
+    pub async fn followers_settle(&self, report: &Report) {
         let deadline = Instant::now() + CONFIRM_LIMIT;
         loop {
             let topology = self.topology();
-            let confirms = |node: &&NodeId| {
-                topology.role_of(node) != DatabaseRole::Standby
-                    || topology.clusters.get(node.resource()).is_some_and(|c| c.synchronous.contains(*node))
+            let is_settled = |node: &&NodeId| match topology.role_of(node) {
+                DatabaseRole::Primary => true,
+                DatabaseRole::Standby => {
+                    topology.clusters.get(node.resource()).is_some_and(|c| c.synchronous.contains(*node))
+                }
+                DatabaseRole::ReadReplica => self.serves_reads(node),
             };
-            let Some(behind) = topology.nodes.keys().find(|node| !confirms(node)) else { return };
+            let Some(behind) = topology.nodes.keys().find(|node| !is_settled(node)) else { return };
             if Instant::now() >= deadline || !self.is_running() {
-                let text = format!(
-                    "{behind} follows and cannot take over yet; `switchback status` shows when it can"
-                );
+                let cannot = match topology.role_of(behind) {
+                    DatabaseRole::ReadReplica => "gets no reads yet",
+                    DatabaseRole::Primary | DatabaseRole::Standby => "cannot take over yet",
+                };
+                let text = format!("{behind} {cannot}; `switchback status` shows when that changes");
                 return report(Event::Note { text });
             }
             sleep(CONFIRM_POLL).await;

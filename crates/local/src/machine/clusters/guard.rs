@@ -134,13 +134,9 @@ impl Machine {
         }
         let recorded = topology.clusters[id].synchronous.clone();
         self.watched(id, |watch| {
-            let leaving = std::mem::take(&mut watch.leaving);
-            *watch = Watch {
-                quorum: Quorum::configured(recorded.clone()),
-                confirmed_by: recorded,
-                leaving,
-                ..Watch::default()
-            };
+            watch.begin_again();
+            watch.quorum = Quorum::configured(recorded.clone());
+            watch.confirmed_by = recorded;
         });
         for node in topology.nodes_of(id) {
             if let Some(job) = self.node_kept(&node.id) {
@@ -193,14 +189,11 @@ impl Machine {
         for node in topology.followers_of(id) {
             let name = member_name(&node.id);
             match followers.iter().find(|follower| follower.name == name) {
-                Some(follower) => lags.insert(
-                    node.id.clone(),
-                    Lag {
-                        streaming: follower.streaming,
-                        bytes: follower.replay_lag_bytes,
-                        ms: follower.replay_lag_ms,
-                    },
-                ),
+                Some(follower) => {
+                    let ms = self.watched(id, |watch| watch.lag_ms(&node.id, follower));
+                    let (streaming, bytes) = (follower.streaming, follower.replay_lag_bytes);
+                    lags.insert(node.id.clone(), Lag { streaming, bytes, ms })
+                }
                 None => lags.remove(&node.id),
             };
         }

@@ -14,6 +14,7 @@
 
 mod follower;
 mod guard;
+mod replicas;
 mod switchover;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{DatabaseNode, DatabaseRole, Lsn, NodeId, ResourceId, Topology};
-use plan::failover::{Failover, Quorum, choose};
+use plan::failover::{Failover, Quorum, Reached, choose};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -30,11 +31,17 @@ use super::world::Journaling;
 use super::{CrashPoint, FailoverMoment, Machine, StepError};
 use crate::jobs::node::{NodeDown, NodeJob};
 use crate::keeper::{Down, Phase};
-use crate::postgres::{self, Membership, Place, Position, RELOAD_SIGNAL, Session, member_name, processes_in};
+use crate::postgres::{
+    self, Follower, Membership, Place, Position, Progress, RELOAD_SIGNAL, Session, member_name, processes_in,
+};
 
 /// To reach a node over its Unix socket and get one answer. A follower that is slower than this does not take part in a
 /// failover.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// For followers that nothing counts on, once all have answered whom commits count on.
+const OTHERS_LIMIT: Duration = Duration::from_millis(100);
+/// A follower that replays what was written longer ago than this may take as long to be promoted.
+const FAR_BEHIND_MS: u64 = 5_000;
 /// Children of a primary that was killed notice that within 50 ms, and are killed if they do not.
 const FENCE_POLL: Duration = Duration::from_millis(1);
 const FENCE_LIMIT: Duration = Duration::from_secs(10);
@@ -74,6 +81,12 @@ struct Watch {
     confirmed_by: BTreeSet<NodeId>,
     /// Followers that are about to be removed.
     leaving: BTreeSet<NodeId>,
+    /// Read replicas that are about to be restarted.
+    resting: BTreeSet<NodeId>,
+    /// Read replicas that the primary has seen following at the last look.
+    following: BTreeSet<NodeId>,
+    /// Of a follower that is behind: what the primary had written at some moment, and that it has not replayed yet.
+    behind: BTreeMap<NodeId, (Lsn, Instant)>,
     /// Whether this daemon has told PostgreSQL what is written down.
     begun: bool,
     /// Looks in a row that the primary did not answer.
@@ -84,6 +97,30 @@ struct Watch {
     astray: BTreeMap<NodeId, (Instant, u32)>,
     /// Whether it was said that commits wait.
     blocked: bool,
+}
+
+impl Watch {
+    /// Forgets what was seen, and keeps who is being worked on.
+    fn begin_again(&mut self) {
+        let (leaving, resting) = (std::mem::take(&mut self.leaving), std::mem::take(&mut self.resting));
+        *self = Watch { leaving, resting, ..Watch::default() };
+    }
+
+    /// How long ago the newest thing to be seen on a follower was written. PostgreSQL says how long it took the last time
+    /// that something was replayed; of one that replays nothing it says no more.
+    fn lag_ms(&mut self, node: &NodeId, follower: &Follower) -> u64 {
+        if follower.replay_lag_bytes == 0 {
+            self.behind.remove(node);
+            return 0;
+        }
+        let written = Lsn(follower.replayed.0.saturating_add(follower.replay_lag_bytes));
+        let (mark, since) = self.behind.entry(node.clone()).or_insert((written, Instant::now()));
+        if follower.replayed >= *mark {
+            (*mark, *since) = (written, Instant::now());
+        }
+        let waits_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        follower.replay_lag_ms.max(waits_ms)
+    }
 }
 
 impl Clusters {
@@ -185,8 +222,13 @@ impl Machine {
         locked(&self.inner.clusters.sessions).remove(node);
     }
 
-    /// What each follower that can be reached has received.
-    async fn received(&self, followers: &[DatabaseNode]) -> BTreeMap<NodeId, Lsn> {
+    /// What each follower that can be reached has received. Those of whom one must have every commit are waited for; a
+    /// read replica that hangs must not make a failover last.
+    async fn received(
+        &self,
+        followers: &[DatabaseNode],
+        waited_for: &BTreeSet<NodeId>,
+    ) -> BTreeMap<NodeId, Progress> {
         let mut asking = tokio::task::JoinSet::new();
         for node in followers {
             let (machine, id) = (self.clone(), node.id.clone());
@@ -200,10 +242,14 @@ impl Machine {
             });
         }
         let mut received = BTreeMap::new();
-        while let Some(answer) = asking.join_next().await {
-            received.extend(answer.ok().flatten());
+        loop {
+            let all_there = !waited_for.is_empty() && waited_for.iter().all(|id| received.contains_key(id));
+            let limit = if all_there { OTHERS_LIMIT } else { ANSWER_LIMIT };
+            match timeout(limit, asking.join_next()).await {
+                Ok(Some(answer)) => received.extend(answer.ok().flatten()),
+                Ok(None) | Err(_) => return received,
+            }
         }
-        received
     }
 
     /// A node has ended. When it was the primary, another takes over if one has everything.
@@ -247,12 +293,19 @@ impl Machine {
             return Ok(None);
         };
         self.fence(lost).await?;
-        let received = self.received(&followers).await;
-        match choose(cluster, &received) {
+        let received = self.received(&followers, &cluster.synchronous).await;
+        let reached = |(id, progress): (&NodeId, &Progress)| {
+            let is_far_behind = self.lag(id).is_some_and(|lag| lag.ms > FAR_BEHIND_MS);
+            let Progress { received, replayed } = *progress;
+            (id.clone(), Reached { received, replayed, is_far_behind })
+        };
+        match choose(cluster, &received.iter().map(reached).collect()) {
             Failover::Promote(to) => {
                 self.promote(lost, &to).await?;
-                let positions: Vec<String> =
-                    received.iter().map(|(node, lsn)| format!("{node} has {} bytes of log", lsn.0)).collect();
+                let positions: Vec<String> = received
+                    .iter()
+                    .map(|(node, has)| format!("{node} has {} bytes of log", has.received.0))
+                    .collect();
                 Ok(Some((to, format!("{lost} was lost; {}", positions.join(", ")))))
             }
             Failover::Restart { because } => {
@@ -291,16 +344,14 @@ impl Machine {
         let session = self.session(to).await?;
         self.crash_at(CrashPoint::Failover(FailoverMoment::Chosen));
         self.change_world(Journaling::Keep, |world| {
-            if let Some(cluster) = world.topology.clusters.get_mut(id) {
-                cluster.promote(to);
-            }
+            world.topology.promote(to);
             world.generation += 1;
             Ok(())
         })?;
         self.crash_at(CrashPoint::Failover(FailoverMoment::WrittenDown));
         self.watched(id, |watch| {
-            let leaving = std::mem::take(&mut watch.leaving);
-            *watch = Watch { leaving, begun: true, ..Watch::default() };
+            watch.begin_again();
+            watch.begun = true;
         });
         locked(&self.inner.clusters.sessions).remove(from);
         // Before anything can fail: whatever comes of it, the old primary never starts as one again.

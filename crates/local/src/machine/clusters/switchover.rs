@@ -4,6 +4,7 @@
 //! order, which ends only when its followers have all that it wrote. Then the successor is promoted while the keeper of the old
 //! primary waits, and the old one comes back as a follower.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{DatabaseNode, NodeId, ResourceId};
@@ -107,7 +108,6 @@ impl Machine {
                 if busy.unwrap_or_default() == 0 {
                     return;
                 }
-                sleep(TRANSACTIONS_POLL).await;
             }
         };
         let _ = timeout(TRANSACTIONS_LIMIT, idle).await;
@@ -116,12 +116,13 @@ impl Machine {
     async fn take_over(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
         self.fence(from).await?;
         let followers: Vec<DatabaseNode> = self.topology().followers_of(id).cloned().collect();
-        let received = self.received(&followers).await;
+        let received = self.received(&followers, &BTreeSet::from([to.clone()])).await;
         let job = self.node_kept(from).ok_or_else(|| StepError::new(format!("{from} was removed")))?;
         // One that had to be killed, or has crashed, may have more than anybody received.
         let end = shut_down_at(&job.engine, &job.paths, &job.owner).await?;
-        let has_everything = matches!((received.get(to), end), (Some(has), Some(end)) if *has > end);
-        if !has_everything || received.get(to) != received.values().max() {
+        let has = |node: &NodeId| received.get(node).map(|progress| progress.received);
+        let has_everything = matches!((has(to), end), (Some(has), Some(end)) if has > end);
+        if !has_everything || has(to) != received.values().map(|progress| progress.received).max() {
             let how = if end.is_some() { "has not received everything" } else { "may not have everything" };
             return Err(StepError::new(format!("{to} {how}; {from} starts again as it was")));
         }
