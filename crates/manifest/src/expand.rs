@@ -50,7 +50,7 @@ fn cluster(settings: &Settings, app: &AppName) -> Result<DatabaseCluster, Absent
         size: size(settings, "db.size"),
         database: settings.text("db.name").unwrap_or_else(|| database_name(app.as_str())),
         standbys: settings.number("db.standbys").ok_or(Absent("db.standbys"))?,
-        read_replicas: 0,
+        read_replicas: settings.number("db.read_replicas").ok_or(Absent("db.read_replicas"))?,
         without_standby,
         backups: backups(settings)?,
     })

@@ -164,6 +164,7 @@ fn database(cluster: &DatabaseCluster) -> Vec<Row> {
         row("db.size", cluster.size),
         row("db.standbys", cluster.standbys),
         row("db.without_standby", without_standby),
+        row("db.read_replicas", cluster.read_replicas),
     ];
     match &cluster.backups {
         Some(backups) => rows.extend([

@@ -18,13 +18,18 @@ pub struct Preset {
 pub static PRESETS: &[Preset] = &[
     Preset { stage: 1, title: "one server", text: include_str!("../../../stages/1-one-server/preset.toml") },
     Preset { stage: 2, title: "two zones", text: include_str!("../../../stages/2-two-zones/preset.toml") },
+    Preset {
+        stage: 3,
+        title: "read replicas",
+        text: include_str!("../../../stages/3-read-replicas/preset.toml"),
+    },
 ];
 
 pub(crate) fn of_stage(stage: u8) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.stage == stage)
 }
 
-/// `1 and 2`: the stages that are in this version.
+/// `1, 2 and 3`: the stages that are in this version.
 pub(crate) fn stages(joined_by: &str) -> String {
     let stages: Vec<String> = PRESETS.iter().map(|preset| preset.stage.to_string()).collect();
     listed(&stages, joined_by)

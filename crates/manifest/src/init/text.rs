@@ -8,8 +8,11 @@ const MAX_LINES: usize = 10;
 const DATABASE_HINT: &str = "# For a PostgreSQL database: a [db] table with engine = \"postgres\".";
 
 pub(super) fn manifest(app: &str, guess: &Guess, from_procfile: &[&str]) -> String {
-    let mut lines =
-        vec![format!("app   = {}", quoted(app)), "stage = 1  # 2: two zones".to_owned(), String::new()];
+    let mut lines = vec![
+        format!("app   = {}", quoted(app)),
+        "stage = 1  # 2: two zones, 3: read replicas".to_owned(),
+        String::new(),
+    ];
     lines.push(match from_procfile {
         [] => "[web]".to_owned(),
         kinds => format!("[web]  # {} from the Procfile", kinds.join(" and ")),

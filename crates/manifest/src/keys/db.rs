@@ -34,7 +34,7 @@ pub(super) static DB: Table = Table {
             does: "How many nodes follow the primary, confirm each commit, and take over when the primary is lost. They \
                    are spread over the zones.",
             choose: "1 is enough for one machine. With 2 a commit needs only the faster one, and one of them may be away.",
-            without: "As the stage says: 0 at stage 1, 1 at stage 2.",
+            without: "As the stage says: 0 at stage 1, 1 at stages 2 and 3.",
             see_also: &["zones", "db.without_standby"],
             example: "standbys = 1",
         },
@@ -50,6 +50,18 @@ pub(super) static DB: Table = Table {
             without: "`block`.",
             see_also: &["db.standbys"],
             example: "without_standby = \"degrade\"",
+        },
+        Card {
+            key: "read_replicas",
+            kind: Kind::Integer { min: 0, max: 4 },
+            default: Default::Preset,
+            does: "How many nodes follow the primary to serve reads. They are spread over the zones. `pgproxy` sends them the \
+                   statements that only read; the app changes nothing. They confirm no commits, and take over only where \
+                   none of the standbys has more.",
+            choose: "One in each zone. More where reads keep those busy; each is one more copy of the data.",
+            without: "As the stage says: 0 at stages 1 and 2, 2 at stage 3.",
+            see_also: &["zones", "db.standbys"],
+            example: "read_replicas = 2",
         },
         Card {
             key: "backups",

@@ -20,10 +20,12 @@ pub static TOP: Table = Table {
             key: "stage",
             kind: Kind::Stage,
             default: Default::Value("1"),
-            does: "Chooses the architecture: 1 is one server, 2 is two zones. A stage only fills in what the manifest \
-                   leaves out; a key that is written down wins over it.",
-            choose: "Begin with 1. Take 2 when losing a machine or a zone must not stop the app. `switchback stage N` \
-                     changes this line, and the running app with it, without a failed request.",
+            does: "Chooses the architecture: 1 is one server, 2 is two zones, 3 is two zones with read replicas of \
+                   the database. A stage only fills in what the manifest leaves out; a key that is written down wins over \
+                   it.",
+            choose: "Begin with 1. Take 2 when losing a machine or a zone must not stop the app, and 3 when the database's \
+                     primary is what is busy, mostly with reads. `switchback stage N` changes this line, and the running \
+                     app with it, without a failed request.",
             without: "Stage 1.",
             see_also: &["zones", "web.instances"],
             example: "stage = 2",
@@ -45,7 +47,7 @@ pub static TOP: Table = Table {
             does: "The number of zones that instances are spread over. On one machine a zone is a failure domain: \
                    what stands in it stops together in a drill.",
             choose: "Leave it to the stage. With fewer instances than zones, some zones stay empty.",
-            without: "As the stage says: 1 zone at stage 1, 2 zones at stage 2.",
+            without: "As the stage says: 1 zone at stage 1, 2 zones at stages 2 and 3.",
             see_also: &["stage", "web.instances"],
             example: "zones = 2",
         },

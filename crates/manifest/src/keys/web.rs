@@ -55,7 +55,7 @@ pub(super) static WEB: Table = Table {
             default: Default::Preset,
             does: "How many copies of the app run, spread over the zones.",
             choose: "At least one per zone, and enough that the others carry the load while one is replaced.",
-            without: "As the stage says: 1 at stage 1, 2 at stage 2.",
+            without: "As the stage says: 1 at stage 1, 2 at stage 2, 4 at stage 3.",
             see_also: &["zones", "web.size"],
             example: "instances = 4",
         },

@@ -78,7 +78,7 @@ fn every_example_of_the_reference_can_be_read() {
 #[test]
 fn the_schema_knows_every_key_of_the_examples() {
     let schema = manifest::json_schema();
-    for stage in ["1-one-server", "2-two-zones"] {
+    for stage in ["1-one-server", "2-two-zones", "3-read-replicas"] {
         let path = crate::committed::path(&format!("stages/{stage}/switchback.toml"));
         let example: toml::Table = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_known(&schema, &toml::Value::Table(example));

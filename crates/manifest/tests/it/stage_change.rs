@@ -28,7 +28,7 @@ fn a_stage_of_the_wrong_type_is_mended() {
 
 #[test]
 fn a_stage_that_does_not_exist_yet_is_refused() {
-    let problems = set_stage("app = \"a\"\nstage = 1\n", 3).unwrap_err();
+    let problems = set_stage("app = \"a\"\nstage = 1\n", 4).unwrap_err();
     insta::assert_snapshot!(rendered(&problems));
 }
 

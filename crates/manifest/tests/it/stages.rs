@@ -7,7 +7,7 @@ use crate::read;
 
 const UPDATE: &str = "UPDATE_COMMITTED=1 cargo test -p manifest";
 
-const STAGES: [&str; 2] = ["1-one-server", "2-two-zones"];
+const STAGES: [&str; 3] = ["1-one-server", "2-two-zones", "3-read-replicas"];
 
 fn example(stage: &str) -> String {
     std::fs::read_to_string(committed::path(&format!("stages/{stage}/switchback.toml"))).unwrap()
@@ -24,9 +24,13 @@ fn each_stage_expands_to_the_graph_beside_it() {
 
 #[test]
 fn a_stage_is_one_changed_line() {
-    let [first, second] = STAGES.map(example);
-    let changed: Vec<_> = first.lines().zip(second.lines()).filter(|(a, b)| a != b).collect();
-    assert_eq!(changed, [("stage  = 1", "stage  = 2")]);
+    let [first, second, third] = STAGES.map(example);
+    let changed = |from: &str, to: &str| {
+        let pairs = from.lines().zip(to.lines()).filter(|(a, b)| a != b);
+        pairs.map(|(a, b)| format!("{a} -> {b}")).collect::<Vec<_>>()
+    };
+    assert_eq!(changed(&first, &second), ["stage  = 1 -> stage  = 2"]);
+    assert_eq!(changed(&second, &third), ["stage  = 2 -> stage  = 3"]);
     assert!(first.lines().count() <= 10);
 }
 

@@ -32,6 +32,7 @@ deploy = { window = "30s", max_worse_percent = 2, min_answers = 100 }
 engine = "postgres"
 size = { cpu = 2, memory = "4GB" }
 standbys = 2
+read_replicas = 3
 without_standby = "degrade"
 backups = { to = "/srv/backups", every = "6h", keep = 14 }
 name = "entries"
