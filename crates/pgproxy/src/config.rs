@@ -152,8 +152,6 @@ pub enum ConfigError {
     Marks { database: String, cause: String },
     #[error("the certificate of database `{database}` cannot be used: {cause}")]
     Certificate { database: String, cause: String },
-    #[error("the proxy is draining and takes no new configuration")]
-    Draining,
 }
 
 impl Config {

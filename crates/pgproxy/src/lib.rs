@@ -40,5 +40,5 @@ mod unix;
 mod wire;
 
 pub use config::{Config, ConfigError, Database, Node, PoolMode, Role, Tls, Upstream};
-pub use proxy::{Drained, Handle, start};
+pub use proxy::{Drained, Handle, LAST_GRACE, start};
 pub use status::{DatabaseStatus, NodeState, NodeStatus, Status};

@@ -38,11 +38,16 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 /// After a failed accept, which mostly means that the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is under way when a drain's grace is over gets this much more.
+pub const LAST_GRACE: Duration = Duration::from_secs(60);
+
 /// A running proxy. Dropping the handle ends it at once, sessions included.
 pub struct Handle {
     state: Mutex<State>,
     /// Stops the listeners.
     stop: CancellationToken,
+    /// Ends the sessions, each when nothing of it is under way.
+    ending: CancellationToken,
     /// Cuts the sessions.
     cut: CancellationToken,
     tasks: TaskTracker,
@@ -82,6 +87,7 @@ pub fn start(config: Config, sockets: BTreeMap<String, StdListener>) -> Result<H
     let handle = Handle {
         state: Mutex::new(State { generation: 0, draining: false, databases: BTreeMap::new() }),
         stop: CancellationToken::new(),
+        ending: CancellationToken::new(),
         cut: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
@@ -100,7 +106,7 @@ impl Handle {
 
     /// Replaces the configuration as a whole, with sockets for the databases that are new in it. Open sessions stay, and
     /// follow the primary to where it is now; a database that is gone accepts nothing more, while its open sessions may
-    /// end by themselves. Reads the files that the configuration names.
+    /// end by themselves. Reads the files that the configuration names. While draining, what is new in it is passed over.
     ///
     /// # Errors
     /// When the configuration is older than the one in force, contradicts itself, or names sockets or files that cannot
@@ -112,15 +118,15 @@ impl Handle {
     ) -> Result<(), ConfigError> {
         config.check()?;
         let mut state = self.state();
-        if state.draining {
-            return Err(ConfigError::Draining);
-        }
         if config.generation < state.generation {
             return Err(ConfigError::Stale { given: config.generation, in_force: state.generation });
         }
         let mut prepared = Vec::new();
         for (name, database) in &config.databases {
             let running = state.databases.get(name);
+            if state.draining && running.is_none() {
+                continue;
+            }
             let served = Arc::new(prepare(name, database, running)?);
             let added = match running {
                 Some(_) => None,
@@ -198,7 +204,9 @@ impl Handle {
         Ok(fds)
     }
 
-    /// Stops accepting, lets sessions end by themselves for as long as `grace`, and cuts the rest.
+    /// Stops accepting and lets sessions end by themselves for as long as `grace`. Then those are ended that have nothing
+    /// under way, the others when they have nothing more, and cut when that takes as long again, or [`LAST_GRACE`].
+    /// Configurations are taken meanwhile: the sessions follow the primary.
     ///
     /// Cancel safe: called again, it goes on, with a grace of its own.
     pub async fn drain(&self, grace: Duration) -> Drained {
@@ -212,6 +220,10 @@ impl Handle {
         }
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_ok() {
+            return Drained { cut: 0 };
+        }
+        self.ending.cancel();
+        if timeout(grace.min(LAST_GRACE), self.tasks.wait()).await.is_ok() {
             return Drained { cut: 0 };
         }
         let cut = self.tasks.len();
@@ -245,6 +257,7 @@ impl Handle {
             paths: Arc::default(),
             clients: Clients::default(),
             pretender,
+            ending: self.ending.clone(),
         });
         let (sender, receiver) = watch::channel(served.clone());
         let stop = self.stop.child_token();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use freshness::Freshness;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Database;
 use crate::credentials::Credentials;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub shares_marks: bool,
     pub clients: Clients,
     pub pretender: Pretender,
+    /// Sessions are to end, each when nothing of it is under way.
+    pub ending: CancellationToken,
 }
 
 impl Served {

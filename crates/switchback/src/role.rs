@@ -124,13 +124,23 @@ async fn run_role(
     let mut term = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     // Whoever presses Ctrl-C in the terminal means the command in front, not its daemon's roles.
     let _ignored = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let until_drained = async {
+        let deadline = tokio::select! {
+            scraped = scrape(metrics_socket, &service) => return scraped.map_err(|error| error.to_string()),
+            _ = term.recv() => TERM_DRAIN,
+            deadline = drain.given() => deadline,
+        };
+        tokio::select! {
+            () = service.drain(deadline) => {}
+            _ = term.recv() => service.drain(TERM_DRAIN).await,
+        }
+        Ok(())
+    };
     tokio::select! {
+        // Also while it drains: what it still serves follows every change.
         never = serve(control, handler) => match never {},
-        scraped = scrape(metrics_socket, &service) => return scraped.map_err(|error| error.to_string()),
-        _ = term.recv() => service.drain(TERM_DRAIN).await,
-        deadline = drain.given() => service.drain(deadline).await,
+        ended = until_drained => ended,
     }
-    Ok(())
 }
 
 #[derive(Clone)]

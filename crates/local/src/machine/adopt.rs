@@ -15,6 +15,7 @@ use super::clusters::Clusters;
 use super::roles::{edge_addresses, edge_unit, incarnation, proxy_addresses, proxy_unit};
 use super::world::Running;
 use super::{CrashPoint, Event, Inner, Machine, Report, StepError, Units, status};
+use crate::control::{self, Request};
 use crate::jobs::role::Role;
 use crate::keeper::Begin;
 use crate::process::Process;
@@ -88,7 +89,7 @@ impl Machine {
             let name = process.name().to_owned();
             match self.adopt_as_role(process, &topology).await {
                 Ok(Taken::Adopted) => adopted += 1,
-                Ok(Taken::Draining) => self.retire_role(name),
+                Ok(Taken::Draining) => self.finish_role(name, &topology).await,
                 // Left by a step that was not committed: the step is taken again and clears it.
                 Ok(Taken::Unknown) => {}
                 Err(error) => {
@@ -103,6 +104,19 @@ impl Machine {
         }
         self.inner.changed.send_modify(|count| *count += 1);
         adopted
+    }
+
+    /// A process that an earlier daemon has replaced.
+    async fn finish_role(&self, process: String, topology: &Topology) {
+        let unit = incarnation(&process).map_or_else(String::new, |(unit, _)| unit.to_owned());
+        if !topology.proxies.keys().any(|id| proxy_unit(id) == unit) {
+            return self.retire_role(process);
+        }
+        let control = self.inner.setup.state.control_socket(&process);
+        let status = control::ask(&control, &Request::Status).await;
+        let generation = status.ok().and_then(|status| status["generation"].as_u64()).unwrap_or_default();
+        self.departs(&process, &unit, generation);
+        self.let_depart(process);
     }
 
     async fn adopt_as_role(&self, process: Process, topology: &Topology) -> Result<Taken, StepError> {

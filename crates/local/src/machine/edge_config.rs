@@ -15,7 +15,7 @@ use model::{
 };
 
 use super::certificates::{self, FRONT_TLS};
-use super::roles::edge_unit;
+use super::roles::{edge_unit, proxy_unit};
 use super::{Machine, StepError, Units};
 use crate::keeper::Phase;
 use crate::postgres::memory_settings;
@@ -200,6 +200,7 @@ impl Machine {
         };
         let size = topology.primary_of(id).map_or(Size::UNLIMITED, |primary| primary.size);
         let setup = &self.inner.setup;
+        let processes = 1 + self.departing_of(&proxy_unit(id)).len() as u32;
         let settings = memory_settings(&size, setup.memory, u32::from(setup.cores));
         let database = pgproxy::Database {
             listener: id.to_string(),
@@ -209,7 +210,8 @@ impl Machine {
             freshness: self.marks(id),
             tls: None,
             pool_mode: pgproxy::PoolMode::Transaction,
-            pool_size: settings.busy_connections,
+            // Shared with those that were replaced and still have sessions.
+            pool_size: (settings.busy_connections / processes).max(1),
             max_clients: 1_000,
             queue_wait_ms: 30_000,
             max_queue: 1_000,

@@ -11,6 +11,7 @@ mod backups;
 mod certificates;
 mod clusters;
 mod compare;
+mod departing;
 mod edge_config;
 mod nodes;
 mod perform;
@@ -46,6 +47,7 @@ pub use stop::StopMode;
 
 use backups::Backups;
 use clusters::Clusters;
+use departing::Departing;
 use nodes::NodeUnit;
 use roles::RoleUnit;
 
@@ -85,6 +87,8 @@ struct Units {
     nodes: BTreeMap<NodeId, NodeUnit>,
     /// By the name of the role's unit: `edge`, `pgproxy-db`.
     roles: BTreeMap<String, RoleUnit>,
+    /// Proxies that were replaced, by the name of the process.
+    departing: BTreeMap<String, Departing>,
 }
 
 struct InstanceUnit {

@@ -64,7 +64,9 @@ impl Machine {
             Action::ResizeNode { id, to, restart, .. } => self.resize_node(id, *to, *restart, report).await,
             Action::StartProxy { proxy } => self.start_proxy(proxy, next, Begin::Fresh).await,
             Action::StopProxy { proxy } => {
-                self.stop_role(&proxy_unit(&proxy.id), MIN_DRAIN).await;
+                let unit = proxy_unit(&proxy.id);
+                self.stop_role(&unit, MIN_DRAIN).await;
+                self.end_departing(&unit).await;
                 Ok(())
             }
             Action::StartEdge { edge } => self.start_edge(edge, next, Begin::Fresh).await,

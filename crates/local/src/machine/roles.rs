@@ -32,10 +32,10 @@ pub(super) struct RoleUnit {
     pub(super) keeper: Keeper,
     /// `edge.3`: the third process of this unit.
     pub(super) process: String,
-    sockets: Sockets,
+    pub(super) sockets: Sockets,
     pub(super) config: Arc<Mutex<Value>>,
     /// The generation of the last configuration.
-    generation: u64,
+    pub(super) generation: u64,
     /// Whether the process has said that it took that configuration, or began with it.
     taken: bool,
 }
@@ -152,7 +152,7 @@ impl Machine {
     }
 
     /// The highest number that a running process of the unit has; 0 when none runs.
-    fn newest_incarnation(&self, unit: &str) -> u32 {
+    pub(super) fn newest_incarnation(&self, unit: &str) -> u32 {
         let running = self.inner.setup.processes.find_all();
         let numbers = running.iter().filter_map(|process| incarnation(process.name()));
         numbers.filter(|(of, _)| *of == unit).map(|(_, number)| number).max().unwrap_or(0)
@@ -172,7 +172,7 @@ impl Machine {
         clippy::too_many_arguments,
         reason = "the parts of one unit, named at the two places that call this"
     )]
-    async fn start_role(
+    pub(super) async fn start_role(
         &self,
         unit: &str,
         role: Role,
@@ -323,7 +323,10 @@ impl Machine {
         let topology = self.topology();
         for proxy in topology.proxies.values() {
             let config = encode(&self.proxy_config(proxy, &topology)?)?;
-            self.push_role(&proxy_unit(&proxy.id), config).await?;
+            let unit = proxy_unit(&proxy.id);
+            let (told, _) =
+                tokio::join!(self.push_role(&unit, config.clone()), self.push_departing(&unit, &config));
+            told?;
         }
         Ok(())
     }

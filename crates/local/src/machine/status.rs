@@ -34,6 +34,9 @@ pub struct MachineStatus {
     /// The release each service serves.
     pub releases: BTreeMap<String, String>,
     pub processes: Vec<ProcessStatus>,
+    /// Proxies that were replaced and serve the sessions they still have, by the name of the process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departing: Vec<String>,
     /// Of each database.
     #[serde(default)]
     pub backups: Vec<BackupStatus>,
@@ -228,6 +231,7 @@ impl Machine {
             processes[index].requests_per_second =
                 rates.values().filter_map(|rate| rate.requests_per_second).reduce(|sum, rate| sum + rate);
         }
+        let departing = self.units().departing.keys().cloned().collect();
         MachineStatus {
             app: self.inner.setup.app.to_string(),
             stage: topology.stage,
@@ -242,6 +246,7 @@ impl Machine {
                 .map(|(id, release)| (id.to_string(), release.id.to_string()))
                 .collect(),
             processes,
+            departing,
             backups: self.backup_statuses().await,
             disk_low: self.disk_low().map(|low| low.to_string()),
             unlimited_because: self.inner.setup.processes.cgroups().unavailable().map(ToString::to_string),

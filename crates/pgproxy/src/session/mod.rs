@@ -20,6 +20,7 @@ mod unit;
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -27,6 +28,7 @@ use std::task::Poll;
 use bytes::BytesMut;
 use freshness::Mark;
 use tokio::sync::watch;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::acquire::acquire;
 use crate::config::PoolMode;
@@ -57,6 +59,8 @@ pub(crate) struct Session {
     shared: Arc<Shared>,
     served: watch::Receiver<Arc<Served>>,
     registered: Registered,
+    /// See [`Shared::ending`].
+    ending: Pin<Box<WaitForCancellationFutureOwned>>,
     client: Wire<ClientStream>,
     framer: Framer,
     server: Option<Box<Server>>,
@@ -147,6 +151,8 @@ enum Event {
     Server,
     ServerLost(io::Error),
     ClientGone,
+    /// Nothing is under way, and the session is to end.
+    Ending,
 }
 
 impl Session {
@@ -163,6 +169,7 @@ impl Session {
         replicas.mark_changed();
         shared.positions.wake();
         Session {
+            ending: Box::pin(shared.ending.clone().cancelled_owned()),
             shared,
             served,
             registered,
@@ -255,6 +262,11 @@ impl Session {
             },
             Event::ServerLost(cause) => self.recover(&cause.to_string()).await,
             Event::ClientGone => Err(End::Client),
+            Event::Ending => Err(End::Fatal(Refusal::new(
+                "57P01",
+                "the proxy is being replaced or stopped",
+                "Connect again.",
+            ))),
         }
     }
 
@@ -301,9 +313,23 @@ impl Session {
                     Poll::Pending => {}
                 }
             }
+            if self.is_at_rest() && self.ending.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Ending);
+            }
             Poll::Pending
         })
         .await
+    }
+
+    /// Whether nothing is under way: no request, no answer, no transaction.
+    fn is_at_rest(&self) -> bool {
+        self.status == TransactionStatus::Idle
+            && self.expected.is_empty()
+            && !self.is_in_group
+            && !self.is_copying_in
+            && !self.framer.is_inside()
+            && self.client.input.is_empty()
+            && self.client.output.is_empty()
     }
 
     /// Gets a connection for what the client wants now.

@@ -93,3 +93,29 @@ async fn a_drain_lets_a_session_finish_its_work() {
     assert_eq!(drained, Drained { cut: 0 });
     work.await.unwrap().unwrap();
 }
+
+/// A pool of connections must not learn by an error that the proxy is replaced.
+#[tokio::test]
+async fn a_drain_ends_idle_sessions_only_when_its_grace_is_over_and_lets_transactions_end() {
+    let (_cluster, proxy) = running();
+    let idle = proxy.connect().await.unwrap();
+    let busy = proxy.connect().await.unwrap();
+    idle.simple_query("select 1").await.unwrap();
+    busy.batch_execute("begin").await.unwrap();
+    let grace = Duration::from_millis(500);
+    let draining = proxy.handle.drain(grace);
+    tokio::pin!(draining);
+    let using = async {
+        tokio::time::sleep(grace / 4).await;
+        idle.simple_query("select 1").await.unwrap();
+        busy.simple_query("select 1").await.unwrap();
+        // The grace is over: the one has ended, and the other may finish.
+        proxy.until(|db| db.clients == 1).await;
+        busy.batch_execute("commit").await.unwrap();
+    };
+    let ((), drained) = tokio::join!(using, &mut draining);
+    assert_eq!(drained, Drained { cut: 0 });
+    for client in [idle, busy] {
+        assert!(client.simple_query("select 1").await.is_err());
+    }
+}

@@ -55,6 +55,8 @@ pub enum Request {
     Metrics,
     /// Hands the edge over to a new process.
     ReplaceEdge,
+    /// Hands every proxy over to a new process, while the old one keeps the sessions it has.
+    ReplaceProxies,
     /// Lets a standby take over from the primary; `None`: the one that is nearest.
     SwitchOver {
         cluster: ResourceId,

@@ -1,8 +1,7 @@
 //! `upgrade`: the program this is takes the place of the one that runs, without a failed request.
 //!
 //! First the daemon, which takes everything over without a restart; then the edge, whose successor shares its sockets
-//! while it finishes what it has. `pgproxy` stays: the app's connections to the database go through it, and would be
-//! cut.
+//! while it finishes what it has; then `pgproxy`, which keeps the sessions it has beside its successor.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
@@ -53,11 +52,14 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
         app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
         say::talk("edge: a new process serves; the one before finishes what it has, and ends");
     }
-    for proxy in of_kind(ProcessKind::Pgproxy).filter(|proxy| !is_this_program(proxy.pid)) {
-        say::talk(&format!(
-            "{}: stays, so that no connection to the database is cut; the next `switchback down` and `up` replace it",
-            proxy.name
-        ));
+    let mut proxies = of_kind(ProcessKind::Pgproxy).peekable();
+    if proxies.peek().is_none() {
+        // An app without a database has none.
+    } else if proxies.all(|proxy| is_this_program(proxy.pid)) {
+        say::talk("pgproxy: runs this program already");
+    } else {
+        app.ask::<()>(&Request::ReplaceProxies, |_| {})?;
+        say::talk("pgproxy: a new process serves; the one before keeps the sessions it has until they end");
     }
     say::talk(&format!("{} done", paint(Stream::Err, GREEN, "upgrade:")));
     Ok(())

@@ -62,6 +62,11 @@ impl Daemon {
                 self.machine.replace_edges().await.map_err(step_failed)?;
                 value(&())
             }
+            Request::ReplaceProxies => {
+                let _claim = self.claim_after_taking_over("proxy replacement").await?;
+                self.machine.replace_proxies().await.map_err(step_failed)?;
+                value(&())
+            }
             Request::Backup { cluster } => {
                 self.must_run()?;
                 value(&self.machine.take_backup(&cluster, report).await.map_err(step_failed)?)

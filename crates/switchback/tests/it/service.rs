@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{App, Load, Mix, Status, Switchback};
 
+use crate::data::sql;
 use crate::faults::nothing_runs;
 use crate::prepare;
 
@@ -149,24 +150,31 @@ fn a_supervised_daemon_that_cannot_bring_the_app_up_as_it_should_be_says_so_in_j
 }
 
 #[test]
-fn an_upgrade_replaces_daemon_and_edge_without_a_failed_request() {
+fn an_upgrade_replaces_daemon_edge_and_pgproxy_without_a_failed_request() {
     let app = App::guestbook("shop").stage(2);
     let installed = app.dir().with_file_name("switchback");
     install(&installed);
     let mut switchback = Switchback::up(&installed, app);
-    let load = Load::start(&switchback.url("/"), Mix::both().at_most(300));
+    switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+    sql(&switchback, "CREATE TABLE visits (id bigserial)");
+    let load = Load::start(&switchback.url("/visit"), Mix::both().at_most(100));
+    load.wait_for_more(50, Duration::from_secs(20));
     let before = switchback.status();
 
     install(&installed);
     let said = switchback.must(&["upgrade"]).stderr;
-    for part in ["daemon: ", "took over from", "edge: a new process serves", "pgproxy-db: stays"] {
+    for part in ["daemon: ", "took over from", "edge: a new process serves", "pgproxy: a new process serves"]
+    {
         assert!(said.contains(part), "{said}");
     }
     let after = switchback.status();
     let new = program(after.daemon_pid);
-    assert_ne!(new, program(before.process("pgproxy-db").pid()));
-    assert_eq!(program(after.process("edge").pid()), new);
-    for name in ["pgproxy-db", "db.1", "web.1", "web.2"] {
+    for name in ["edge", "pgproxy-db"] {
+        assert_eq!(program(after.process(name).pid()), new);
+    }
+    // It still has what the app keeps in its pool.
+    assert_eq!(after.raw["departing"], serde_json::json!(["pgproxy-db.1"]));
+    for name in ["db.1", "web.1", "web.2"] {
         assert_eq!(after.process(name).pid, before.process(name).pid, "{name}");
     }
     let again = switchback.must(&["upgrade"]).stderr;
@@ -174,7 +182,11 @@ fn an_upgrade_replaces_daemon_and_edge_without_a_failed_request() {
     assert_eq!(switchback.status().daemon_pid, after.daemon_pid);
     switchback.app_mut().put("version", "2");
     switchback.must(&["deploy"]);
-    load.stop().assert_nothing_failed(200);
+    // Once the instances that had them are gone, so are the sessions.
+    switchback.wait_for("the proxy before has ended", Duration::from_secs(30), |status| {
+        status.raw["departing"].is_null()
+    });
+    load.stop().assert_nothing_failed(100);
     switchback.down();
 }
 

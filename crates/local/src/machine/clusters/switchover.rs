@@ -96,17 +96,23 @@ impl Machine {
 
     /// Resolves when nobody is in a transaction any more, or too late for those who are: they are run again, or fail.
     async fn transactions_end(&self, id: &ResourceId) {
-        let Some(control) = self.control_of(&proxy_unit(id)) else { return };
+        let unit = proxy_unit(id);
+        let departing = self.departing_of(&unit);
+        let departing = departing.iter().map(|process| self.inner.setup.state.control_socket(process));
+        let controls: Vec<std::path::PathBuf> = self.control_of(&unit).into_iter().chain(departing).collect();
         let idle = async {
-            loop {
-                let status = control::ask(&control, &Request::Status).await;
-                let busy = status.ok().and_then(|status| {
-                    let status = &status["databases"][id.as_str()];
-                    status["servers"].as_u64()?.checked_sub(status["servers_idle"].as_u64()?)
-                });
-                // A proxy that does not answer is not waited for.
-                if busy.unwrap_or_default() == 0 {
-                    return;
+            for control in &controls {
+                loop {
+                    let status = control::ask(control, &Request::Status).await;
+                    let busy = status.ok().and_then(|status| {
+                        let status = &status["databases"][id.as_str()];
+                        status["servers"].as_u64()?.checked_sub(status["servers_idle"].as_u64()?)
+                    });
+                    // A proxy that does not answer is not waited for.
+                    if busy.unwrap_or_default() == 0 {
+                        break;
+                    }
+                    sleep(TRANSACTIONS_POLL).await;
                 }
             }
         };

@@ -1,0 +1,158 @@
+//! Replacing a proxy: the sessions of the old process stay with it.
+//!
+//! A client's connection cannot be moved to another process without its noticing, and an app keeps its connections for
+//! long. So both processes serve for a while: the new one accepts whoever connects, the old one keeps the sessions it has
+//! until they end. It is told of every change of primary as the new one is, and the two share what PostgreSQL bears in
+//! connections. What is idle when [`HANDOVER_DRAIN`] is over is closed between two transactions.
+//!
+//! One thing is lost: a cancel request comes by a connection of its own, so the new process gets it, and it knows nothing
+//! of a query that runs in the old one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::ProxyProcess;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::roles::{RoleUnit, bind_all, encode, proxy_addresses, proxy_unit};
+use super::{Machine, StepError};
+use crate::control::{self, Request};
+use crate::jobs::role::Role;
+use crate::keeper::Begin;
+
+/// Pools of connections mostly renew theirs within half an hour.
+const HANDOVER_DRAIN: Duration = Duration::from_secs(3_600);
+/// Beyond the drain's own last grace.
+const END_LIMIT: Duration = Duration::from_secs(10);
+/// Nobody waits longer for a process that only finishes what it has.
+const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A proxy that was replaced and still has sessions.
+pub(super) struct Departing {
+    /// The unit it was of.
+    unit: String,
+    generation: u64,
+    /// What it was told last, if it has said that it took it.
+    told: Option<Value>,
+}
+
+impl Machine {
+    /// Hands every proxy over to a new process of this program.
+    ///
+    /// # Errors
+    /// When a successor does not become ready; the proxy before it then still serves.
+    pub async fn replace_proxies(&self) -> Result<(), StepError> {
+        let topology = self.topology();
+        for proxy in topology.proxies.values() {
+            self.replace_proxy(proxy).await?;
+            self.remember(&proxy_unit(&proxy.id), "handed over to a new process", "it was asked for");
+        }
+        Ok(())
+    }
+
+    async fn replace_proxy(&self, proxy: &ProxyProcess) -> Result<(), StepError> {
+        let unit = proxy_unit(&proxy.id);
+        let number = self.newest_incarnation(&unit) + 1;
+        let (old, sockets, config) = {
+            let _in_order = self.inner.pushing_proxies.lock().await;
+            let kept = self.units().roles.get(&unit).map(|role| role.sockets.clone());
+            let kept = kept.ok_or_else(|| StepError::new(format!("{unit} does not run")))?;
+            let sockets = bind_all(&proxy_addresses(proxy), &kept)?;
+            let old = self.units().roles.remove(&unit);
+            let old = old.ok_or_else(|| StepError::new(format!("{unit} does not run")))?;
+            self.departs(&old.process, &unit, old.generation);
+            (old, sockets, encode(&self.proxy_config(proxy, &self.topology())?)?)
+        };
+        // Not in the lock: a failover must not wait for it, and is told to both.
+        let started = self.start_role(&unit, Role::Pgproxy, number, sockets, config, Some(1), Begin::Fresh);
+        if let Err(error) = started.await {
+            self.units().departing.remove(&old.process);
+            self.units().roles.insert(unit, old);
+            self.push_proxies().await?;
+            return Err(error);
+        }
+        let RoleUnit { keeper, process, .. } = old;
+        keeper.release().await;
+        self.let_depart(process);
+        // What has changed since the successor was given what it began with.
+        self.push_proxies().await
+    }
+
+    /// From now on this process of a unit serves only what it has.
+    pub(super) fn departs(&self, process: &str, unit: &str, generation: u64) {
+        let departing = Departing { unit: unit.to_owned(), generation, told: None };
+        self.units().departing.insert(process.to_owned(), departing);
+    }
+
+    /// Waits in the background until a departing process has ended.
+    pub(super) fn let_depart(&self, process: String) {
+        let machine = self.clone();
+        self.inner.background.spawn(async move {
+            let setup = &machine.inner.setup;
+            let control = setup.state.control_socket(&process);
+            if let Some(running) = setup.processes.find(&process) {
+                let deadline_ms = u64::try_from(HANDOVER_DRAIN.as_millis()).unwrap_or(u64::MAX);
+                if let Err(error) = control::ask(&control, &Request::Drain { deadline_ms }).await {
+                    tracing::warn!(process, error = crate::chain(&error), "cannot be told to drain");
+                }
+                let limit = HANDOVER_DRAIN + pgproxy::LAST_GRACE + END_LIMIT;
+                if timeout(limit, running.exited()).await.is_err() {
+                    crate::keeper::end(&running, Duration::from_secs(5)).await;
+                }
+            }
+            tracing::info!(process, "has no session any more, and has ended");
+            machine.units().departing.remove(&process);
+            setup.processes.forget(&process);
+            let _ = std::fs::remove_file(control);
+            let _ = std::fs::remove_file(setup.state.role_config(&process));
+            // The other one may have all connections now.
+            machine.inner.changed.send_modify(|count| *count += 1);
+        });
+    }
+
+    /// The departing processes of a unit.
+    pub(super) fn departing_of(&self, unit: &str) -> Vec<String> {
+        let units = self.units();
+        units.departing.iter().filter(|(_, one)| one.unit == unit).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Tells the departing processes of a unit what its serving one is told.
+    pub(super) async fn push_departing(&self, unit: &str, config: &Value) {
+        let mut news: BTreeMap<String, Value> = BTreeMap::new();
+        for (name, one) in self.units().departing.iter_mut().filter(|(_, one)| one.unit == unit) {
+            let mut config = config.clone();
+            config["generation"] = one.generation.into();
+            if one.told.as_ref() != Some(&config) {
+                one.generation += 1;
+                one.told = None;
+                config["generation"] = one.generation.into();
+                news.insert(name.clone(), config);
+            }
+        }
+        for (name, config) in news {
+            let control = self.inner.setup.state.control_socket(&name);
+            let request = Request::Configure { config: config.clone() };
+            match timeout(CONFIGURE_TIMEOUT, control::ask(&control, &request)).await {
+                Ok(Ok(_)) => {
+                    if let Some(one) = self.units().departing.get_mut(&name) {
+                        one.told = Some(config);
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(process = name, error = crate::chain(&error), "does not hear of a change");
+                }
+                Err(_) => tracing::warn!(process = name, "does not hear of a change"),
+            }
+        }
+    }
+
+    /// Ends the departing processes of a unit that nobody needs any more.
+    pub(super) async fn end_departing(&self, unit: &str) {
+        for name in self.departing_of(unit) {
+            if let Some(process) = self.inner.setup.processes.find(&name) {
+                crate::keeper::end(&process, Duration::from_secs(5)).await;
+            }
+        }
+    }
+}
