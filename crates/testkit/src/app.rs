@@ -59,7 +59,16 @@ impl App {
         Ok(App { disk: Some(disk), ..self })
     }
 
-    /// The one of [`App::on_a_disk_of`].
+    /// Puts a folder below the state folder on a disk of its own.
+    ///
+    /// # Errors
+    /// When this user may not mount: why.
+    pub fn with_a_disk_at(self, below: &str, megabytes: u64) -> Result<App, String> {
+        let disk = Disk::mount(&self.state_dir().join(below), megabytes << 20)?;
+        Ok(App { disk: Some(disk), ..self })
+    }
+
+    /// The one of [`App::on_a_disk_of`] or [`App::with_a_disk_at`].
     ///
     /// # Panics
     /// Without one.

@@ -90,6 +90,12 @@ pub struct ProcessStatus {
     /// Of a standby: whether commits count on it, so that it can take over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirms_commits: Option<bool>,
+    /// Of a read replica: whether the proxy is told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serves_reads: Option<bool>,
+    /// Of PostgreSQL: on the disk of its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_free_bytes: Option<u64>,
     /// As the edge sees an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<edge::status::Health>,
@@ -165,6 +171,8 @@ impl Machine {
                 replay_lag_bytes: None,
                 replay_lag_ms: None,
                 confirms_commits: None,
+                serves_reads: None,
+                disk_free_bytes: None,
                 health: None,
                 in_rotation: None,
                 in_flight: None,
@@ -211,6 +219,8 @@ impl Machine {
             shown.confirms_commits = cluster
                 .filter(|_| role == DatabaseRole::Standby)
                 .map(|cluster| cluster.synchronous.contains(&node.id));
+            shown.serves_reads = (role == DatabaseRole::ReadReplica).then(|| self.serves_reads(&node.id));
+            shown.disk_free_bytes = free_bytes(&self.inner.setup.state.node(&node.id));
             let lag = self.lag(&node.id);
             shown.streaming = lag.map(|lag| lag.streaming);
             shown.replay_lag_bytes = lag.map(|lag| lag.bytes);

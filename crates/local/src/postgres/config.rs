@@ -84,6 +84,9 @@ fn node(paths: &NodePaths, version: &PgVersion) -> String {
     // Durability is not for sale.
     set("fsync", "on");
     set("full_page_writes", "on");
+    // One of its processes that crashes takes all down either way. This way the supervisor hears of it, and lets a standby
+    // take over, or starts it again.
+    set("restart_after_crash", "off");
     set("wal_level", "replica");
     set("wal_log_hints", "on");
     // Followers store the log, too: what a lost primary had not stored yet is stored by whoever takes over.

@@ -98,6 +98,8 @@ impl Machine {
             Ok(Ok((session, Position::Primary(written), followers))) => {
                 self.watched(id, |watch| watch.misses = 0);
                 self.note_lags(&topology, id, &followers);
+                self.note_following(&topology, id, &followers);
+                self.mind_disk(id, &topology, primary, &followers);
                 self.settle_quorum(id, &topology, written, &followers).await?;
                 self.mind_followers(id, &topology, &session, &followers).await
             }

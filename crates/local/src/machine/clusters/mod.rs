@@ -12,6 +12,7 @@
 //! 6. **Tell** the proxies, then the other followers.
 //! 7. **Let the keeper go on**: the old primary comes back as a follower, rewound.
 
+mod disk;
 mod follower;
 mod guard;
 mod replicas;
@@ -25,6 +26,8 @@ use model::{DatabaseNode, DatabaseRole, Lsn, NodeId, ResourceId, Topology};
 use plan::failover::{Failover, Quorum, Reached, choose};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
+
+pub(super) use disk::free_bytes;
 
 use super::nodes::failed;
 use super::world::Journaling;
@@ -93,6 +96,8 @@ struct Watch {
     misses: u32,
     /// The CPU time it had used by then, in microseconds.
     used_at_first_miss: u64,
+    /// When the primary was last ended because its disk is full.
+    disk_full: Option<Instant>,
     /// Since when a follower that runs does not follow, and what was done about it.
     astray: BTreeMap<NodeId, (Instant, u32)>,
     /// Whether it was said that commits wait.
@@ -178,18 +183,26 @@ impl Machine {
     /// that run read it.
     pub(super) fn tell_members(&self, cluster: &ResourceId, topology: &Topology) -> Result<(), StepError> {
         self.place_members(cluster, topology);
+        let mut told = Ok(());
         for node in topology.nodes_of(cluster) {
             let Some(job) = self.node_kept(&node.id) else { continue };
             if *locked(&job.told) == Some(job.membership()) {
                 continue;
             }
-            job.write_config()?;
+            if let Err(error) = job.write_config() {
+                match job.membership().place {
+                    Place::Primary { .. } => told = Err(error.into()),
+                    // Its disk may be full. It writes it when it starts, and the others must not wait for that.
+                    Place::Follower { .. } => tracing::warn!(node = %node.id, error, "cannot be configured"),
+                }
+                continue;
+            }
             if let Some(process) = self.inner.setup.processes.find(&node.id.to_string()) {
                 // One that has just ended reads it when it starts.
                 let _ = process.signal(RELOAD_SIGNAL);
             }
         }
-        Ok(())
+        told
     }
 
     pub(super) fn node_kept(&self, id: &NodeId) -> Option<NodeJob> {
