@@ -1,4 +1,5 @@
-//! Every drill of the product on the example app, at stage 2 and on the way there and back: clients see no failed request.
+//! Every drill of the product on the example app, at stages 2 and 3 and on the way there and back: clients of the app see no
+//! failed request, and clients of its database neither an error nor a write that is lost or done twice.
 //!
 //! The example is the one that reads its front page from the database, through a connection pool of an ordinary driver, and
 //! knows nothing of failovers.
@@ -15,11 +16,12 @@ use crate::house;
 use crate::shell;
 
 /// In this order: each begins with a machine that is whole again.
-const DRILLS: [&str; 9] = [
+const AT_STAGE_2: &[&str] = &["primary-crash", "primary-hang", "standby-crash", "switchover"];
+const AT_STAGE_3: &[&str] = &[
     "primary-crash",
-    "primary-hang",
-    "standby-crash",
-    "switchover",
+    "replica-crash",
+    "replica-lag",
+    "proxy-replace",
     "zone-loss",
     "instance-crash",
     "instance-hang",
@@ -39,21 +41,41 @@ pub fn run() -> Result {
         .arg(house::target().join("frontpage"));
     shell::run(build.current_dir(house::frontpage()))?;
     let app = FrontPage::up()?;
-    app.must(&["stage", "2", "--yes"])?;
     let mut failures = Vec::new();
-    for drill in DRILLS {
-        let report = app.drill(drill)?;
-        let (failed, requests) = (&report["seen"]["failed"], &report["seen"]["requests"]);
-        eprintln!(
-            "    {drill}: {failed} failed of {requests} requests, the longest took {} ms, whole again after {} ms",
-            report["seen"]["longest_ms"], report["recovered_ms"]
-        );
-        if *failed != 0 {
-            failures.push(format!("{drill}: {}", report["seen"]["failures"]));
+    for (stage, drills) in [("2", AT_STAGE_2), ("3", AT_STAGE_3)] {
+        app.must(&["stage", stage, "--yes"])?;
+        for drill in drills {
+            failures.extend(flaws(&app, drill, stage)?);
         }
     }
     app.must(&["stage", "1", "--yes"])?;
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
+}
+
+/// What clients saw that they should not have.
+fn flaws(app: &FrontPage, drill: &str, stage: &str) -> Result<Option<String>> {
+    let report = app.drill(drill)?;
+    let (seen, database) = (&report["seen"], &report["database"]);
+    eprintln!(
+        "    {drill} at stage {stage}: {} failed of {} requests, the longest took {} ms; of the database {} failed of {} \
+         reads and {} writes, the longest took {} ms, {} lost, {} doubled, {} not seen; whole again after {} ms",
+        seen["failed"],
+        seen["requests"],
+        seen["longest_ms"],
+        database["failed"],
+        database["reads"],
+        database["writes"],
+        database["longest_ms"],
+        database["lost"],
+        database["doubled"],
+        database["stale"],
+        report["recovered_ms"]
+    );
+    let flawless = seen["failed"] == 0
+        && ["failed", "lost", "doubled", "stale"].iter().all(|figure| database[figure] == 0);
+    Ok((!flawless).then(|| {
+        format!("{drill} at stage {stage}: {database} {} {}", seen["failures"], database["failures"])
+    }))
 }
 
 /// The example, built, in a folder of its own. Taken down with everything when dropped.

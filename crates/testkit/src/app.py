@@ -16,20 +16,26 @@ Every answer has X-App-Version and X-App-Pid. Paths:
   /stream/N/MS     N chunks, MS apart                   /events/N/MS    N server-sent events, MS apart
   /headers         the request's head as JSON           /env            the environment as JSON
   /crash           ends the process, no answer (POST)   /hang           no answer, for an hour (POST)
-  /sql             runs the body by psql (POST)     /eat/MB         takes so much memory, then answers
+  /sql             runs the body by psql (POST)         /eat/MB         takes so much memory, then answers
+  /visit           writes a row of `visits (id bigserial)` and reads it again, by a pool of kept connections
 
 A thread for each connection, and a parser that does only what HTTP/1.1 clients of a test need, so that it is fast.
 On SIGTERM: accepts no more, finishes what it has begun, closes idle connections, ends with 0.
 """
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 
 
 def read(name, otherwise):
@@ -111,6 +117,89 @@ class Connection:
             self.sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
             time.sleep(pause)
         self.sock.sendall(b"0\r\n\r\n")
+
+
+class Database:
+    """A connection to PostgreSQL by the simple query protocol. As drivers do, it retries nothing."""
+
+    pool = []
+
+    def __init__(self):
+        url = urllib.parse.urlsplit(os.environ["DATABASE_URL"])
+        self.sock = socket.create_connection((url.hostname, url.port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+        words = ("user", url.username, "database", url.path[1:], "")
+        start = b"".join(word.encode() + b"\0" for word in words)
+        self.sock.sendall(struct.pack("!II", len(start) + 8, 196608) + start)
+        self.login(url.password)
+        self.until_ready()
+
+    def login(self, password):
+        """SCRAM-SHA-256, without looking at what the server proves in return."""
+        self.message()
+        first = "n=,r=" + base64.b64encode(os.urandom(18)).decode()
+        said = f"n,,{first}".encode()
+        self.send(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(said)) + said)
+        challenge = self.message()[1][4:].decode()
+        asked = dict(part.split("=", 1) for part in challenge.split(","))
+        salt, rounds = base64.b64decode(asked["s"]), int(asked["i"])
+        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+        last = f"c=biws,r={asked['r']}"
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        signed = f"{first},{challenge},{last}".encode()
+        signature = hmac.digest(hashlib.sha256(key).digest(), signed, "sha256")
+        proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature))).decode()
+        self.send(b"p", f"{last},p={proof}".encode())
+
+    def send(self, kind, body):
+        self.sock.sendall(kind + struct.pack("!I", len(body) + 4) + body)
+
+    def take(self, count):
+        while len(self.buffer) < count:
+            more = self.sock.recv(65536)
+            if not more:
+                raise OSError("the database closed the connection")
+            self.buffer += more
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+    def message(self):
+        kind, length = struct.unpack("!cI", self.take(5))
+        return kind, self.take(length - 4)
+
+    def until_ready(self):
+        """The first column of each row."""
+        rows, error = [], None
+        while True:
+            kind, body = self.message()
+            if kind == b"D":
+                (length,) = struct.unpack("!i", body[2:6])
+                rows.append(body[6 : 6 + length].decode())
+            elif kind == b"E":
+                error = body.replace(b"\0", b" ").decode()
+            elif kind == b"Z":
+                break
+        if error:
+            raise OSError(error)
+        return rows
+
+    def query(self, text):
+        self.send(b"Q", text.encode() + b"\0")
+        return self.until_ready()
+
+
+def visit():
+    """A row that is written and then read, or whatever went wrong."""
+    with lock:
+        database = Database.pool.pop() if Database.pool else None
+    database = database or Database()
+    (written,) = database.query("INSERT INTO visits DEFAULT VALUES RETURNING id")
+    if database.query(f"SELECT id FROM visits WHERE id = {written}") != [written]:
+        raise OSError(f"{written} was written and is not to be seen")
+    with lock:
+        Database.pool.append(database)
+    return written
 
 
 def serve(sock):
@@ -201,6 +290,12 @@ def one(connection, head):
         command = ["psql", os.environ["DATABASE_URL"], "-XAtq", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(command, input=body, capture_output=True)
         answer(200 if done.returncode == 0 else 500, done.stdout + done.stderr)
+    elif path == "visit":
+        try:
+            answer(200, visit().encode())
+        except OSError as error:
+            print(f"visit: {error}", flush=True)
+            answer(500, str(error).encode())
     else:
         answer(404, b"nothing here\n")
     return close

@@ -38,6 +38,11 @@ pub struct Process {
     /// Of a standby: whether commits count on it.
     #[serde(default)]
     pub confirms_commits: Option<bool>,
+    /// Of a read replica: whether reads are sent to it.
+    #[serde(default)]
+    pub serves_reads: Option<bool>,
+    #[serde(default)]
+    pub replay_lag_ms: Option<u64>,
     #[serde(default)]
     pub restarts: u32,
     #[serde(default)]
@@ -95,10 +100,15 @@ impl Status {
         self.processes.iter().filter(|process| process.role.as_deref() == Some("standby")).collect()
     }
 
-    /// Everything is ready, and every standby follows and confirms commits.
+    pub fn read_replicas(&self) -> Vec<&Process> {
+        self.processes.iter().filter(|process| process.role.as_deref() == Some("read_replica")).collect()
+    }
+
+    /// Everything is ready, every standby follows and confirms commits, and every read replica gets reads.
     pub fn is_whole(&self) -> bool {
         let confirms = |node: &&Process| node.streaming == Some(true) && node.confirms_commits == Some(true);
-        self.all_ready() && self.standbys().iter().all(confirms)
+        let serves = |node: &&Process| node.streaming == Some(true) && node.serves_reads == Some(true);
+        self.all_ready() && self.standbys().iter().all(confirms) && self.read_replicas().iter().all(serves)
     }
 
     pub fn all_ready(&self) -> bool {

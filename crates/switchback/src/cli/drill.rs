@@ -1,17 +1,20 @@
 //! `drill`: breaks something on purpose while clients ask, and reports what they saw.
 
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use local::backup::BaseBackup;
-use local::machine::{Phase, ProcessKind, ProcessStatus};
-use model::{DatabaseRole, ResourceId, counted};
+use local::machine::{MAX_REPLICA_LAG_MS, Phase, ProcessKind, ProcessStatus};
+use model::{DatabaseRole, NodeId, ResourceId, counted};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 use super::connect::App;
 use super::load::{Load, Seen};
+use super::probe::{Probe, SeenOfDatabase};
 use super::say::{self, GREEN, Problem, RED, Stream, paint};
 use super::{Place, manifest};
 use crate::api::{Request, Status, SwitchedOver};
@@ -36,6 +39,12 @@ impl Broken {
 
 /// How long the machine may take to be as it was.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the disk of the primary stays full: enough for a standby to take over.
+const DISK_FULL_FOR: Duration = Duration::from_secs(8);
+/// How long a read replica that replays nothing may take to be that far behind.
+const LAG_TIMEOUT: Duration = Duration::from_secs(60);
+/// So long one is left behind the bound for the proxy's reads.
+const LAG_BEYOND_MS: u64 = 2_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Drill {
@@ -47,12 +56,20 @@ pub enum Drill {
     DaemonCrash,
     /// The edge is handed over to a new process
     EdgeReplace,
+    /// pgproxy is handed over to a new process
+    ProxyReplace,
     /// SIGKILL to the database's primary; a standby takes over
     PrimaryCrash,
     /// SIGSTOP to every process of the database's primary: it is there and says nothing
     PrimaryHang,
+    /// The disk of the primary's data is filled, where it is one of its own
+    PrimaryDiskFull,
     /// SIGKILL to a standby of the database
     StandbyCrash,
+    /// SIGKILL to a read replica of the database
+    ReplicaCrash,
+    /// SIGSTOP to the process of a read replica that replays the log: it answers, with what was long ago
+    ReplicaLag,
     /// A planned change of primary
     Switchover,
     /// The newest backup is restored beside the app, read and compared; nothing is broken
@@ -67,6 +84,9 @@ struct Report {
     drill: String,
     broke: String,
     seen: Seen,
+    /// Of an app with a database: what its clients saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<SeenOfDatabase>,
     /// Until everything was ready again.
     recovered_ms: Option<u64>,
     notes: Vec<String>,
@@ -87,6 +107,7 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     let front = front(&before)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
+    let probe = runtime.block_on(Probe::start(&app, &before))?;
     let load = {
         let _entered = runtime.enter();
         Load::start(front, path)
@@ -102,10 +123,12 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     };
     std::thread::sleep(part);
     let seen = runtime.block_on(load.stop());
+    let database = probe.map(|probe| runtime.block_on(probe.stop()));
     let report = Report {
         drill: drill.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default(),
         broke: broke?.what,
         seen,
+        database,
         recovered_ms: recovered.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         notes,
     };
@@ -161,6 +184,14 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
             Ok(Broken::nobody("the edge was handed over to a new process"))
         }
+        Drill::ProxyReplace => {
+            if !before.machine.processes.iter().any(|process| process.kind == ProcessKind::Pgproxy) {
+                return Err(Problem::refused("the app has no database"));
+            }
+            app.ask::<()>(&Request::ReplaceProxies, |_| {})?;
+            notes.push("the old one keeps the sessions it has until they end, an hour at most".to_owned());
+            Ok(Broken::nobody("pgproxy was handed over to a new process"))
+        }
         Drill::PrimaryCrash => {
             node(before, DatabaseRole::Standby)?;
             let primary = node(before, DatabaseRole::Primary)?;
@@ -179,10 +210,41 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             let what = format!("SIGSTOP to {}, the primary, and all its children", primary.name);
             Ok(Broken::one(primary, what))
         }
+        Drill::PrimaryDiskFull => {
+            let primary = node(before, DatabaseRole::Primary)?;
+            let full = FullDisk::of(app, primary)?;
+            std::thread::sleep(DISK_FULL_FOR);
+            let now: Status = app.ask(&Request::Status, |_| {})?;
+            let serving = node(&now, DatabaseRole::Primary)?;
+            notes.push(match serving.name == primary.name {
+                true => format!("{} stayed the primary", primary.name),
+                false => format!("{} took over", serving.name),
+            });
+            drop(full);
+            let seconds = DISK_FULL_FOR.as_secs();
+            Ok(Broken::nobody(format!("the disk of {}, the primary, was full for {seconds} s", primary.name)))
+        }
         Drill::StandbyCrash => {
             let standby = node(before, DatabaseRole::Standby)?;
             signal(standby.pid, Signal::KILL)?;
             Ok(Broken::one(standby, format!("SIGKILL to {}, a standby", standby.name)))
+        }
+        Drill::ReplicaCrash => {
+            let replica = node(before, DatabaseRole::ReadReplica)?;
+            signal(replica.pid, Signal::KILL)?;
+            Ok(Broken::one(replica, format!("SIGKILL to {}, a read replica", replica.name)))
+        }
+        Drill::ReplicaLag => {
+            let replica = node(before, DatabaseRole::ReadReplica)?;
+            let postmaster = replica.pid.ok_or_else(|| Problem::failed("the process is gone already"))?;
+            let replaying = children_of(postmaster).into_iter().find(|child| replays(*child));
+            let replaying = replaying.ok_or_else(|| Problem::failed("nothing replays the log there"))?;
+            signal(Some(replaying), Signal::STOP)?;
+            // Whatever comes of the wait, it goes on.
+            let lag_ms = wait_for_lag(app, &replica.name);
+            signal(Some(replaying), Signal::CONT)?;
+            notes.push(format!("{} was {} ms behind when it went on", replica.name, lag_ms?));
+            Ok(Broken::nobody(format!("SIGSTOP to what replays the log on {}, a read replica", replica.name)))
         }
         Drill::Switchover => {
             node(before, DatabaseRole::Standby)?;
@@ -226,10 +288,75 @@ fn node(before: &Status, role: DatabaseRole) -> Result<&ProcessStatus, Problem> 
     let found = before.machine.processes.iter().find(|process| process.role == Some(role));
     found.ok_or_else(|| match role {
         DatabaseRole::Primary => Problem::refused("the app has no database"),
-        DatabaseRole::Standby | DatabaseRole::ReadReplica => {
+        DatabaseRole::Standby => {
             Problem::refused("the database has no standby").hint("`switchback stage 2` adds one")
         }
+        DatabaseRole::ReadReplica => {
+            Problem::refused("the database has no read replica").hint("`switchback stage 3` adds two")
+        }
     })
+}
+
+/// A file that leaves no space on the disk of a node. Deleted when dropped.
+struct FullDisk {
+    ballast: PathBuf,
+}
+
+impl FullDisk {
+    fn of(app: &App, node: &ProcessStatus) -> Result<FullDisk, Problem> {
+        use std::os::unix::fs::MetadataExt;
+        let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", node.name));
+        let id: NodeId = node.name.parse().map_err(|_| Problem::failed("the primary has no name"))?;
+        let folder = app.state.node(&id);
+        let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
+        if device(&folder).map_err(failed)? == device(app.state.root()).map_err(failed)? {
+            return Err(Problem::refused(format!(
+                "the data of {} has no disk of its own: filling it would fill that of everything else",
+                node.name
+            ))
+            .hint(format!(
+                "mount one at {} before `switchback up`, for an app to rehearse with",
+                folder.display()
+            )));
+        }
+        let full = FullDisk { ballast: folder.join("switchback-drill-ballast") };
+        let mut file = std::fs::File::create(&full.ballast).map_err(failed)?;
+        for piece in [1 << 20, 4 << 10, 1] {
+            // Until there is no more space for a piece of this size.
+            while file.write_all(&vec![0; piece]).and_then(|()| file.sync_data()).is_ok() {}
+        }
+        Ok(full)
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.ballast) {
+            say::talk(&format!("{}: {error}; delete it", self.ballast.display()));
+        }
+    }
+}
+
+/// Whether a process of PostgreSQL is the one that replays the log of its primary.
+fn replays(pid: u32) -> bool {
+    let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&title).contains("startup recovering")
+}
+
+/// Waits until a follower is further behind than a read replica may be that reads go to. How far, in milliseconds.
+fn wait_for_lag(app: &App, name: &str) -> Result<u64, Problem> {
+    let began = Instant::now();
+    while began.elapsed() < LAG_TIMEOUT {
+        let status: Status = app.ask(&Request::Status, |_| {})?;
+        let lag = status.machine.processes.iter().find(|process| process.name == name);
+        if let Some(ms) = lag.and_then(|process| process.replay_lag_ms)
+            && ms > MAX_REPLICA_LAG_MS + LAG_BEYOND_MS
+        {
+            return Ok(ms);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(Problem::failed(format!("{name} did not fall behind: nothing is written")))
 }
 
 /// The processes whose parent is `pid`. PostgreSQL's children are sessions of their own and no process group.
@@ -278,11 +405,11 @@ fn whole(before: &Status, now: &Status) -> bool {
     now.operation.is_none() && ready && now.machine.processes.len() == before.machine.processes.len()
 }
 
-/// A node that follows is whole when it does, and a standby when it could take over.
+/// A standby is whole when it could take over, and a read replica when reads are sent to it.
 fn follows(process: &ProcessStatus) -> bool {
     match process.role {
         Some(DatabaseRole::Standby) => process.confirms_commits == Some(true),
-        Some(DatabaseRole::ReadReplica) => process.streaming == Some(true),
+        Some(DatabaseRole::ReadReplica) => process.serves_reads == Some(true),
         Some(DatabaseRole::Primary) | None => true,
     }
 }
@@ -312,6 +439,9 @@ fn print(report: &Report, as_json: bool) -> Result<(), Problem> {
     for failure in &seen.failures {
         text.push_str(&format!("  {failure}\n"));
     }
+    if let Some(database) = &report.database {
+        text.push_str(&told(database));
+    }
     match report.recovered_ms {
         Some(ms) => text.push_str(&format!("everything was ready again after {ms} ms\n")),
         None => text.push_str("not everything became ready again\n"),
@@ -320,4 +450,18 @@ fn print(report: &Report, as_json: bool) -> Result<(), Problem> {
         text.push_str(&format!("{note}\n"));
     }
     say::data(&text)
+}
+
+fn told(seen: &SeenOfDatabase) -> String {
+    let style = if seen.is_flawless() { GREEN } else { RED };
+    let saw = format!(
+        "clients of the database saw {} failed of {} reads and {} writes, {} acknowledged writes lost, {} done twice, \
+         {} own writes not seen",
+        seen.failed, seen.reads, seen.writes, seen.lost, seen.doubled, seen.stale
+    );
+    let mut text = format!("{}, the longest took {} ms\n", paint(Stream::Out, style, &saw), seen.longest_ms);
+    for failure in &seen.failures {
+        text.push_str(&format!("  {failure}\n"));
+    }
+    text
 }

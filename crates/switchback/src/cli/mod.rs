@@ -12,6 +12,7 @@ mod load;
 mod logs;
 mod manifest;
 mod plan;
+mod probe;
 mod progress;
 mod say;
 mod status;

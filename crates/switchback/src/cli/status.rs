@@ -11,6 +11,9 @@ use super::Place;
 use super::say::{self, BOLD, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
 use crate::api::{Request, Status};
 
+/// A PostgreSQL that has less has no space for the next segment of its log.
+const DISK_FULL_BYTES: u64 = 16 * ByteSize::MB;
+
 pub fn status(place: &Place, as_json: bool) -> Result<(), Problem> {
     let status: Status = place.app()?.ask(&Request::Status, |_| {})?;
     if as_json {
@@ -48,6 +51,10 @@ fn table(status: &Status, stream: Stream) -> String {
     text.push('\n');
     for process in &machine.processes {
         text.push_str(&row(process, stream));
+    }
+    for process in &machine.departing {
+        let line = format!("{process} was replaced, and serves the sessions it still has\n");
+        text.push_str(&paint(stream, DIM, &line));
     }
     for backups in &machine.backups {
         text.push_str(&backups_line(backups, stream));
@@ -138,9 +145,13 @@ fn named(role: DatabaseRole) -> &'static str {
 
 /// How far a node that follows is behind; of a primary, where it is to be reached.
 fn behind(process: &ProcessStatus) -> String {
+    if let Some(free) = process.disk_free_bytes.filter(|free| *free < DISK_FULL_BYTES) {
+        return format!("its disk is full: {} MB free", free / ByteSize::MB);
+    }
     match (process.role, process.streaming, process.replay_lag_bytes) {
         (Some(DatabaseRole::Primary) | None, _, _) => "(through pgproxy)".to_owned(),
         (_, Some(true), _) if process.confirms_commits == Some(false) => "catching up".to_owned(),
+        (_, Some(true), _) if process.serves_reads == Some(false) => "gets no reads yet".to_owned(),
         (_, Some(true), Some(0)) => "up to date".to_owned(),
         (_, Some(true), Some(bytes)) => {
             format!("{} kB, {} ms behind", bytes.div_ceil(1_024), process.replay_lag_ms.unwrap_or_default())

@@ -15,6 +15,9 @@ const STEPS_DOWN: usize = 3;
 const ADDING: usize = 1;
 const SWITCHING_OVER: usize = 2;
 const REMOVING: usize = 3;
+/// Of stage 2 to 3 with a database: adding the first read replica. And back, once two instances are gone: removing it.
+const ADDING_A_REPLICA: usize = 0;
+const REMOVING_A_REPLICA: usize = 4;
 const STEPS_OF_THE_FIRST: usize = 8;
 const STEPS_OF_A_DEPLOYMENT: usize = 7;
 const MOMENTS: [&str; 3] = ["before", "after", "committed"];
@@ -95,6 +98,34 @@ fn a_daemon_killed_while_standbys_come_go_and_take_over_loses_no_commit() {
             check(&switchback, 1, &format!("stage 1, at {point}"));
         }
     }
+    switchback.down();
+}
+
+#[test]
+fn a_daemon_killed_while_read_replicas_come_and_go_leaves_nothing_undone() {
+    let mut switchback = up(App::guestbook("shop").stage(2));
+    sql(&switchback, "CREATE TABLE visits (id bigserial)");
+    let load = Load::start(&switchback.url("/visit"), Mix::both().at_most(50));
+    let check = |switchback: &Switchback, nodes: usize, point: &str| {
+        let status = switchback.wait_for(point, Duration::from_secs(60), |status| {
+            status.is_whole() && status.raw["operation"].is_null()
+        });
+        assert_eq!(status.of_kind("postgres").len(), nodes, "{point}");
+        assert_eq!(status.raw["plan_in_progress"], false, "{point}");
+    };
+    let copies = |switchback: &Switchback| switchback.daemon_log().matches("copied from its primary").count();
+    for moment in MOMENTS {
+        let point = format!("{ADDING_A_REPLICA}:{moment}");
+        assert!(go_to_stage(&mut switchback, 3, &point), "to stage 3, at {point}");
+        check(&switchback, 4, &format!("stage 3, at {point}"));
+        let copied = copies(&switchback);
+
+        let point = format!("{REMOVING_A_REPLICA}:{moment}");
+        assert!(go_to_stage(&mut switchback, 2, &point), "to stage 2, at {point}");
+        check(&switchback, 2, &format!("stage 2, at {point}"));
+        assert_eq!(copies(&switchback), copied, "what was to be removed was copied, at {point}");
+    }
+    load.stop().assert_nothing_failed(100);
     switchback.down();
 }
 

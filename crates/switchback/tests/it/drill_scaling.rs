@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use testkit::{App, Load, Mix};
+use testkit::{App, Load, Mix, Status};
 
+use crate::data::sql;
 use crate::up;
 
 /// Enough that a gap of a few milliseconds between two states would be hit many times.
@@ -44,6 +45,25 @@ fn scaling_stages_releases_and_crashes_cost_no_request() {
     let report = load.stop();
     println!("{report:?}");
     report.assert_nothing_failed(REQUESTS);
+    switchback.down();
+}
+
+/// Each request writes a row and reads it again, by connections that the app keeps.
+#[test]
+fn the_stages_of_an_app_with_a_database_cost_no_request_and_no_write() {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (id bigserial PRIMARY KEY)");
+    let load = Load::start(&switchback.url("/visit"), Mix::both().at_most(120));
+    for (stage, nodes) in [(2, 2), (3, 4), (2, 2), (3, 4), (1, 1)] {
+        switchback.must(&["stage", &stage.to_string(), "--yes"]);
+        let status = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+        assert_eq!((status.stage, status.of_kind("postgres").len()), (stage, nodes));
+        load.wait_for_more(100, Duration::from_secs(30));
+    }
+    let report = load.stop();
+    println!("{report:?}");
+    report.assert_nothing_failed(500);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), report.requests.to_string());
     switchback.down();
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use local::store::{Store, World};
-use testkit::{App, Disk, Load, Mix, Switchback, get, request};
+use testkit::{App, Disk, Load, Mix, Status, Switchback, get, request};
 
 use crate::up;
 
@@ -86,6 +86,34 @@ fn on_a_full_disk_the_app_serves_and_changes_are_refused_until_there_is_space() 
     // The edge was killed under load: what it had in flight is lost with it, and nothing else is.
     let report = load.stop();
     assert!(report.failed <= 12, "{report:?}");
+    switchback.down();
+}
+
+/// Each node has a disk of its own here, as on machines of their own.
+#[test]
+fn a_primary_whose_disk_is_full_hands_over_to_a_standby_whose_disk_is_not() {
+    let app = App::guestbook("shop").stage(2).set("db", "backups", "\"off\"");
+    let app = match app.with_a_disk_at("data/postgres/db.1", 400) {
+        Ok(app) => app,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    let switchback = up(app);
+    switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+    let drill = switchback.must(&["drill", "primary-disk-full", "--seconds", "6", "--json"]).json();
+    println!("{drill:#}");
+    assert_eq!(drill["notes"][0], "db.2 took over");
+    let database = &drill["database"];
+    assert_eq!((&database["lost"], &database["doubled"]), (&0.into(), &0.into()), "{drill:#}");
+    for failure in database["failures"].as_array().unwrap() {
+        assert!(failure.as_str().unwrap().contains("No space left on device"), "{drill:#}");
+    }
+    let status = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+    assert_eq!(status.primary().name, "db.2");
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    assert!(why.contains("end it: its disk is full"), "{why}");
     switchback.down();
 }
 

@@ -13,6 +13,7 @@ mod drill_scaling;
 mod faults;
 mod full_disk;
 mod owners;
+mod replicas;
 mod service;
 mod standalone;
 mod stopped;

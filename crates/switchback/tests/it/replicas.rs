@@ -1,0 +1,139 @@
+//! A database with read replicas: they come and go, are lost and come back, and follow whoever is the primary.
+
+use std::process::Command;
+use std::time::Duration;
+
+use testkit::{App, Process, Status, Switchback};
+
+use crate::data::sql;
+use crate::up;
+
+/// For everything to be whole again: a copy, a rewind, a start and the next looks.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
+
+fn third_stage() -> Switchback {
+    // Fewer instances than the stage says: they are not what is looked at.
+    let switchback = up(App::guestbook("shop").stage(3).instances(1));
+    whole(&switchback);
+    sql(&switchback, "CREATE TABLE visits (id bigserial PRIMARY KEY)");
+    switchback
+}
+
+fn whole(switchback: &Switchback) -> Status {
+    switchback.wait_for("all followers follow", RETURN_LIMIT, Status::is_whole)
+}
+
+/// As the superuser, on the node itself.
+fn ask_node(switchback: &Switchback, node: &Process, statement: &str) -> String {
+    let credentials = switchback.app().state_dir().join("credentials/db.json");
+    let credentials: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(credentials).unwrap()).unwrap();
+    let (folder, port) = node.address.rsplit_once("/.s.PGSQL.").unwrap();
+    let mut psql = Command::new("psql");
+    psql.args(["-XAtq", "-h", folder, "-p", port, "-U", "postgres", "-d", "shop", "-c", statement]);
+    psql.env("PGPASSWORD", credentials["superuser"]["password"].as_str().unwrap());
+    let output = psql.output().unwrap();
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_third_stage_has_a_read_replica_in_each_zone_that_confirms_nothing() {
+    let switchback = third_stage();
+    let status = switchback.status();
+    let mut zones: Vec<&str> = status.read_replicas().iter().map(|node| node.zone.as_str()).collect();
+    zones.sort_unstable();
+    assert_eq!(zones, ["a", "b"]);
+    assert_eq!(status.of_kind("postgres").len(), 4);
+    let names = sql(&switchback, "SHOW synchronous_standby_names");
+    assert_eq!(names, "ANY 1 (\"db_2\")");
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+    for replica in status.read_replicas() {
+        assert_eq!(replica.confirms_commits, None);
+        switchback.wait_for("it has been replayed", RETURN_LIMIT, |_| {
+            ask_node(&switchback, replica, "SELECT count(*) FROM visits") == "1"
+        });
+        assert_eq!(ask_node(&switchback, replica, "SHOW transaction_read_only"), "on");
+    }
+    switchback.must(&["stage", "2", "--yes"]);
+    let status = switchback.status();
+    assert_eq!(status.of_kind("postgres").len(), 2);
+    assert!(!switchback.app().state_dir().join("data/postgres/db.3").exists());
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM pg_replication_slots"), "1");
+    switchback.down();
+}
+
+#[test]
+fn a_read_replica_that_is_killed_comes_back_and_commits_do_not_wait_for_it() {
+    let switchback = third_stage();
+    let status = switchback.status();
+    let lost = status.read_replicas()[0];
+    lost.crash();
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+    let status = switchback.wait_for("it is another process that gets reads", RETURN_LIMIT, |status| {
+        status.is_whole() && status.process(&lost.name).pid.is_some_and(|pid| Some(pid) != lost.pid)
+    });
+    assert_eq!(status.primary().name, "db.1");
+    switchback.down();
+}
+
+#[test]
+fn after_a_failover_the_read_replicas_follow_the_new_primary_and_nothing_is_left_to_plan() {
+    let switchback = third_stage();
+    for _ in 0..2 {
+        let status = switchback.status();
+        let old = status.primary();
+        old.crash();
+        let status = switchback.wait_for("another one is the primary", RETURN_LIMIT, |status| {
+            status.is_whole() && status.primary().name != old.name
+        });
+        sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+        assert_eq!((status.standbys().len(), status.read_replicas().len()), (1, 2));
+        let planned = switchback.must(&["plan"]).stdout;
+        assert!(planned.contains("Nothing to change."), "{planned}");
+    }
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "2");
+    switchback.down();
+}
+
+/// It takes writes of its own then, and would show them.
+#[test]
+fn a_read_replica_that_went_its_own_way_gets_no_reads_and_is_rewound() {
+    let switchback = third_stage();
+    let status = switchback.status();
+    let astray = status.read_replicas()[0];
+    ask_node(&switchback, astray, "SELECT pg_promote()");
+    ask_node(&switchback, astray, "INSERT INTO visits DEFAULT VALUES");
+    switchback.wait_for("it gets no reads", RETURN_LIMIT, |status| {
+        status.process(&astray.name).serves_reads == Some(false)
+    });
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+    whole(&switchback);
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    for decision in ["send it no reads", "rewind it", "send it reads"] {
+        assert!(why.contains(decision), "{why}");
+    }
+    switchback.wait_for("it shows what the primary has", RETURN_LIMIT, |_| {
+        ask_node(&switchback, astray, "SELECT count(*) FROM visits") == "2"
+    });
+    switchback.down();
+}
+
+/// PostgreSQL itself says no more of its lag then.
+#[test]
+fn a_read_replica_that_replays_nothing_is_seen_to_fall_behind() {
+    let switchback = third_stage();
+    let status = switchback.status();
+    let replica = status.read_replicas()[0];
+    ask_node(&switchback, replica, "SELECT pg_wal_replay_pause()");
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+    switchback.wait_for("it is two seconds behind", RETURN_LIMIT, |status| {
+        status.process(&replica.name).replay_lag_ms.is_some_and(|ms| ms > 2_000)
+    });
+    ask_node(&switchback, replica, "SELECT pg_wal_replay_resume()");
+    switchback.wait_for("it is up to date", RETURN_LIMIT, |status| {
+        status.process(&replica.name).replay_lag_ms == Some(0)
+    });
+    switchback.down();
+}
