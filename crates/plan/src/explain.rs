@@ -14,7 +14,11 @@ impl fmt::Display for Action {
             }
             Action::SetZones { to, .. } => {
                 let names: Vec<_> = to.iter().map(|zone| zone.as_str()).collect();
-                write!(f, "use zones {}", names.join(", "))
+                match names.as_slice() {
+                    [] => f.write_str("use no zone"),
+                    [one] => write!(f, "use zone {one}"),
+                    several => write!(f, "use zones {}", several.join(", ")),
+                }
             }
             Action::CreateNode { node, .. } => write!(f, "create {} in zone {}", node.id, node.zone),
             Action::RetireNode { node } => write!(f, "retire {}, keeping its data aside", node.id),

@@ -335,7 +335,7 @@ fn the_first_plan_brings_up_what_others_need_first() {
     assert_eq!(
         words(&plan),
         [
-            "use zones a",
+            "use zone a",
             "create db.1 in zone a",
             "open db on port 20000",
             "open edge on 127.0.0.1:20001",
@@ -365,7 +365,7 @@ fn the_second_stage_adds_a_standby_and_an_instance_in_the_second_zone_and_touche
     let back = plan_to(&world, &STAGE_1).unwrap();
     assert_eq!(
         words(&back),
-        ["drain web.2", "stop web.2 (000000000001)", "remove db.2 and its copy", "use zones a"]
+        ["drain web.2", "stop web.2 (000000000001)", "remove db.2 and its copy", "use zone a"]
     );
 }
 
@@ -485,7 +485,7 @@ fn a_primary_in_a_zone_that_leaves_hands_over_first() {
             "stop web.2 (000000000001)",
             "switch over from db.2 to db.1",
             "remove db.2 and its copy",
-            "use zones a",
+            "use zone a",
         ]
     );
 }

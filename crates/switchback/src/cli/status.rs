@@ -30,8 +30,12 @@ pub fn metrics(place: &Place) -> Result<(), Problem> {
 fn table(status: &Status, stream: Stream) -> String {
     let machine = &status.machine;
     let mut text = String::new();
-    let zones = machine.zones.join(", ");
-    let title = format!("{} at stage {}, zones {zones}", machine.app, machine.stage);
+    let zones = match machine.zones.as_slice() {
+        [] => "no zone".to_owned(),
+        [one] => format!("zone {one}"),
+        several => format!("zones {}", several.join(", ")),
+    };
+    let title = format!("{} at stage {}, {zones}", machine.app, machine.stage);
     text.push_str(&format!("{}  {}\n", paint(stream, BOLD, &title), machine.front.join("  ")));
     if let Some(operation) = &status.operation {
         let seconds = operation.running_ms / 1_000;
