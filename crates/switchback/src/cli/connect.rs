@@ -85,7 +85,10 @@ impl App {
             }
             if !is_said && begun.elapsed() >= SILENT_WAIT {
                 is_said = true;
-                say::talk("waiting for the daemon, which is starting");
+                say::talk(match self.state.is_held() {
+                    true => "waiting for the daemon, which is starting",
+                    false => "no daemon answers; waiting a moment for one that is started again",
+                });
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -108,15 +111,24 @@ impl App {
         request: &Request,
         look: impl FnOnce(&Stopped) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        let error = match client::call(&self.state.daemon_socket(), request, |_| {}) {
-            Err(CallError::NoDaemon(error)) => error,
-            answered => return answered.map_err(|error| self.no_answer(error)),
-        };
-        if error.kind() == ErrorKind::PermissionDenied
-            || self.state.is_held()
-            || !self.state.database().exists()
-        {
-            return self.ask(request, |_| {});
+        let begun = Instant::now();
+        loop {
+            let error = match client::call(&self.state.daemon_socket(), request, |_| {}) {
+                Err(CallError::NoDaemon(error)) => error,
+                answered => return answered.map_err(|error| self.no_answer(error)),
+            };
+            if error.kind() == ErrorKind::PermissionDenied {
+                return self.ask_as_somebody_else(request);
+            }
+            // One that begins answers soon, and one that ends lets go.
+            let is_held = self.state.is_held();
+            if !is_held && self.state.database().exists() {
+                break;
+            }
+            if !is_held || begun.elapsed() >= START_TIMEOUT {
+                return Err(self.no_answer(CallError::NoDaemon(error)));
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         let stopped = Stopped::open(&self.state).map_err(|error| {
             let hint = match &error {
@@ -161,7 +173,7 @@ impl App {
         let theirs = self.state.daemon_user().map_or_else(|| "somebody else".to_owned(), name);
         let ours = name(rustix::process::geteuid().as_raw());
         let problem = if self.state.is_held() {
-            Problem::refused(format!("the app is up, run by {theirs}, and {ours} may not do this"))
+            Problem::refused(format!("the app is up, run by {theirs}; `{ours}` may not do this"))
         } else {
             Problem::failed(format!("the app is not up, and what is kept of it belongs to {theirs}"))
         };

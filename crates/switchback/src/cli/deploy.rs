@@ -47,6 +47,9 @@ pub fn list(place: &Place, as_json: bool) -> Result<(), Problem> {
     if as_json {
         return say::json(&releases);
     }
+    if releases.is_empty() {
+        say::talk("no release is kept yet; `switchback up` makes the first");
+    }
     let mut text = String::new();
     for StoredRelease { id, created, files, bytes, serving, failed } in releases {
         let state = match (serving, failed) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use local::machine::StopMode;
 use model::{ResourceGraph, ResourceId};
 
-use super::connect::App;
+use super::connect::{App, Running};
 use super::progress::Progress;
 use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
 use super::{Place, manifest, status};
@@ -125,7 +125,10 @@ fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
         }
         let mode = if interrupted { StopMode::Now } else { StopMode::Graceful };
         // A daemon that went away has said so already.
+        let daemon = app.hello().and_then(|daemon| Running::find(daemon.pid).ok().flatten());
         let _ = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {});
+        // Whoever looks next must not meet one that is about to end.
+        let _ = daemon.map(|daemon| daemon.wait());
     } else if interrupted {
         say::talk("interrupted: the daemon goes on with it; `switchback status` shows how far it is");
     }

@@ -15,6 +15,9 @@ pub fn why(place: &Place, lines: usize, as_json: bool) -> Result<(), Problem> {
     if as_json {
         return say::json(&decisions);
     }
+    if decisions.is_empty() {
+        say::talk("nothing was decided yet");
+    }
     let zone = TimeZone::system();
     let mut text = String::new();
     for decision in decisions {

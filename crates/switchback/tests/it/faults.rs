@@ -117,6 +117,23 @@ fn a_build_that_fails_is_shown_and_nothing_is_deployed() {
 }
 
 #[test]
+fn after_a_first_up_that_failed_nothing_is_up_and_the_reason_can_be_asked_for() {
+    let switchback = prepare(App::python("shop").set("web", "run", "\"exit 3\""));
+    assert_eq!(switchback.cli(&["up", "--detach"]).code, Some(1));
+    // At once: the daemon of `up` must not be met on its way out.
+    let status = switchback.cli(&["status"]);
+    assert_eq!(status.code, Some(1), "{status:#?}");
+    assert!(status.stderr.contains("the app is not up here"), "{status:#?}");
+    assert!(
+        switchback
+            .must(&["why"])
+            .stdout
+            .contains("web.1: give up its first start (ended before it was ready")
+    );
+    assert!(switchback.must(&["rollback", "--list"]).stdout.contains("failed: web.1: ended before"));
+}
+
+#[test]
 fn a_release_command_that_fails_is_shown_and_nothing_is_deployed() {
     let output =
         fails_to_come_up(App::python("shop").set("web", "release", "\"echo no such table; exit 4\""));
