@@ -4,6 +4,7 @@
 //! more than the standard library.
 
 mod bench;
+mod consistency;
 mod demo;
 mod docs;
 mod drills;
@@ -28,6 +29,11 @@ cargo xtask setup [--yes]              install what the other commands need (Deb
 cargo xtask demo [--detach] [--yes]    build everything and run examples/frontpage
 cargo xtask test [--quick | --drills]  everything that must pass; --quick leaves out the drills, --drills runs only them
 cargo xtask drills                     every drill of the product on examples/frontpage, once it is built
+cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]
+                                       whether clients of a database that is killed, stopped and switched over
+                                       can believe what they are told; faults: all, none, primary-crash,
+                                       primary-hang, follower-crash, follower-hang, switchover, daemon-crash,
+                                       proxy-crash
 cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
 cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE]
@@ -65,6 +71,7 @@ fn dispatch(mut flags: Flags) -> Result {
             flags.end()?;
             docs::run()
         }
+        Some("consistency") => consistency::run(flags),
         Some("drills") => {
             flags.end()?;
             drills::run()

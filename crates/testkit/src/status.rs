@@ -128,7 +128,12 @@ impl Process {
     /// # Panics
     /// When it has ended already.
     pub fn crash(&self) {
-        assert!(folder::signal(self.pid(), Signal::KILL), "{} was gone", self.name);
+        assert!(self.try_crash(), "{} was gone", self.name);
+    }
+
+    /// As [`Process::crash`], where it may have ended already: `false`.
+    pub fn try_crash(&self) -> bool {
+        folder::signal(self.pid(), Signal::KILL)
     }
 
     /// SIGSTOP: it is there, and does nothing.
@@ -144,10 +149,16 @@ impl Process {
     /// # Panics
     /// When it has ended already.
     pub fn hang_with_children(&self) {
-        self.hang();
+        assert!(self.try_hang_with_children(), "{} was gone", self.name);
+    }
+
+    /// As [`Process::hang_with_children`], where it may have ended already: `false`.
+    pub fn try_hang_with_children(&self) -> bool {
+        let is_there = folder::signal(self.pid(), Signal::STOP);
         for child in folder::children_of(self.pid()) {
             folder::signal(child, Signal::STOP);
         }
+        is_there
     }
 
     /// SIGCONT, after [`Process::hang_with_children`].

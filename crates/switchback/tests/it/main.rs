@@ -8,6 +8,7 @@ mod changes;
 mod cluster;
 mod data;
 mod drill_backup;
+mod drill_consistency;
 mod drill_crashes;
 mod drill_scaling;
 mod faults;

@@ -1,0 +1,108 @@
+//! What clients asked for and were told, in the order of one clock; and the same in EDN, as Jepsen writes it and Elle
+//! reads it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// How an operation ended for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was acknowledged: it has happened.
+    Ok,
+    /// It was refused: it has not happened, and never will.
+    Fail,
+    /// Nobody said: it may have happened, or may still.
+    Info,
+}
+
+impl Outcome {
+    fn keyword(self) -> &'static str {
+        match self {
+            Outcome::Ok => ":ok",
+            Outcome::Fail => ":fail",
+            Outcome::Info => ":info",
+        }
+    }
+}
+
+/// One thing that a client did. A client does one after the other.
+#[derive(Debug, Clone)]
+pub struct Operation<A> {
+    pub client: u32,
+    /// The client's name in the history: another one after each operation whose outcome is unknown, as that may still be
+    /// going on.
+    pub process: u32,
+    /// Since the run began: before anything was sent, and after all was received.
+    pub invoked: Duration,
+    pub completed: Duration,
+    pub outcome: Outcome,
+    /// An SQLSTATE, or a word where no server said one; a colon, and more about it.
+    pub error: Option<String>,
+    pub act: A,
+}
+
+/// What an operation does, in words that checkers know.
+pub trait Act {
+    /// `:f` of the event.
+    fn function(&self) -> &'static str;
+    /// `:value` of the event; what is read stands in it once it is known.
+    fn write(&self, known: Known, out: &mut String);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    Asked,
+    Answered,
+}
+
+/// Something that was broken meanwhile.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub at: Duration,
+    pub name: &'static str,
+    /// What it was done to.
+    pub victim: String,
+}
+
+/// A history with one event a line.
+pub fn edn<A: Act>(operations: &[Operation<A>], faults: &[Fault]) -> String {
+    let mut events: Vec<(Duration, String)> = Vec::with_capacity(2 * operations.len() + faults.len());
+    for operation in operations {
+        let mut event = |time: Duration, kind: &str, known: Known, error: Option<&str>| {
+            let mut line = format!(
+                ":time {}, :process {}, :type {kind}, :f :{}, :value ",
+                time.as_nanos(),
+                operation.process,
+                operation.act.function()
+            );
+            operation.act.write(known, &mut line);
+            if let Some(error) = error {
+                // Writing to a String cannot fail.
+                let _ = write!(line, ", :error {error:?}");
+            }
+            events.push((time, line));
+        };
+        event(operation.invoked, ":invoke", Known::Asked, None);
+        let known = match operation.outcome {
+            Outcome::Ok => Known::Answered,
+            Outcome::Fail | Outcome::Info => Known::Asked,
+        };
+        event(operation.completed, operation.outcome.keyword(), known, operation.error.as_deref());
+    }
+    for fault in faults {
+        let line = format!(
+            ":time {}, :process :nemesis, :type :info, :f :{}, :value {:?}",
+            fault.at.as_nanos(),
+            fault.name,
+            fault.victim
+        );
+        events.push((fault.at, line));
+    }
+    // Stable: an operation that took no time still begins before it ends.
+    events.sort_by_key(|(time, _)| *time);
+    let mut out = String::new();
+    for (index, (_, line)) in events.iter().enumerate() {
+        let _ = writeln!(out, "{{:index {index}, {line}}}");
+    }
+    out
+}
