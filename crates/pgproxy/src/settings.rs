@@ -68,6 +68,10 @@ impl Settings {
                 Setting::Raw(value) => {
                     write!(sql, "SELECT pg_catalog.set_config({}, {}, false);", literal(name), literal(value))
                 }
+                // An interval, which has a place in this form alone.
+                Setting::Sql(value) if &**name == "timezone" && value.contains(' ') => {
+                    write!(sql, "SET TIME ZONE {value};")
+                }
                 Setting::Sql(value) => write!(sql, "SET {} TO {value};", identifier(name)),
             }
             .expect("a String takes all");

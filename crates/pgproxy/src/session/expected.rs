@@ -42,7 +42,7 @@ pub(super) enum What {
     },
     Describe,
     Execute {
-        sets: Option<Assignment>,
+        sets: Option<Vec<Assignment>>,
     },
     /// Of a portal, or of the unnamed statement.
     Close,
@@ -50,7 +50,7 @@ pub(super) enum What {
     CloseOurs(StatementId),
     /// Ends in ReadyForQuery. `is_complete`: the command has said that it succeeded.
     Query {
-        sets: Option<Assignment>,
+        sets: Option<Vec<Assignment>>,
         is_complete: bool,
     },
     /// The id of a transaction, before it is committed.

@@ -11,8 +11,8 @@ use crate::message::{
     self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal, until_nul,
 };
 use crate::server::status;
-use crate::settings::Setting;
-use crate::statement::Assignment;
+use crate::settings::{Setting, Settings};
+use crate::statement::{ALL, Assignment};
 
 /// What reading the server's input led to.
 pub(super) enum Heard {
@@ -226,7 +226,7 @@ impl Session {
         };
         if fate == Fate::Forward {
             match command {
-                b"SET" | b"RESET" => self.set.extend(set),
+                b"SET" | b"RESET" | b"SELECT 1" => self.set.extend(set.into_iter().flatten()),
                 b"DISCARD ALL" => self.discarded(),
                 b"DEALLOCATE ALL" => {
                     self.statements.clear();
@@ -300,6 +300,11 @@ impl Session {
         // connection serves the client again.
         let mut at_server = self.settings.clone();
         for Assignment { name, value } in std::mem::take(&mut self.set) {
+            if name == ALL {
+                at_server = Settings::default();
+                self.settings = self.startup_settings.clone();
+                continue;
+            }
             let wanted = match value {
                 Some(value) => Some(Setting::Sql(value)),
                 None => self.startup_settings.get(name).cloned(),

@@ -11,7 +11,7 @@ mod single;
 mod verdict;
 mod words;
 
-pub(crate) use set::Assignment;
+pub(crate) use set::{ALL, Assignment};
 pub(crate) use single::{Description, Single};
 pub(crate) use verdict::{Names, Verdict};
 use words::{Word, Words};
@@ -29,8 +29,8 @@ pub(crate) struct Facts {
     pub discards: bool,
     /// It may change what names stand for.
     pub defines: bool,
-    /// It is a plain `SET` of a setting that can be carried to other connections.
-    pub sets: Option<Assignment>,
+    /// It is plain `SET`s of settings that can be carried to other connections, and nothing else.
+    pub sets: Option<Vec<Assignment>>,
     /// It is surely one statement of a kind that nothing but its Sync commits.
     pub single: Option<Single>,
 }
@@ -97,9 +97,10 @@ impl Facts {
 /// Judges the text of a Query or Parse message by its words.
 pub(crate) fn judge(sql: &[u8]) -> Facts {
     let words = Words::of(sql);
-    let sets = set::assignment(sql, &words);
-    let kind = kind(&words);
-    let single = single::single(sql);
+    let sets = set::assignments(sql, &words);
+    // A setting commits nothing, and set twice it is as set once.
+    let kind = if sets.is_some() { Kind::Read } else { kind(&words) };
+    let single = if sets.is_some() { None } else { single::single(sql) };
     Facts {
         // What looked like more was in its texts.
         kind: if single.is_some() && kind != Kind::Read { Kind::Work } else { kind },
@@ -225,7 +226,6 @@ mod tests {
             "SET SESSION AUTHORIZATION x",
             "set work_mem = pg_catalog.current_setting('x')",
             "select 1; set search_path to a",
-            "reset all",
             "prepare p as select 1",
             "execute p",
             "deallocate p",

@@ -1,14 +1,23 @@
-//! A plain `SET` that can be repeated on another connection, and a `RESET`.
+//! Plain `SET`s that can be repeated on another connection, and `RESET`s.
 
 use super::words::{Word, Words};
 
-/// `SET name TO value`, where the value is nothing but names, numbers and texts, or `RESET name`.
+/// `SET name TO value`, where the value is nothing but names, numbers and texts, or `RESET name`. Or the same as a function,
+/// as Django says it for each connection: `SELECT set_config('TimeZone', 'UTC', false)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Assignment {
+    /// Or [`ALL`].
     pub name: &'static str,
     /// As it was written. `None`: back to what the session began with.
     pub value: Option<String>,
 }
+
+/// The name in `RESET ALL`.
+pub(crate) const ALL: &str = "all";
+
+/// With what the pool of asyncpg clears a session before the next may have it. Of a session that has a connection only while it
+/// asks, there is nothing to clear but settings.
+const CLEARS: [&str; 4] = ["select pg_advisory_unlock_all()", "close all", "unlisten *", "reset all"];
 
 /// Settings whose value does not depend on the connection, and for which nothing else in a session depends on when
 /// they were set. `TIME ZONE` and `NAMES` have a grammar of their own.
@@ -40,18 +49,35 @@ const CARRIED: &[&str] = &[
     "xmloption",
 ];
 
+/// Of these `set_config` takes a list as one text, and `SET` as several.
+const LISTS: &[&str] = &["search_path", "datestyle"];
+
 /// Longer values are not carried: the session is pinned.
 const MAX_VALUE_BYTES: usize = 256;
 
-pub(super) fn assignment(sql: &[u8], words: &Words) -> Option<Assignment> {
-    if !matches!(words.first(), Some(Word::Set | Word::Reset)) || words.has_inner_semicolon {
+/// `None`: it is something else, or more.
+pub(super) fn assignments(sql: &[u8], words: &Words) -> Option<Vec<Assignment>> {
+    if !matches!(words.first(), Some(Word::Set | Word::Reset | Word::Select)) {
         return None;
     }
-    let text = std::str::from_utf8(sql).ok()?.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';');
-    if let Some(name) = keyword(text.trim_start(), "reset") {
-        return Some(Assignment { name: carried(name)?, value: None });
+    // A semicolon in a text makes two pieces of it, of which neither is a SET.
+    let text = std::str::from_utf8(sql).ok()?;
+    let pieces: Vec<&str> = text.split(';').map(str::trim).filter(|piece| !piece.is_empty()).collect();
+    let is_cleared = pieces.len() == CLEARS.len()
+        && pieces.iter().zip(CLEARS).all(|(piece, clear)| piece.eq_ignore_ascii_case(clear));
+    match *pieces {
+        _ if is_cleared => Some(vec![Assignment { name: ALL, value: None }]),
+        [piece] if words.first() == Some(Word::Select) => call(piece).map(|set| vec![set]),
+        _ => pieces.into_iter().map(assignment).collect(),
     }
-    let rest = keyword(text.trim_start(), "set")?;
+}
+
+fn assignment(text: &str) -> Option<Assignment> {
+    if let Some(name) = keyword(text, "reset") {
+        let name = if name.eq_ignore_ascii_case(ALL) { ALL } else { carried(name)? };
+        return Some(Assignment { name, value: None });
+    }
+    let rest = keyword(text, "set")?;
     let rest = keyword(rest, "session").unwrap_or(rest);
     let (name, value) = if let Some(value) = keyword(rest, "time").and_then(|rest| keyword(rest, "zone")) {
         ("timezone", value)
@@ -68,8 +94,37 @@ pub(super) fn assignment(sql: &[u8], words: &Words) -> Option<Assignment> {
     if value.eq_ignore_ascii_case("default") || is_local_zone {
         return Some(Assignment { name, value: None });
     }
-    (value.len() <= MAX_VALUE_BYTES && is_list_of_values(value))
-        .then(|| Assignment { name, value: Some(value.to_owned()) })
+    let is_carried = is_list_of_values(value) || name == "timezone" && is_interval(value);
+    (value.len() <= MAX_VALUE_BYTES && is_carried).then(|| Assignment { name, value: Some(value.to_owned()) })
+}
+
+/// `INTERVAL '+00:00' HOUR TO MINUTE`, as Sequelize writes a time zone.
+fn is_interval(text: &str) -> bool {
+    let Some(after) = keyword(text, "interval").filter(|text| text.starts_with('\'')).and_then(after_value)
+    else {
+        return false;
+    };
+    let unit: Vec<&str> = after.split_ascii_whitespace().collect();
+    unit.join(" ").eq_ignore_ascii_case("hour to minute")
+}
+
+/// Three texts and nothing else.
+fn call(text: &str) -> Option<Assignment> {
+    let rest = keyword(text, "select")?;
+    let rest = rest.strip_prefix("pg_catalog.").unwrap_or(rest);
+    let (function, arguments) = rest.strip_suffix(')')?.split_once('(')?;
+    let mut arguments = arguments.split(',').map(str::trim);
+    let (name, value, is_local) = (arguments.next()?, arguments.next()?, arguments.next()?);
+    let is_plain = arguments.next().is_none()
+        && function.trim_end().eq_ignore_ascii_case("set_config")
+        && is_local.eq_ignore_ascii_case("false")
+        && value.len() <= MAX_VALUE_BYTES;
+    let is_text = |text: &str| text.starts_with('\'') && after_value(text) == Some("");
+    if !is_plain || !is_text(name) || !is_text(value) {
+        return None;
+    }
+    let name = carried(name.trim_matches('\''))?;
+    (!LISTS.contains(&name)).then(|| Assignment { name, value: Some(value.to_owned()) })
 }
 
 fn carried(name: &str) -> Option<&'static str> {
@@ -116,7 +171,13 @@ mod tests {
     use super::super::judge;
 
     fn sets(sql: &str) -> Option<(&'static str, Option<String>)> {
-        judge(sql.as_bytes()).sets.map(|set| (set.name, set.value))
+        let mut sets = all_sets(sql)?;
+        assert_eq!(sets.len(), 1, "{sql}");
+        sets.pop()
+    }
+
+    fn all_sets(sql: &str) -> Option<Vec<(&'static str, Option<String>)>> {
+        Some(judge(sql.as_bytes()).sets?.into_iter().map(|set| (set.name, set.value)).collect())
     }
 
     #[test]
@@ -131,6 +192,13 @@ mod tests {
             ("SET extra_float_digits = 3", "extra_float_digits", "3"),
             ("set switchback.reads to 'primary'", "switchback.reads", "'primary'"),
             ("SET standard_conforming_strings TO on", "standard_conforming_strings", "on"),
+            (
+                "SET TIME ZONE INTERVAL '+02:00' HOUR TO MINUTE",
+                "timezone",
+                "INTERVAL '+02:00' HOUR TO MINUTE",
+            ),
+            ("SELECT set_config('TimeZone', 'UTC', false)", "timezone", "'UTC'"),
+            ("select pg_catalog.set_config('statement_timeout','5s',FALSE);", "statement_timeout", "'5s'"),
         ] {
             assert_eq!(sets(sql), Some((name, Some(value.to_owned()))), "{sql}");
         }
@@ -139,9 +207,24 @@ mod tests {
             ("set time zone default;", "timezone"),
             ("set time zone LOCAL", "timezone"),
             ("RESET search_path;", "search_path"),
+            ("reset all", "all"),
+            ("SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;", "all"),
         ] {
             assert_eq!(sets(sql), Some((name, None)), "{sql}");
         }
+    }
+
+    /// Sequelize begins each connection so.
+    #[test]
+    fn several_in_one_request_are_carried_together_or_not_at_all() {
+        let sets = "SET client_min_messages TO warning;SET TIME ZONE INTERVAL '+00:00' HOUR TO MINUTE;";
+        let expected = [
+            ("client_min_messages", Some("warning".to_owned())),
+            ("timezone", Some("INTERVAL '+00:00' HOUR TO MINUTE".to_owned())),
+        ];
+        assert_eq!(all_sets(sets).unwrap(), expected);
+        assert_eq!(all_sets("reset all; set search_path to a").unwrap().len(), 2);
+        assert_eq!(all_sets("set search_path to a; set role to b"), None);
     }
 
     #[test]
@@ -156,11 +239,27 @@ mod tests {
             "set search_path to f()",
             "set search_path to",
             "set role to x",
-            "reset all",
             "reset role",
+            "reset role; reset all",
+            "select pg_advisory_unlock_all(); reset all",
+            "set search_path to a; select 1",
+            "set search_path to 'a;b'",
             "set local search_path to a",
             "set unknown.setting to 1",
-            "set time zone interval '1' hour to minute",
+            "set time zone interval '1' hour",
+            "set time zone interval '1' hour to minute to second",
+            "set search_path to interval '1' hour to minute",
+            "select set_config('timezone', 'UTC', true)",
+            "select set_config('timezone', $1, false)",
+            "select set_config('timezone', lower('UTC'), false)",
+            "select set_config('timezone', 'a''b', false)",
+            "select set_config('timezone', 'UTC', false) from t where (a)",
+            "select set_config('timezone', 'UTC', false), set_config('timezone', 'GMT', false)",
+            "select set_config('search_path', 'a, b', false)",
+            "select set_config('search_path', 'a', false)",
+            "select set_config('role', 'x', false)",
+            "select 'set_config(''timezone'', ''UTC'', false)'",
+            "select other('timezone', 'UTC', false)",
         ] {
             assert_eq!(sets(sql), None, "{sql}");
         }

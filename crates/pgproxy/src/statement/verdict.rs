@@ -112,7 +112,7 @@ impl Facts {
         let by_words = if flags.contains(Flag::MultiStatement) { self.names_state } else { self.pins };
         let by_words = by_words && (is_hidden || flags.contains(Flag::SameBackend));
         Facts {
-            kind: verdict.kind(self.kind),
+            kind: if self.sets.is_some() { self.kind } else { verdict.kind(self.kind) },
             place: verdict.place(),
             pins: self.sets.is_none() && (by_words || !pins.is_empty()),
             discards: flags.contains(Flag::Discard),

@@ -89,6 +89,52 @@ async fn a_setting_that_is_reset_is_what_the_session_began_with() {
     assert_eq!(value(&proxy.connect().await.unwrap(), "show work_mem").await, "4MB");
 }
 
+/// Django says it so for each of its connections.
+#[tokio::test]
+async fn a_setting_that_is_set_by_a_function_is_carried_as_one_that_is_set() {
+    let (_cluster, proxy) = one_connection();
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    let set = "select set_config('TimeZone', 'Asia/Tokyo', false)";
+    assert_eq!(value(&one, set).await, "Asia/Tokyo");
+    other.query("select set_config('TimeZone', 'Africa/Cairo', false)", &[]).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(value(&one, "show timezone").await, "Asia/Tokyo");
+        assert_eq!(value(&other, "show timezone").await, "Africa/Cairo");
+    }
+    other.simple_query("begin").await.unwrap();
+    other.simple_query(set).await.unwrap();
+    other.simple_query("rollback").await.unwrap();
+    assert_eq!(value(&other, "show timezone").await, "Africa/Cairo");
+}
+
+/// Sequelize begins its connections with several at once, and asyncpg's pool clears them each time they are given back.
+#[tokio::test]
+async fn several_settings_at_once_and_what_clears_them_leave_a_session_free_to_move() {
+    let (_cluster, proxy) = one_connection();
+    let (one, other) = (
+        proxy.connect_with(&format!("{}?options=-cwork_mem%3D7MB", proxy.url())).await.unwrap(),
+        proxy.connect().await.unwrap(),
+    );
+    one.simple_query("SET client_min_messages TO warning;SET TIME ZONE INTERVAL '+03:00' HOUR TO MINUTE;")
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(value(&one, "show timezone").await, "<+03>-03");
+        assert_eq!(value(&one, "show client_min_messages").await, "warning");
+        assert_ne!(value(&other, "show timezone").await, "<+03>-03");
+        assert_eq!(value(&other, "show client_min_messages").await, "notice");
+    }
+    // One that fails takes those before it back.
+    assert_eq!(sqlstate(&one, "set work_mem to '9MB'; set client_min_messages to nonsense").await, "22023");
+    assert_eq!(value(&one, "show work_mem").await, "7MB");
+    one.simple_query("SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(value(&one, "show client_min_messages").await, "notice");
+        assert_eq!(value(&one, "show work_mem").await, "7MB");
+        assert_eq!(value(&other, "show work_mem").await, "4MB");
+    }
+}
+
 #[tokio::test]
 async fn discard_all_gives_a_pinned_connection_back() {
     let (_cluster, proxy) = one_connection();
