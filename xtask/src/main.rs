@@ -41,6 +41,8 @@ cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] 
 cargo xtask bench failover [--fault crash|hang|switchover] [--rounds N] [--anyway]
                                        what writers see when the database's primary is lost
 cargo xtask bench idle [--seconds N]   the daemon's CPU and memory while nothing happens
+cargo xtask bench pgproxy [--rounds N] [--seconds N] [--clients 1,16,200] [--split off|on|both] [--only LOAD]
+                                       [--json FILE] [--program FILE] [--anyway]
 cargo xtask bench up [--rounds N]      from nothing to the first 200
 ";
 

@@ -30,6 +30,7 @@ impl Needs {
     pub const DEMO: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL];
     pub const TEST: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL, PYTHON];
     pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, LIBCLANG, HAPROXY, NGINX, WRK, H2LOAD];
+    pub const BENCH_PGPROXY: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, PGBOUNCER, PGPOOL];
 }
 
 const C_COMPILER: Need =
@@ -47,6 +48,10 @@ const HAPROXY: Need =
     Need { what: "HAProxy", packages: &["haproxy"], present: || shell::find("haproxy").is_some() };
 const NGINX: Need =
     Need { what: "nginx", packages: &["nginx-light"], present: || shell::find("nginx").is_some() };
+const PGBOUNCER: Need =
+    Need { what: "PgBouncer", packages: &["pgbouncer"], present: || shell::find("pgbouncer").is_some() };
+const PGPOOL: Need =
+    Need { what: "pgpool-II", packages: &["pgpool2"], present: || shell::find("pgpool").is_some() };
 const WRK: Need = Need { what: "wrk", packages: &["wrk"], present: || shell::find("wrk").is_some() };
 const H2LOAD: Need =
     Need { what: "h2load", packages: &["nghttp2-client"], present: || shell::find("h2load").is_some() };

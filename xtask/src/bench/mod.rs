@@ -5,6 +5,9 @@ mod failover;
 mod figures;
 mod idle;
 mod machine;
+mod page;
+mod pgproxy;
+mod ports;
 mod processes;
 mod up;
 
@@ -18,10 +21,11 @@ pub fn run(mut flags: Flags) -> Result {
         Some("edge") => edge::run(flags),
         Some("failover") => failover::run(flags),
         Some("idle") => idle::run(flags),
+        Some("pgproxy") => pgproxy::run(flags),
         Some("up") => up::run(flags),
         Some(other) => {
-            Err(Failure::usage(format!("no bench `{other}`: there are edge, failover, idle and up")))
+            Err(Failure::usage(format!("no bench `{other}`: there are edge, failover, idle, pgproxy and up")))
         }
-        None => Err(Failure::usage("bench what? There are edge, failover, idle and up")),
+        None => Err(Failure::usage("bench what? There are edge, failover, idle, pgproxy and up")),
     }
 }

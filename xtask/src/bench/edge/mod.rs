@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::machine::{self, Busy, CpuTimes};
+use super::page;
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
@@ -101,23 +102,15 @@ pub fn run(mut flags: Flags) -> Result {
     let report = Report { series: all, logged, busy, stolen_percent: stolen, command, switchback };
     print!("{}", report.markdown());
     // A part of the cases is for the one who tunes; the page shows all of them.
-    let (page, json) = (house::root().join("docs/bench/edge.md"), house::root().join("docs/bench/edge.json"));
+    let (shown, json) =
+        (house::root().join("docs/bench/edge.md"), house::root().join("docs/bench/edge.json"));
     if options.only.is_none() && options.json.is_none() {
-        write(&page, &report.markdown())?;
-        write(&json, &report.json_text())?;
+        page::write(&shown, &report.markdown())?;
+        page::write(&json, &report.json_text())?;
     }
     if let Some(path) = &options.json {
-        write(path, &report.json_text())?;
+        page::write(path, &report.json_text())?;
     }
-    Ok(())
-}
-
-fn write(path: &Path, text: &str) -> Result {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(Failure::while_doing(parent.display()))?;
-    }
-    std::fs::write(path, text).map_err(Failure::while_doing(path.display()))?;
-    eprintln!("wrote {}", path.display());
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! Everything that runs while a case is measured: the backend, the echo server and the three peers.
 
 use std::fmt;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::case::{Case, Logging};
 use super::clients::{self, Seen};
 use super::peer::{self, Peer, Place};
 use super::websocket;
+use crate::bench::ports;
 use crate::bench::processes::Program;
 use crate::failure::{Failure, Result};
 use crate::house;
@@ -60,7 +60,7 @@ impl Scene {
         for (name, size) in [("index.html", 1_024), ("1k", 1_024), ("100k", 100 * 1_024)] {
             std::fs::write(files.join(name), "x".repeat(size)).map_err(Failure::while_doing(name))?;
         }
-        let free = free_ports()?;
+        let free = ports::free(11)?;
         let echo = websocket::Echo::start()?;
         let place = |at: usize| Place {
             dir: &dir,
@@ -144,14 +144,4 @@ impl Drop for Scene {
         // What is left of it is in the target folder, where it bothers nobody.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Ports that were free a moment ago: peers open theirs themselves.
-fn free_ports() -> Result<Vec<u16>> {
-    let listeners: std::io::Result<Vec<TcpListener>> =
-        (0..11).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
-    let listeners = listeners.map_err(Failure::while_doing("free ports"))?;
-    let ports: std::io::Result<Vec<u16>> =
-        listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
-    ports.map_err(Failure::while_doing("free ports"))
 }
