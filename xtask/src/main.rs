@@ -8,6 +8,7 @@ mod consistency;
 mod demo;
 mod docs;
 mod drills;
+mod drivers;
 mod failure;
 mod flags;
 mod house;
@@ -61,7 +62,8 @@ fn dispatch(mut flags: Flags) -> Result {
         Some("setup") => {
             let consent = setup::Consent::from_flags(&mut flags);
             flags.end()?;
-            setup::install(setup::Needs::TEST, consent)
+            setup::install(setup::Needs::TEST, consent)?;
+            drivers::install()
         }
         Some("demo") => demo::run(flags),
         Some("test") => test::run(flags),

@@ -28,7 +28,7 @@ pub struct Needs;
 
 impl Needs {
     pub const DEMO: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL];
-    pub const TEST: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL, PYTHON];
+    pub const TEST: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL, PYTHON, NODE, SQLSMITH];
     pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, LIBCLANG, HAPROXY, NGINX, WRK, H2LOAD];
     pub const BENCH_PGPROXY: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, PGBOUNCER, PGPOOL];
 }
@@ -44,6 +44,13 @@ const POSTGRES: Need =
 const CURL: Need = Need { what: "curl", packages: &["curl"], present: || shell::find("curl").is_some() };
 const PYTHON: Need =
     Need { what: "Python with venv", packages: &["python3", "python3-venv"], present: has_python_venv };
+const NODE: Need = Need {
+    what: "Node.js with npm",
+    packages: &["nodejs", "npm"],
+    present: || shell::find("node").is_some() && shell::find("npm").is_some(),
+};
+const SQLSMITH: Need =
+    Need { what: "sqlsmith", packages: &["sqlsmith"], present: || shell::find("sqlsmith").is_some() };
 const HAPROXY: Need =
     Need { what: "HAProxy", packages: &["haproxy"], present: || shell::find("haproxy").is_some() };
 const NGINX: Need =

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::drivers;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
 use crate::house;
@@ -39,6 +40,7 @@ fn run_phases(phases: &mut Phases, scope: Scope, consent: setup::Consent) -> Res
     let mut runner = None;
     phases.run("setup", || {
         setup::install(setup::Needs::TEST, consent)?;
+        drivers::install()?;
         runner = setup::nextest();
         Ok(())
     })?;

@@ -3,6 +3,7 @@
 mod cluster;
 mod config;
 mod copying;
+mod drivers;
 mod failover;
 mod implicit;
 mod load;

@@ -41,6 +41,65 @@ async fn psql_and_pgbench_cannot_tell_the_proxy_from_postgres() {
     assert!(db.servers <= 8, "{db:?}");
 }
 
+/// Many queries in flight at once, in and out of transaction blocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pgbench_pipelines_through_the_proxy() {
+    let (_cluster, proxy) = running();
+    succeeds(tool("pgbench", &["-i", "-q", &proxy.url()])).await;
+    let script = "\\set aid random(1, 100000)\n\\startpipeline\n\
+                  select abalance from pgbench_accounts where aid = :aid;\n\
+                  update pgbench_accounts set abalance = abalance + 1 where aid = :aid;\nbegin;\n\
+                  insert into pgbench_history (tid, bid, aid, delta, mtime) values (1, 1, :aid, 1, now());\n\
+                  commit;\nselect 1;\n\\endpipeline\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), script).unwrap();
+    let path = file.path().display().to_string();
+    for protocol in ["extended", "prepared"] {
+        let run = ["-n", "-c", "8", "-t", "50", "-M", protocol, "-f", &path, &proxy.url()];
+        let report = succeeds(tool("pgbench", &run)).await;
+        assert!(report.contains("number of failed transactions: 0"), "{report}");
+        assert!(report.contains("transactions actually processed: 400/400"), "{report}");
+    }
+    let client = proxy.connect().await.unwrap();
+    assert_eq!(crate::proxy::value(&client, "select count(*) from pgbench_history").await, "800");
+    assert_eq!(crate::proxy::value(&client, "select sum(abalance) from pgbench_accounts").await, "800");
+}
+
+/// What people type, and what deployment scripts are made of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_of_psql_runs_through_the_proxy() {
+    let (_cluster, proxy) = running();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "1\tone\n2\ttwo\n3\tthree\n").unwrap();
+    let script = format!(
+        "\\set ON_ERROR_STOP on\ncreate table t (a int, b text);\n\\copy t from '{0}'\n\
+         select sum(a) as sum from t \\gset\n\\echo sum :sum\n\
+         select 'insert into t values (' || n || ', null)' from generate_series(4, 6) n \\gexec\n\
+         \\copy (select a from t order by a) to stdout\nbegin;\nsavepoint s;\n\\set ON_ERROR_STOP off\n\
+         insert into t values ('no');\nrollback to s;\n\\set ON_ERROR_STOP on\ndelete from t where a > 3;\ncommit;\n\
+         prepare p(int) as select b from t where a = $1;\nexecute p(3);\n\
+         deallocate p;\nselect a, b from t \\gdesc\n\\d t\n",
+        file.path().display()
+    );
+    let mut psql = tool("psql", &["-XAtq", &proxy.url()]);
+    psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = tokio::task::spawn_blocking(move || {
+        let mut psql = psql.spawn().unwrap();
+        std::io::Write::write_all(&mut psql.stdin.take().unwrap(), script.as_bytes()).unwrap();
+        psql.wait_with_output().unwrap()
+    });
+    let output = run.await.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    assert!(
+        errors.contains("invalid input syntax for type integer") && errors.lines().count() == 3,
+        "{errors}"
+    );
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = "sum 6\n1\n2\n3\n4\n5\n6\nthree\na|integer\nb|text\na|integer|||\nb|text|||\n";
+    assert_eq!(said, expected);
+}
+
 /// A dump takes a snapshot, locks, uses cursors and COPY, and sets what only its own connection may have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_through_the_proxy_restores_through_the_proxy() {
