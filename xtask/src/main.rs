@@ -15,6 +15,7 @@ mod house;
 mod http;
 mod setup;
 mod shell;
+mod sqlsmith;
 mod test;
 mod tidy;
 
@@ -37,6 +38,8 @@ cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]
                                        proxy-crash
 cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
+cargo xtask sqlsmith [--queries N] [--seed N]
+                                       statements that nobody thought of, through the proxy and to a standby
 cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE]
                                        [--program FILE] [--anyway]
 cargo xtask bench failover [--fault crash|hang|switchover] [--rounds N] [--anyway]
@@ -80,6 +83,7 @@ fn dispatch(mut flags: Flags) -> Result {
             flags.end()?;
             drills::run()
         }
+        Some("sqlsmith") => sqlsmith::run(flags),
         Some("bench") => bench::run(flags),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

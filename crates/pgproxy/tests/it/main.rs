@@ -14,5 +14,6 @@ mod properties;
 mod proxy;
 mod reads;
 mod replies;
+mod sqlsmith;
 mod tools;
 mod wire;
