@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::failure::{Failure, Result};
 use crate::house;
 
-const SKIPPED_FOLDERS: &[&str] =
+/// In a worktree `.git` is a file.
+const SKIPPED: &[&str] =
     &["target", ".git", ".switchback", ".venv", "__pycache__", "node_modules", "corpus"];
 
 /// A text file.
@@ -47,10 +48,11 @@ fn gather(folder: &Path, files: &mut Vec<Source>) -> Result {
     for entry in entries.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let Ok(kind) = entry.file_type() else { continue };
+        if SKIPPED.iter().any(|skipped| name == *skipped) {
+            continue;
+        }
         if kind.is_dir() {
-            if !SKIPPED_FOLDERS.iter().any(|skipped| name == *skipped) {
-                gather(&path, files)?;
-            }
+            gather(&path, files)?;
         } else if kind.is_file() && path.extension().is_none_or(|extension| extension != "lock") {
             // What is not text has no words in it.
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
