@@ -219,7 +219,7 @@ impl Machine {
             idle_timeout_ms: 600_000,
             server_lifetime_ms: 3_600_000,
             zone: Some(proxy.zone.to_string()),
-            max_replica_lag_ms: 10_000,
+            max_replica_lag_ms: MAX_REPLICA_LAG_MS,
             max_replica_lag_bytes: None,
             read_wait_ms: 10,
         };
