@@ -39,6 +39,10 @@ pub struct Database {
     /// are this proxy's own, and a session is all that is known of a client. Read when the database is first served.
     #[serde(default)]
     pub freshness: Option<PathBuf>,
+    /// A JSON file `{"role", "password"}`: the one login that may look at the proxy itself, in the database `switchback`.
+    /// Read anew with each configuration. Unset: there is no such database.
+    #[serde(default)]
+    pub admin: Option<PathBuf>,
     /// TLS for clients that ask for it. Unset: such a request is declined, and the client decides whether to go on.
     #[serde(default)]
     pub tls: Option<Tls>,
@@ -150,6 +154,8 @@ pub enum ConfigError {
     Credentials { database: String, cause: String },
     #[error("there is no memory for the marks of database `{database}`: {cause}")]
     Marks { database: String, cause: String },
+    #[error("the credentials for the views of database `{database}` cannot be used: {cause}")]
+    Admin { database: String, cause: String },
     #[error("the certificate of database `{database}` cannot be used: {cause}")]
     Certificate { database: String, cause: String },
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::scram::Verifier;
 
@@ -16,6 +17,13 @@ pub(crate) struct Credentials {
     pub role: String,
     pub password: String,
     pub database: String,
+    pub verifier: Verifier,
+}
+
+/// Who may look at the proxy itself.
+pub(crate) struct AdminLogin {
+    pub role: String,
+    password: String,
     pub verifier: Verifier,
 }
 
@@ -38,9 +46,7 @@ impl Credentials {
     /// # Errors
     /// In words that name the file and quote nothing of what stands in it.
     pub fn load(path: &Path, in_force: Option<&Arc<Credentials>>) -> Result<Arc<Credentials>, String> {
-        let text = fs::read(path).map_err(|cause| format!("{}: {cause}", path.display()))?;
-        let file: File = serde_json::from_slice(&text)
-            .map_err(|cause| format!("{}: line {} is not as expected", path.display(), cause.line()))?;
+        let file: File = read(path)?;
         if let Some(same) = in_force.filter(|in_force| in_force.is_same(&file)) {
             return Ok(same.clone());
         }
@@ -57,6 +63,30 @@ impl Credentials {
         let login = &file.app;
         (&self.role, &self.password, &self.database) == (&login.role, &login.password, &file.database)
     }
+}
+
+impl AdminLogin {
+    /// As [`Credentials::load`].
+    ///
+    /// # Errors
+    /// As [`Credentials::load`].
+    pub fn load(path: &Path, in_force: Option<&Arc<AdminLogin>>) -> Result<Arc<AdminLogin>, String> {
+        let login: Login = read(path)?;
+        let is_same = |in_force: &&Arc<AdminLogin>| {
+            (&in_force.role, &in_force.password) == (&login.role, &login.password)
+        };
+        if let Some(same) = in_force.filter(is_same) {
+            return Ok(same.clone());
+        }
+        let verifier = Verifier::derive(&login.password).map_err(|cause| cause.to_string())?;
+        Ok(Arc::new(AdminLogin { role: login.role, password: login.password, verifier }))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = fs::read(path).map_err(|cause| format!("{}: {cause}", path.display()))?;
+    serde_json::from_slice(&text)
+        .map_err(|cause| format!("{}: line {} is not as expected", path.display(), cause.line()))
 }
 
 impl fmt::Debug for Credentials {

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod status;
 
 mod acquire;
+mod admin;
 mod cancel;
 mod catalog;
 mod connection;

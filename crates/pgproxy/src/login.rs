@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
@@ -12,17 +12,18 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::acquire::acquire;
+use crate::admin;
 use crate::cancel::cancel;
 use crate::frame::{Cut, Framer, HEADER_BYTES};
 use crate::message::{
     Refusal, Severity, TransactionStatus, body, cstr, message, parameter_status, ready, split_cstr,
 };
 use crate::opening::{Encryption, NotOpened, Opening, read_opening};
-use crate::scram::{Exchange, Failed, MECHANISM};
+use crate::scram::{Exchange, Failed, MECHANISM, Verifier};
 use crate::server::Parameters;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::shared::{Clients, Served, Shared};
+use crate::shared::{Arrival, Clients, Served, Shared};
 use crate::startup::Startup;
 use crate::status::Gauge;
 use crate::tls::ClientStream;
@@ -40,7 +41,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 
 /// Why a client does not come in.
-enum Refused {
+pub(crate) enum Refused {
     /// It left, or broke the protocol so early that there is nothing to tell it.
     Silently,
     With(Refusal),
@@ -48,6 +49,7 @@ enum Refused {
 
 /// Serves one client to its end. Dropping the future closes its connections.
 pub(crate) async fn serve(client: TcpStream, shared: Arc<Shared>, mut served: watch::Receiver<Arc<Served>>) {
+    let (at, address) = (Instant::now(), client.peer_addr().ok());
     if let Err(cause) = tune(&client) {
         tracing::debug!(%cause, "a client connection could not be tuned");
         return;
@@ -62,7 +64,19 @@ pub(crate) async fn serve(client: TcpStream, shared: Arc<Shared>, mut served: wa
         }
         Err(NotOpened::Silent) => return,
     };
+    let is_encrypted = matches!(client, Either::Other(_));
     let mut client = Wire::new(client);
+    let startup = Startup::parse(&packet);
+    let admin = served.borrow().admin.clone();
+    if let (Ok(startup), Some(login)) = (&startup, admin)
+        && startup.database == admin::DATABASE
+    {
+        return admin::serve(client, startup, &login, &shared, &served).await;
+    }
+    let arrival = |settings: &Settings| {
+        let named = settings.raw().find(|(name, _)| *name == "application_name");
+        Arrival { at, address, is_encrypted, application_name: named.map(|(_, value)| value.to_owned()) }
+    };
     let max_clients = served.borrow().config.max_clients;
     let Some(_client) = Gauge::enter_below(&shared.counters.clients, max_clients.into()) else {
         shared.counters.refused_full.fetch_add(1, Relaxed);
@@ -70,8 +84,8 @@ pub(crate) async fn serve(client: TcpStream, shared: Arc<Shared>, mut served: wa
         let hint = "Close idle connections, or give the app's connection pools a smaller maximum.";
         return refuse(client, &Refusal::new("53300", message, hint)).await;
     };
-    let session = match begin(&mut client, &packet, &shared, &mut served).await {
-        Ok((settings, told)) => match Clients::register(&shared) {
+    let session = match begin(&mut client, startup, &shared, &mut served).await {
+        Ok((settings, told)) => match Clients::register(&shared, arrival(&settings)) {
             Ok(registered) => {
                 let key = registered.slot.key();
                 message(&mut client.output, b'K', |out| out.put_slice(&key));
@@ -118,11 +132,11 @@ async fn open(
 /// From the startup packet to what the client is told of the server.
 async fn begin(
     client: &mut Wire<ClientStream>,
-    packet: &[u8],
+    startup: Result<Startup, Refusal>,
     shared: &Arc<Shared>,
     served: &mut watch::Receiver<Arc<Served>>,
 ) -> Result<(Settings, Arc<Parameters>), Refused> {
-    let startup = Startup::parse(packet).map_err(Refused::With)?;
+    let startup = startup.map_err(Refused::With)?;
     if let Some(unknown) = &startup.beyond {
         message(&mut client.output, b'v', |out| {
             // Protocol 3.0.
@@ -132,9 +146,8 @@ async fn begin(
         });
     }
     let credentials = served.borrow().credentials.clone();
-    timeout(LOGIN_TIMEOUT, authenticate(client, &startup, shared, &credentials))
-        .await
-        .unwrap_or(Err(Refused::Silently))?;
+    let verifier = (startup.user == credentials.role).then_some(&credentials.verifier);
+    authenticate(client, &startup, shared, verifier).await?;
     if startup.database != credentials.database {
         let message = format!("database \"{}\" does not exist", startup.database);
         return Err(Refused::With(Refusal::new("3D000", message, "The URL's path names the database.")));
@@ -147,13 +160,23 @@ async fn begin(
     Ok((startup.settings, told))
 }
 
-async fn authenticate(
+/// `verifier`: of the role that the client names, where it may come in here.
+pub(crate) async fn authenticate(
     client: &mut Wire<ClientStream>,
     startup: &Startup,
     shared: &Shared,
-    credentials: &crate::credentials::Credentials,
+    verifier: Option<&Verifier>,
 ) -> Result<(), Refused> {
-    let verifier = (startup.user == credentials.role).then_some(&credentials.verifier);
+    let exchange = exchange(client, startup, shared, verifier);
+    timeout(LOGIN_TIMEOUT, exchange).await.unwrap_or(Err(Refused::Silently))
+}
+
+async fn exchange(
+    client: &mut Wire<ClientStream>,
+    startup: &Startup,
+    shared: &Shared,
+    verifier: Option<&Verifier>,
+) -> Result<(), Refused> {
     let mut framer = Framer::new(0);
     authentication(client, 10, &[MECHANISM.as_bytes(), b"\0\0"].concat());
     let first = sasl_message(client, &mut framer).await?;
@@ -250,7 +273,7 @@ fn with_startup_settings(mut told: Parameters, settings: &Settings) -> Parameter
     told
 }
 
-async fn refuse(mut client: Wire<ClientStream>, refusal: &Refusal) {
+pub(crate) async fn refuse(mut client: Wire<ClientStream>, refusal: &Refusal) {
     refusal.write(Severity::Fatal, &mut client.output);
     let answer = async {
         client.flush().await?;

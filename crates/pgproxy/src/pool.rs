@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Upstream;
 use crate::horizon::Horizons;
-use crate::server::{Parameters, Server};
+use crate::server::{CancelKey, Parameters, Server};
 use crate::settings::Settings;
 
 /// Sets of parameters that are remembered.
@@ -200,7 +200,7 @@ impl Pool {
         server.last_used = Instant::now();
         let mut state = self.state();
         let usable = state.target.as_deref() == Some(server.permit.target())
-            && server.opened.elapsed() < state.limits.server_lifetime
+            && server.key.opened.elapsed() < state.limits.server_lifetime
             && state.open <= state.limits.size
             && server.key.under_way.load(std::sync::atomic::Ordering::Acquire) == 0
             && !server.may_say_more
@@ -248,13 +248,18 @@ impl Pool {
         let closed: Vec<Server> = state
             .idle
             .extract_if(.., |server| {
-                server.opened.elapsed() >= limits.server_lifetime
+                server.key.opened.elapsed() >= limits.server_lifetime
                     || server.last_used.elapsed() >= limits.idle_timeout
                     || !server.is_quiet()
             })
             .collect();
         drop(state);
         drop(closed);
+    }
+
+    /// Of each connection that nobody uses.
+    pub fn idle_keys(&self) -> Vec<CancelKey> {
+        self.state().idle.iter().map(|server| server.key.clone()).collect()
     }
 
     pub fn census(&self) -> Census {

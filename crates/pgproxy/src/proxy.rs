@@ -15,9 +15,10 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin;
 use crate::catalog::keep_catalog;
-use crate::config::{Config, ConfigError, Database, Role};
-use crate::credentials::Credentials;
+use crate::config::{Config, ConfigError, Database};
+use crate::credentials::{AdminLogin, Credentials};
 use crate::judge::Known;
 use crate::login::serve;
 use crate::metrics;
@@ -27,7 +28,7 @@ use crate::replicas::{Positions, Replica, Replicas, configured, watch_primary, w
 use crate::scram::Pretender;
 use crate::session::XID;
 use crate::shared::{Clients, Served, Shared};
-use crate::status::{Counters, DatabaseStatus, NodeStatus, Status};
+use crate::status::{Counters, DatabaseStatus, Status};
 use crate::tls;
 
 /// Connections beyond `max_clients` that may be at the door at once, to be told so or to cancel something. More are
@@ -284,22 +285,7 @@ impl Handle {
 
 impl Running {
     fn status(&self) -> DatabaseStatus {
-        let served = self.served.borrow().clone();
-        let primary = served.config.primary().map(|(name, _)| name.to_owned());
-        let (census, epoch) = (self.shared.pool.census(), served.config.epoch);
-        let nodes = served.config.nodes.iter();
-        let nodes = nodes.map(|(name, node)| (name.clone(), self.node_status(name, node.role, &served)));
-        self.shared.counters.snapshot(census, primary, epoch, nodes.collect())
-    }
-
-    fn node_status(&self, name: &str, role: Role, served: &Served) -> NodeStatus {
-        let shared = &self.shared;
-        let replicas = shared.replicas.borrow().clone();
-        match (role, replicas.iter().find(|replica| replica.target.node == name)) {
-            (Role::ReadReplica, Some(replica)) => replica.status(shared.freshness.now(), &served.config),
-            (Role::Primary, _) => NodeStatus::of_primary(shared.pool.census(), &shared.counters.statements),
-            (Role::Standby | Role::ReadReplica, _) => NodeStatus::unused(role),
-        }
+        self.shared.status(&self.served.borrow().clone())
     }
 
     /// Runs what watches the database, until nobody new is let in.
@@ -386,16 +372,40 @@ fn prepare(name: &str, database: &Database, running: Option<&Running>) -> Result
         .map(tls::acceptor)
         .transpose()
         .map_err(|cause| ConfigError::Certificate { database: name.to_owned(), cause })?;
+    let admin = admin(name, database, &credentials, in_force.as_deref())?;
     let config = database.clone();
-    Ok(match in_force {
-        Some(old) if Arc::ptr_eq(&old.credentials, &credentials) => {
-            Served { config, credentials, tls, login: old.login }
+    let login = match in_force {
+        Some(old) if Arc::ptr_eq(&old.credentials, &credentials) => old.login,
+        old => old.map_or(0, |old| old.login + 1),
+    };
+    Ok(Served { config, credentials, admin, tls, login })
+}
+
+/// As [`credentials`].
+fn admin(
+    name: &str,
+    database: &Database,
+    credentials: &Credentials,
+    in_force: Option<&Served>,
+) -> Result<Option<Arc<AdminLogin>>, ConfigError> {
+    let Some(path) = &database.admin else { return Ok(None) };
+    let cannot = |cause| Err(ConfigError::Admin { database: name.to_owned(), cause });
+    if credentials.database == admin::DATABASE {
+        return cannot(format!("the app's own database is called `{}`", admin::DATABASE));
+    }
+    let known = in_force.and_then(|in_force| in_force.admin.as_ref());
+    match (AdminLogin::load(path, known), in_force) {
+        (Ok(login), _) => Ok(Some(login)),
+        (Err(cause), Some(in_force)) if in_force.config.admin == database.admin => {
+            tracing::warn!(
+                database = name,
+                cause,
+                "the login for views cannot be read; the one in force stays"
+            );
+            Ok(in_force.admin.clone())
         }
-        old => {
-            let login = old.map_or(0, |old| old.login + 1);
-            Served { config, credentials, tls, login }
-        }
-    })
+        (Err(cause), _) => cannot(cause),
+    }
 }
 
 /// A file that is gone for a moment must not stand in the way of a new primary: then what was read from it holds.

@@ -48,6 +48,7 @@ pub(crate) type Parameters = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) struct CancelKey {
     pub target: Arc<Target>,
     pub pid_and_secret: Vec<u8>,
+    pub opened: Instant,
     /// Cancel requests that are under way. While there are any, the connection must not serve somebody else.
     pub under_way: Arc<AtomicU32>,
 }
@@ -69,7 +70,6 @@ pub(crate) struct Server {
     pub has_rules: bool,
     /// How far a standby had replayed when the connection was made.
     pub replayed: Lsn,
-    pub opened: Instant,
     /// Among the connections of its pool.
     pub begun: Moment,
     pub last_used: Instant,
@@ -83,6 +83,13 @@ pub(crate) enum NotConnected {
     NotNow(String),
     /// It will not get better by itself.
     Refused(Refusal),
+}
+
+impl CancelKey {
+    /// Of the process that serves the connection.
+    pub fn pid(&self) -> Option<u64> {
+        self.pid_and_secret.first_chunk::<4>().map(|pid| u32::from_be_bytes(*pid).into())
+    }
 }
 
 impl Server {
@@ -108,7 +115,12 @@ impl Server {
         let mut server = Server {
             wire: Wire::new(connection),
             framer: Framer::new(WHOLE_MESSAGE_BYTES),
-            key: CancelKey { target, pid_and_secret: Vec::new(), under_way: Arc::default() },
+            key: CancelKey {
+                target,
+                pid_and_secret: Vec::new(),
+                opened: Instant::now(),
+                under_way: Arc::default(),
+            },
             parameters: Arc::default(),
             settings: Settings::default(),
             prepared: OnServer::default(),
@@ -117,7 +129,6 @@ impl Server {
             status: TransactionStatus::Idle,
             has_rules: true,
             replayed: Lsn::default(),
-            opened: Instant::now(),
             begun: Moment::default(),
             last_used: Instant::now(),
             permit,

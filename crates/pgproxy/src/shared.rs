@@ -1,29 +1,31 @@
 //! What all sessions of one database share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freshness::Freshness;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Database;
-use crate::credentials::Credentials;
+use crate::config::{Database, Role};
+use crate::credentials::{AdminLogin, Credentials};
 use crate::judge::{Known, Paths};
 use crate::pool::{Limits, Pool, Serves, Target};
 use crate::prepared::{Cache, Statement};
 use crate::replicas::{Positions, Replicas};
 use crate::scram::{Pretender, is_equal};
 use crate::server::CancelKey;
-use crate::status::Counters;
+use crate::status::{Counters, DatabaseStatus, NodeStatus};
 
 /// The configuration in force, with what was read from the files it names.
 pub(crate) struct Served {
     pub config: Database,
     pub credentials: Arc<Credentials>,
+    pub admin: Option<Arc<AdminLogin>>,
     pub tls: Option<TlsAcceptor>,
     /// Counts the credentials of a database.
     pub login: u64,
@@ -74,6 +76,32 @@ impl Served {
     }
 }
 
+impl Shared {
+    pub fn status(&self, served: &Served) -> DatabaseStatus {
+        let primary = served.config.primary().map(|(name, _)| name.to_owned());
+        let (census, epoch) = (self.pool.census(), served.config.epoch);
+        let nodes = served.config.nodes.iter();
+        let nodes = nodes.map(|(name, node)| (name.clone(), self.node_status(name, node.role, served)));
+        self.counters.snapshot(census, primary, epoch, nodes.collect())
+    }
+
+    fn node_status(&self, name: &str, role: Role, served: &Served) -> NodeStatus {
+        let replicas = self.replicas.borrow().clone();
+        match (role, replicas.iter().find(|replica| replica.target.node == name)) {
+            (Role::ReadReplica, Some(replica)) => replica.status(self.freshness.now(), &served.config),
+            (Role::Primary, _) => NodeStatus::of_primary(self.pool.census(), &self.counters.statements),
+            (Role::Standby | Role::ReadReplica, _) => NodeStatus::unused(role),
+        }
+    }
+
+    /// Of each connection that nobody uses.
+    pub fn idle_keys(&self) -> Vec<CancelKey> {
+        let replicas = self.replicas.borrow().clone();
+        let of_replicas = replicas.iter().flat_map(|replica| replica.pool.idle_keys());
+        self.pool.idle_keys().into_iter().chain(of_replicas).collect()
+    }
+}
+
 /// The clients that are logged in, by the key they were given to cancel with.
 #[derive(Default)]
 pub(crate) struct Clients {
@@ -81,11 +109,32 @@ pub(crate) struct Clients {
     next: AtomicU32,
 }
 
-/// What a client can cancel.
+/// What a client can cancel, and what there is to be seen of it.
 pub(crate) struct Slot {
     pub id: u32,
     secret: [u8; 4],
-    serving: Mutex<Option<CancelKey>>,
+    pub arrival: Arrival,
+    doing: Mutex<Doing>,
+}
+
+/// How a client came in.
+pub(crate) struct Arrival {
+    pub at: Instant,
+    pub address: Option<SocketAddr>,
+    pub is_encrypted: bool,
+    pub application_name: Option<String>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Doing {
+    Nothing,
+    /// For a connection.
+    Waiting {
+        since: Instant,
+    },
+    Served {
+        by: CancelKey,
+    },
 }
 
 /// A client's place, for as long as it is connected.
@@ -97,7 +146,7 @@ pub(crate) struct Registered {
 impl Clients {
     /// # Errors
     /// When the system gives no random numbers.
-    pub fn register(shared: &Arc<Shared>) -> Result<Registered, getrandom::Error> {
+    pub fn register(shared: &Arc<Shared>, arrival: Arrival) -> Result<Registered, getrandom::Error> {
         let mut secret = [0; 4];
         getrandom::fill(&mut secret)?;
         let clients = &shared.clients;
@@ -108,7 +157,7 @@ impl Clients {
                 break id;
             }
         };
-        let slot = Arc::new(Slot { id, secret, serving: Mutex::default() });
+        let slot = Arc::new(Slot { id, secret, arrival, doing: Mutex::new(Doing::Nothing) });
         slots.insert(id, slot.clone());
         drop(slots);
         Ok(Registered { shared: shared.clone(), slot })
@@ -122,11 +171,18 @@ impl Clients {
         if !is_equal(secret, &slot.secret) {
             return None;
         }
-        let serving = slot.serving();
-        let key = serving.clone()?;
+        let doing = slot.lock();
+        let Doing::Served { by: key } = &*doing else { return None };
         // Counted while the lock keeps the connection from being given back.
         key.under_way.fetch_add(1, Ordering::AcqRel);
-        Some(key)
+        Some(key.clone())
+    }
+
+    /// In the order in which they came, as long as numbers last.
+    pub fn all(&self) -> Vec<Arc<Slot>> {
+        let mut all: Vec<Arc<Slot>> = self.slots().values().cloned().collect();
+        all.sort_unstable_by_key(|slot| slot.id);
+        all
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<u32, Arc<Slot>>> {
@@ -141,11 +197,19 @@ impl Slot {
     }
 
     pub fn serve_by(&self, key: Option<CancelKey>) {
-        *self.serving() = key;
+        *self.lock() = key.map_or(Doing::Nothing, |by| Doing::Served { by });
     }
 
-    fn serving(&self) -> MutexGuard<'_, Option<CancelKey>> {
-        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn wait(&self) {
+        *self.lock() = Doing::Waiting { since: Instant::now() };
+    }
+
+    pub fn doing(&self) -> Doing {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -152,6 +152,8 @@ pub(crate) fn by_kind(statements: &Statements) -> BTreeMap<String, u64> {
 pub(crate) struct Counters {
     pub clients: AtomicU64,
     pub waiting: AtomicU64,
+    /// Sessions that look at the proxy itself.
+    pub admins: AtomicU64,
     pub received_bytes: AtomicU64,
     pub sent_bytes: AtomicU64,
     pub connections: AtomicU64,

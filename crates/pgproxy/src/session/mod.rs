@@ -351,6 +351,7 @@ impl Session {
     /// Gets a connection and prepares it for this client.
     async fn connect(&mut self) -> Result<Result<(), Refusal>, End> {
         let wanted = self.settings.clone();
+        self.registered.slot.wait();
         let acquired = {
             let seen = self.mark.max(self.shared.freshness.required());
             let (shared, served, route) = (&self.shared, &mut self.served, self.route);
@@ -383,7 +384,10 @@ impl Session {
         };
         let (server, replica) = match acquired {
             Ok(acquired) => acquired,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => {
+                self.registered.slot.serve_by(None);
+                return Ok(Err(refusal));
+            }
         };
         self.registered.slot.serve_by(Some(server.key.clone()));
         self.unit.written_before = server.wire.written;

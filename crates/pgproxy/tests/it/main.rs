@@ -1,5 +1,6 @@
 //! The proxy at its border: real PostgreSQL where truth matters, bare sockets where a moment must be caught.
 
+mod admin;
 mod cluster;
 mod config;
 mod copying;
