@@ -6,8 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::house;
 
 /// In a worktree `.git` is a file.
-const SKIPPED: &[&str] =
-    &["target", ".git", ".switchback", ".venv", "__pycache__", "node_modules", "corpus"];
+const SKIPPED: &[&str] = &["target", ".git", ".switchback", ".venv", "__pycache__", "node_modules", "corpus"];
 
 /// A text file.
 pub struct Source {

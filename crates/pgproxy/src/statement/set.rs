@@ -57,8 +57,11 @@ const MAX_VALUE_BYTES: usize = 256;
 
 /// `None`: it is something else, or more.
 pub(super) fn assignments(sql: &[u8], words: &Words) -> Option<Vec<Assignment>> {
-    if !matches!(words.first(), Some(Word::Set | Word::Reset | Word::Select)) {
-        return None;
+    match words.first() {
+        Some(Word::Set | Word::Reset) => {}
+        // Most have no such call, and nothing more is done for them.
+        Some(Word::Select) if words.names_state() => {}
+        _ => return None,
     }
     // A semicolon in a text makes two pieces of it, of which neither is a SET.
     let text = std::str::from_utf8(sql).ok()?;
