@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{DatabaseRole, WithoutStandby};
+use model::{DatabaseRole, WithoutStandby, counted};
 
 use crate::{Action, EdgeChange};
 
@@ -37,7 +37,7 @@ impl fmt::Display for Action {
             }
             Action::ConfigureBackups { id, to: Some(policy), .. } => {
                 let to = policy.to.as_deref().unwrap_or("the state folder");
-                write!(f, "back {id} up to {to}, {} copies", policy.keep)
+                write!(f, "back {id} up to {to}, {}", counted(policy.keep as usize, "copy"))
             }
             Action::ConfigureBackups { id, to: None, .. } => write!(f, "make no backups of {id}"),
             Action::PrepareRestore { node, backup, .. } => {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use local::backup::BaseBackup;
-use model::{ByteSize, RecoveryTarget, ResourceId};
+use model::{ByteSize, RecoveryTarget, ResourceId, counted};
 
 use super::Place;
 use super::plan::agreed;
@@ -40,7 +40,11 @@ pub fn list(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Pro
             (Some(proof), None) => paint(
                 Stream::Out,
                 GREEN,
-                &format!("{} tables, {} compared with the primary", proof.tables, proof.compared),
+                &format!(
+                    "{}, {} compared with the primary",
+                    counted(proof.tables as usize, "table"),
+                    proof.compared
+                ),
             ),
             (None, None) => paint(Stream::Out, YELLOW, "not yet"),
         };

@@ -256,8 +256,11 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             let backup: BaseBackup = app.ask(&Request::ProveBackup { cluster: cluster(before)? }, |_| {})?;
             if let Some(proof) = &backup.proof {
                 notes.push(format!(
-                    "{} tables with {} rows were read, {} found equal to the primary's; it took {} ms",
-                    proof.tables, proof.rows, proof.compared, proof.took_ms
+                    "{} with {} were read, {} found equal to the primary's; it took {} ms",
+                    counted(proof.tables as usize, "table"),
+                    counted(proof.rows as usize, "row"),
+                    proof.compared,
+                    proof.took_ms
                 ));
             }
             Ok(Broken::nobody(format!("nothing; backup {} is proven", backup.number)))

@@ -78,7 +78,7 @@ fn backups_line(backups: &BackupStatus, stream: Stream) -> String {
         age.map_or_else(|| "none proven".to_owned(), |age| format!("the newest proven is {age} old"))
     };
     let name = &backups.database;
-    let copies = format!("{} copies, {}", backups.copies, proven());
+    let copies = format!("{}, {}", counted(backups.copies, "copy"), proven());
     let (style, said) = match (backups.state, &backups.problem) {
         (BackupState::Off, _) => (DIM, "off".to_owned()),
         (_, Some(problem)) => (RED, format!("failing: {problem}; {copies}")),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use local::machine::{ProcessKind, ProcessStatus};
 use local::paths::StateDir;
+use model::counted;
 
 use super::connect::App;
 use super::say::{self, GREEN, Problem, Stream, paint};
@@ -35,10 +36,7 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
         say::talk("daemon: runs this program already");
     } else {
         let new = replace_daemon(&app, manifest.graph(), &before.daemon)?;
-        let kept = match before.machine.processes.len() {
-            1 => "1 process".to_owned(),
-            count => format!("{count} processes"),
-        };
+        let kept = counted(before.machine.processes.len(), "process");
         say::talk(&format!(
             "daemon: {} (pid {}) took over from {} (pid {}), and {kept} without a restart",
             new.version, new.pid, before.daemon.version, before.daemon.pid

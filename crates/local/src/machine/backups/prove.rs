@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
-use model::{DatabaseNode, NodeId, ResourceId};
+use model::{DatabaseNode, NodeId, ResourceId, counted};
 
 use super::blocking;
 use crate::backup::{Archive, BaseBackup, Catalog, Lineage, Proof};
@@ -49,10 +49,13 @@ impl Machine {
                 backup.proof = Some(Proof { at: Timestamp::now(), took_ms, tables, compared, rows });
                 backup.refuted = None;
                 self.note_failed_backup(id, None);
+                let tables = counted(tables as usize, "table");
                 self.remember(
                     id.as_str(),
                     format!("backup {} is proven", backup.number),
-                    format!("restored in {took_ms} ms, {tables} tables read, {compared} found equal to the primary's"),
+                    format!(
+                        "restored in {took_ms} ms, {tables} read, {compared} found equal to the primary's"
+                    ),
                 );
                 Ok(backup.clone())
             }

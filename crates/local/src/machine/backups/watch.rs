@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use model::ResourceId;
+use model::{ResourceId, counted};
 use rustix::fs::{Access, StatVfs, access, statvfs};
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -69,7 +69,7 @@ impl Machine {
 fn trouble(job: &NodeJob, archive: &Archive, archiver: &Archiver) -> Option<Trouble> {
     let (folder, waiting) = (archive.wal(), archiver.waiting);
     let shown = folder.display();
-    let kept = format!("{waiting} files of the log wait on the primary's disk");
+    let kept = format!("kept on the primary's disk: {} of the log", counted(waiting as usize, "file"));
     let trouble = |reason: String, hint: String| Some(Trouble { reason: format!("{reason}; {kept}"), hint });
     if !folder.is_dir() {
         let hint = "mount the disk it is on; a folder that is lost for good is made anew by naming another one in \
