@@ -125,6 +125,17 @@ impl Cluster {
         }
     }
 
+    /// To all processes.
+    pub fn signal(&self, name: &str) {
+        let Some(postmaster) = &self.postmaster else { return };
+        let children = format!("/proc/{0}/task/{0}/children", postmaster.id());
+        let children = std::fs::read_to_string(children).unwrap();
+        signal(name, postmaster.id());
+        for pid in children.split_whitespace() {
+            signal(name, pid.parse().unwrap());
+        }
+    }
+
     /// All processes at once, as a machine dies.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.postmaster.take() {

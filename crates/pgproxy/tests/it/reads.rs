@@ -39,6 +39,8 @@ async fn split_with(change: impl FnOnce(&mut Database)) -> (Cluster, Cluster, Pr
     let primary = Cluster::create();
     let replica = primary.standby();
     let mut database = with_replica(&primary, &replica);
+    // So that a busy machine decides nothing: a replica that follows is waited for.
+    database.read_wait_ms = 30_000;
     change(&mut database);
     let proxy = start(database);
     let client = proxy.connect().await.unwrap();
@@ -315,9 +317,27 @@ async fn a_replica_that_is_killed_under_reads_is_not_noticed_and_comes_back() {
     until_reads_land(&proxy.connect().await.unwrap()).await;
 }
 
+/// Nothing was written, so it still counts as fresh when the read is sent there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_hangs_is_left_and_its_reads_run_elsewhere() {
+    let (_primary, replica, proxy) = split().await;
+    let client = proxy.connect().await.unwrap();
+    replica.signal("-STOP");
+    for _ in 0..3 {
+        assert_eq!(value(&client, WHERE).await, "f");
+    }
+    proxy.until(|db| db.nodes[REPLICA].state == NodeState::Unreachable).await;
+    replica.signal("-CONT");
+    until_reads_land(&client).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_lags_serves_nobody_until_it_has_caught_up() {
-    let (_primary, replica, proxy) = split_with(|database| database.max_replica_lag_ms = 500).await;
+    let (_primary, replica, proxy) = split_with(|database| {
+        database.max_replica_lag_ms = 500;
+        database.read_wait_ms = 10;
+    })
+    .await;
     let client = proxy.connect().await.unwrap();
     replica.sql("select pg_wal_replay_pause()");
     client.simple_query("insert into t values (2)").await.unwrap();
@@ -332,7 +352,7 @@ async fn a_replica_that_lags_serves_nobody_until_it_has_caught_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_sees_what_it_has_written_while_replay_stands_still() {
-    let (_primary, replica, proxy) = split().await;
+    let (_primary, replica, proxy) = split_with(|database| database.read_wait_ms = 10).await;
     let (client, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
     replica.sql("select pg_wal_replay_pause()");
     for a in 1..=20 {
