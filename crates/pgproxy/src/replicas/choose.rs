@@ -112,7 +112,7 @@ fn too_old(shared: &Shared, config: &Database) -> Mark {
     Mark::from_micros(shared.freshness.now().as_micros().saturating_sub(lag))
 }
 
-/// In the proxy's zone before elsewhere, then the one that is used least.
+/// In the proxy's zone before elsewhere, as long as there is a connection to be had; then the one that is used least.
 fn best<'a>(
     replicas: impl Iterator<Item = &'a Arc<Replica>>,
     config: &Database,
@@ -123,7 +123,9 @@ fn best<'a>(
         |replica| {
             let is_elsewhere = config.zone.is_some() && replica.zone != config.zone;
             let census = replica.pool.census();
-            (is_elsewhere, census.open - census.idle)
+            let in_use = census.open - census.idle;
+            let is_full = in_use >= config.pool_size as usize;
+            (is_full, is_elsewhere, in_use)
         },
     )
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::{StreamExt, pin_mut};
-use pgproxy::{Database, Node, NodeState, Role, Upstream};
+use pgproxy::{Database, DatabaseStatus, Node, NodeState, Role, Upstream};
 use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
@@ -329,6 +329,36 @@ async fn a_replica_that_hangs_is_left_and_its_reads_run_elsewhere() {
     proxy.until(|db| db.nodes[REPLICA].state == NodeState::Unreachable).await;
     replica.signal("-CONT");
     until_reads_land(&client).await;
+}
+
+/// An open transaction keeps its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replica_of_the_proxys_zone_comes_first_while_it_has_a_connection_left() {
+    const FAR: &str = "db.3";
+    let primary = Cluster::create();
+    let (near, far) = (primary.standby(), primary.standby());
+    let mut database = Database { zone: Some("a".to_owned()), ..with_replica(&primary, &near) };
+    database.nodes.get_mut(REPLICA).unwrap().zone = Some("a".to_owned());
+    let far = Node { zone: Some("b".to_owned()), ..node(&far, Role::ReadReplica) };
+    database.nodes.insert(FAR.to_owned(), far);
+    (database.pool_size, database.read_wait_ms) = (1, 30_000);
+    let proxy = start(database);
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    one.simple_query(SCHEMA).await.unwrap();
+    until_reads_land(&one).await;
+    let serves = |db: &DatabaseStatus, node: &str| db.nodes[node].state == NodeState::Serving;
+    proxy.until(|db| serves(db, REPLICA) && serves(db, FAR)).await;
+    let read_far = || proxy.db().nodes[FAR].statements_total["read"];
+    let before = read_far();
+
+    one.simple_query("begin read only").await.unwrap();
+    assert_eq!(value(&one, WHERE).await, "t");
+    assert_eq!(read_far(), before);
+    assert_eq!(value(&other, WHERE).await, "t");
+    assert_eq!(read_far(), before + 1);
+    one.simple_query("commit").await.unwrap();
+    assert_eq!(value(&other, WHERE).await, "t");
+    assert_eq!(read_far(), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
