@@ -161,11 +161,11 @@ async fn a_drain_ends_idle_sessions_only_when_its_grace_is_over_and_lets_transac
     let busy = proxy.connect().await.unwrap();
     idle.simple_query("select 1").await.unwrap();
     busy.batch_execute("begin").await.unwrap();
-    let grace = Duration::from_millis(500);
+    let grace = Duration::from_secs(4);
     let draining = proxy.handle.drain(grace);
     tokio::pin!(draining);
     let using = async {
-        tokio::time::sleep(grace / 4).await;
+        tokio::time::sleep(grace / 40).await;
         idle.simple_query("select 1").await.unwrap();
         busy.simple_query("select 1").await.unwrap();
         // The grace is over: the one has ended, and the other may finish.
