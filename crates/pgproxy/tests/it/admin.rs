@@ -8,6 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::cluster::{Cluster, PASSWORD, bin};
 use crate::proxy::{Proxy, config, of, sqlstate, start, value};
+use crate::reads::{split, with_replica};
 
 const ADMIN: &str = "looker:secret";
 
@@ -89,6 +90,23 @@ async fn the_views_say_who_is_there_and_what_serves_them() {
     assert_eq!(only(&admin, "SHOW SERVERS", &["state", "link", "remote_pid"]).await, ["idle", "NULL", &pid]);
     let queries = proxy.db().requests_total.to_string();
     assert_eq!(only(&admin, "SHOW STATS", &["database", "total_query_count"]).await, ["db", &queries]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_replica_has_a_row_of_its_own() {
+    let (primary, replica, proxy) = split().await;
+    let before = proxy.handle.status().databases["db"].clone();
+    let database =
+        Database { admin: with_admin(&primary, "secret").admin, ..with_replica(&primary, &replica) };
+    proxy.handle.configure(config(2, database)).unwrap();
+    let admin = look(&proxy).await;
+    let column = async |view: &str, column: &str| -> Vec<String> {
+        rows(&admin, view).await.iter().map(|row| row.get(column).unwrap_or("NULL").to_owned()).collect()
+    };
+    assert_eq!(column("SHOW POOLS", "node").await, ["db.1", "db.2"]);
+    assert_eq!(column("SHOW DATABASES", "role").await, ["primary", "read_replica"]);
+    assert!(before.nodes["db.2"].servers_idle > 0, "{before:?}");
+    assert!(column("SHOW SERVERS", "node").await.contains(&"db.2".to_owned()));
 }
 
 #[tokio::test]

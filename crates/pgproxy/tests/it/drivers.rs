@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::failover::{move_to, pair, take_over};
 use crate::proxy::{Proxy, running};
+use crate::reads::{reads, split};
 
 /// Acknowledged writes before the primary dies, and after.
 const WRITES: usize = 25;
@@ -38,9 +39,17 @@ fn node(program: &str) -> Command {
     command
 }
 
-/// Runs all that the program checks.
-async fn passes(mut program: Command) {
+/// Runs all that the program checks, in front of a primary alone, and where reads go to a replica.
+async fn passes(program: impl Fn() -> Command) {
     let (_cluster, proxy) = running();
+    check(program(), &proxy).await;
+    let (_primary, _replica, proxy) = split().await;
+    let before = reads(&proxy);
+    check(program(), &proxy).await;
+    assert!(reads(&proxy) > before, "nothing was read from the replica");
+}
+
+async fn check(mut program: Command, proxy: &Proxy) {
     program.arg("check").env("DATABASE_URL", proxy.url()).stdin(Stdio::null());
     let run = tokio::task::spawn_blocking(move || program.output().unwrap());
     succeeded(&run.await.unwrap());
@@ -113,7 +122,7 @@ fn succeeded(output: &Output) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psycopg_3_cannot_tell_the_proxy_from_postgres() {
-    passes(python("psycopg_3.py")).await;
+    passes(|| python("psycopg_3.py")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +132,7 @@ async fn psycopg_3_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psycopg_2_cannot_tell_the_proxy_from_postgres() {
-    passes(python("psycopg_2.py")).await;
+    passes(|| python("psycopg_2.py")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +142,7 @@ async fn psycopg_2_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asyncpg_cannot_tell_the_proxy_from_postgres() {
-    passes(python("asyncpg_.py")).await;
+    passes(|| python("asyncpg_.py")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,7 +152,7 @@ async fn asyncpg_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlalchemy_cannot_tell_the_proxy_from_postgres() {
-    passes(python("sqlalchemy_.py")).await;
+    passes(|| python("sqlalchemy_.py")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,7 +162,7 @@ async fn sqlalchemy_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn django_cannot_tell_the_proxy_from_postgres() {
-    passes(python("django_.py")).await;
+    passes(|| python("django_.py")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,7 +172,7 @@ async fn django_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_postgres_cannot_tell_the_proxy_from_postgres() {
-    passes(node("node_postgres.cjs")).await;
+    passes(|| node("node_postgres.cjs")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,7 +182,7 @@ async fn node_postgres_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_js_cannot_tell_the_proxy_from_postgres() {
-    passes(node("postgres_js.cjs")).await;
+    passes(|| node("postgres_js.cjs")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,7 +192,7 @@ async fn postgres_js_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn knex_cannot_tell_the_proxy_from_postgres() {
-    passes(node("knex_.cjs")).await;
+    passes(|| node("knex_.cjs")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,7 +202,7 @@ async fn knex_writes_on_through_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sequelize_cannot_tell_the_proxy_from_postgres() {
-    passes(node("sequelize_.cjs")).await;
+    passes(|| node("sequelize_.cjs")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

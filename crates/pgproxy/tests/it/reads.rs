@@ -24,14 +24,14 @@ fn node(cluster: &Cluster, role: Role) -> Node {
     Node { upstream: Upstream::Unix(cluster.socket()), zone: None, role }
 }
 
-fn with_replica(primary: &Cluster, replica: &Cluster) -> Database {
+pub fn with_replica(primary: &Cluster, replica: &Cluster) -> Database {
     let mut database = of(primary);
     database.nodes.insert(REPLICA.to_owned(), node(replica, Role::ReadReplica));
     database
 }
 
 /// A primary and a read replica behind a proxy that knows both.
-async fn split() -> (Cluster, Cluster, Proxy) {
+pub async fn split() -> (Cluster, Cluster, Proxy) {
     split_with(|_| {}).await
 }
 
@@ -57,7 +57,7 @@ async fn until_reads_land(client: &Client) {
     }
 }
 
-fn reads(proxy: &Proxy) -> u64 {
+pub fn reads(proxy: &Proxy) -> u64 {
     proxy.db().nodes[REPLICA].statements_total["read"]
 }
 
