@@ -1,5 +1,7 @@
 //! What an operation is in SQL, and what its end means.
 
+use std::fmt::Debug;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use freshness::Freshness;
@@ -86,14 +88,14 @@ impl Session {
             let run = match transaction.steps.as_mut_slice() {
                 [Step::Append(key, value), Step::Read(_, list)] => {
                     let returned = self.connection.run(protocol, APPEND_AND_READ, &pair(*key, *value)).await;
-                    returned.map(|text| *list = Some(elements(text)))
+                    returned.map(|text| *list = Some(numbers(text)))
                 }
                 [Step::Append(key, value)] => {
                     self.connection.run(protocol, APPEND, &pair(*key, *value)).await.map(drop)
                 }
                 [Step::Read(key, list)] => {
                     let read = self.connection.run(protocol, READ, &[key.cast_signed()]).await;
-                    read.map(|text| *list = Some(elements(text)))
+                    read.map(|text| *list = Some(numbers(text)))
                 }
                 other => unreachable!("no single statement does {other:?}"),
             };
@@ -118,7 +120,7 @@ impl Session {
                 }
                 Step::Read(key, list) => {
                     let read = self.connection.run(protocol, READ, &[key.cast_signed()]).await;
-                    read.map(|text| *list = Some(elements(text)))
+                    read.map(|text| *list = Some(numbers(text)))
                 }
             };
             if let Err(refused) = run {
@@ -216,18 +218,8 @@ fn pair(key: u32, value: Value) -> [i32; 2] {
 }
 
 /// `1,2,3`. No row is an empty list.
-fn elements(text: Option<String>) -> Vec<Value> {
+fn numbers<N: FromStr<Err: Debug>>(text: Option<String>) -> Vec<N> {
     let text = text.unwrap_or_default();
-    text.split(',')
-        .filter(|part| !part.is_empty())
-        .map(|part| part.parse().expect("values are numbers"))
-        .collect()
-}
-
-fn numbers(text: Option<String>) -> Vec<i64> {
-    let text = text.unwrap_or_default();
-    text.split(',')
-        .filter(|part| !part.is_empty())
-        .map(|part| part.parse().expect("balances are numbers"))
-        .collect()
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().expect("lists and balances are numbers")).collect()
 }

@@ -12,23 +12,29 @@ use crate::up;
 /// `cargo xtask consistency` runs longer, with other seeds.
 const SECONDS: u64 = 30;
 
-fn check(seed: u64, stage: u8, faults: &[Kind]) -> consistency::Report {
+fn check(seed: u64, stage: u8) {
     let switchback = up(App::guestbook("shop").stage(stage));
     let options = Options {
         seed,
         duration: Duration::from_secs(SECONDS),
-        faults: faults.to_vec(),
+        faults: Kind::ALL.to_vec(),
         keep: Path::new(env!("CARGO_TARGET_TMPDIR")).join("consistency"),
     };
     let report = consistency::run(&switchback, &options);
     println!("{report}");
     assert!(report.is_consistent(), "{report}");
-    assert!(report.lists.ok > 1_000 && report.bank.ok > 100, "hardly anything was tried: {report}");
-    report
+    assert!(report.lists.ok > 300 && report.bank.ok > 100, "hardly anything was tried: {report}");
+    assert!(report.faults.len() >= 3, "hardly anything was broken: {report}");
+    assert!(!report.errors.contains_key("no answer in time"), "somebody was forgotten: {report}");
 }
 
 #[test]
 fn clients_may_believe_what_they_are_told_whatever_is_broken() {
-    let report = check(1, 2, &Kind::ALL);
-    assert!(report.faults.len() >= 3, "hardly anything was broken: {report}");
+    check(1, 2);
+}
+
+/// Some reads come from replicas: no older than what was acknowledged to their client, and of the same history.
+#[test]
+fn clients_may_believe_what_they_read_from_replicas_whatever_is_broken() {
+    check(2, 3);
 }
