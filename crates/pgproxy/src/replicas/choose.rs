@@ -20,24 +20,58 @@ use crate::status::Gauge;
 /// A replica that was late by more than this many times what may be waited is not waited for.
 const WORTHWHILE: u32 = 4;
 
-/// A connection, with the `wanted` settings, to a replica that is fresh as of a time after `seen`. Waits for one to become
-/// that for at most `read_wait_ms`. `None`: it is for the primary.
+/// What a session has seen, and must find again.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Everything as of this time.
+    pub mark: Mark,
+    /// What it has read last, where, and when that was there.
+    read: Option<(Arc<Replica>, Mark)>,
+}
+
+impl Seen {
+    /// It has read on `replica` what was there at `now`.
+    pub fn read_on(&mut self, replica: &Arc<Replica>, now: Mark) {
+        match &mut self.read {
+            Some((last, at)) if Arc::ptr_eq(last, replica) => *at = now,
+            read => *read = Some((replica.clone(), now)),
+        }
+    }
+
+    /// A replica never goes back, but another may be behind it.
+    fn needed_of(&self, replica: &Arc<Replica>) -> Mark {
+        match &self.read {
+            Some((last, at)) if !Arc::ptr_eq(last, replica) => self.mark.max(*at),
+            _ => self.mark,
+        }
+    }
+
+    /// What every replica would satisfy it with.
+    fn needed_of_any(&self) -> Mark {
+        self.read.as_ref().map_or(self.mark, |(_, at)| self.mark.max(*at))
+    }
+}
+
+/// A connection, with the `wanted` settings, to a replica that has what was `seen`, and is as fresh as is `required` of
+/// all. Waits for one to become that for at most `read_wait_ms`. `None`: it is for the primary.
 ///
 /// Cancel safe: what was on its way to whoever gave up is closed or goes to the next.
 pub(crate) async fn reader(
     shared: &Shared,
     served: &watch::Receiver<Arc<Served>>,
     wanted: &Settings,
-    seen: Mark,
+    seen: &Seen,
+    required: Mark,
 ) -> Option<(Box<Server>, Arc<Replica>)> {
     let now = served.borrow().clone();
     let mut failed: Vec<Arc<Replica>> = Vec::new();
     let mut wait: Option<Wait<'_>> = None;
     loop {
-        let needed = seen.max(too_old(shared, &now.config));
+        let of_all = required.max(too_old(shared, &now.config));
+        let needed = |replica: &Arc<Replica>| seen.needed_of(replica).max(of_all);
         let choice = choose(&shared.replicas.borrow(), &failed, &now.config, needed);
         match choice {
-            Choice::Take(replica) => match take(shared, &now, &replica, wanted, needed).await {
+            Choice::Take(replica) => match take(shared, &now, &replica, wanted, needed(&replica)).await {
                 Some(server) => return Some((server, replica)),
                 None => failed.push(replica),
             },
@@ -52,7 +86,7 @@ pub(crate) async fn reader(
                     wait = Some(Wait::begin(shared, Duration::from_millis(now.config.read_wait_ms)));
                     continue;
                 };
-                if shared.positions.latest_as_of() <= needed {
+                if shared.positions.latest_as_of() <= seen.needed_of_any().max(of_all) {
                     shared.positions.wake();
                 }
                 if timeout_at(waiting.until, waiting.progress.changed()).await.is_err() {
@@ -74,7 +108,12 @@ enum Choice {
 }
 
 /// Among those that have not failed.
-fn choose(replicas: &Replicas, failed: &[Arc<Replica>], config: &Database, needed: Mark) -> Choice {
+fn choose(
+    replicas: &Replicas,
+    failed: &[Arc<Replica>],
+    config: &Database,
+    needed: impl Fn(&Arc<Replica>) -> Mark,
+) -> Choice {
     let has_failed = |replica: &Arc<Replica>| failed.iter().any(|there| Arc::ptr_eq(there, replica));
     let left = || replicas.iter().filter(|replica| !has_failed(replica));
     if let Some(replica) = best(left(), config, needed) {
@@ -116,18 +155,18 @@ fn too_old(shared: &Shared, config: &Database) -> Mark {
 fn best<'a>(
     replicas: impl Iterator<Item = &'a Arc<Replica>>,
     config: &Database,
-    needed: Mark,
+    needed: impl Fn(&Arc<Replica>) -> Mark,
 ) -> Option<&'a Arc<Replica>> {
     let max_lag_bytes = config.max_replica_lag_bytes.unwrap_or(u64::MAX);
-    replicas.filter(|replica| replica.as_of() > needed && replica.lag_bytes() <= max_lag_bytes).min_by_key(
-        |replica| {
+    replicas
+        .filter(|replica| replica.as_of() > needed(replica) && replica.lag_bytes() <= max_lag_bytes)
+        .min_by_key(|replica| {
             let is_elsewhere = config.zone.is_some() && replica.zone != config.zone;
             let census = replica.pool.census();
             let in_use = census.open - census.idle;
             let is_full = in_use >= config.pool_size as usize;
             (is_full, is_elsewhere, in_use)
-        },
-    )
+        })
 }
 
 /// A connection to this replica, if it can be had and the replica still is what it was chosen for.

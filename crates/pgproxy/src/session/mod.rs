@@ -26,7 +26,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use freshness::Mark;
 use tokio::sync::watch;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -36,7 +35,7 @@ use crate::frame::Framer;
 use crate::judge::Judge;
 use crate::message::{Refusal, Severity, TransactionStatus};
 use crate::prepared::Statement;
-use crate::replicas::{Replica, Replicas, reader};
+use crate::replicas::{Replica, Replicas, Seen, reader};
 use crate::server::{Parameters, Server};
 use crate::settings::Settings;
 use crate::shared::{Registered, Served, Shared};
@@ -73,8 +72,8 @@ pub(crate) struct Session {
     is_routed: bool,
     /// Where in the client's output a reply begins that it does not get yet.
     withheld: Option<usize>,
-    /// Reads must see what was there at this time.
-    mark: Mark,
+    /// What reads must find.
+    seen: Seen,
     /// Since it was last at rest.
     may_have_written: bool,
     may_have_defined: bool,
@@ -182,7 +181,7 @@ impl Session {
             route: Route::Primary,
             is_routed: false,
             withheld: None,
-            mark: Mark::default(),
+            seen: Seen::default(),
             may_have_written: false,
             may_have_defined: false,
             expected: Queue::default(),
@@ -353,11 +352,12 @@ impl Session {
         let wanted = self.settings.clone();
         self.registered.slot.wait();
         let acquired = {
-            let seen = self.mark.max(self.shared.freshness.required());
+            let required = self.shared.freshness.required();
             let (shared, served, route) = (&self.shared, &mut self.served, self.route);
+            let seen = &self.seen;
             let acquiring = async {
                 if route == Route::Replica
-                    && let Some((server, replica)) = reader(shared, served, &wanted, seen).await
+                    && let Some((server, replica)) = reader(shared, served, &wanted, seen, required).await
                 {
                     return Ok((server, Some(replica)));
                 }

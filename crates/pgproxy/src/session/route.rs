@@ -277,13 +277,16 @@ impl Session {
 
     /// Before the client hears that something was done: from now on it must be seen.
     pub(super) fn acknowledge(&mut self) {
-        if self.replica.is_some() || !(self.has_replicas() || self.shared.shares_marks) {
+        if let Some(replica) = &self.replica {
+            return self.seen.read_on(replica, self.shared.freshness.now());
+        }
+        if !(self.has_replicas() || self.shared.shares_marks) {
             return;
         }
         // Also what was only read on the primary must not be unread on a replica.
-        self.mark = self.shared.freshness.now();
+        self.seen.mark = self.shared.freshness.now();
         if self.may_have_written {
-            self.shared.freshness.commit(self.mark);
+            self.shared.freshness.commit(self.seen.mark);
         }
     }
 }

@@ -343,13 +343,15 @@ async fn the_replica_of_the_proxys_zone_comes_first_while_it_has_a_connection_le
     database.nodes.insert(FAR.to_owned(), far);
     (database.pool_size, database.read_wait_ms) = (1, 30_000);
     let proxy = start(database);
-    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
-    one.simple_query(SCHEMA).await.unwrap();
-    until_reads_land(&one).await;
+    let client = proxy.connect().await.unwrap();
+    client.simple_query(SCHEMA).await.unwrap();
+    until_reads_land(&client).await;
     let serves = |db: &DatabaseStatus, node: &str| db.nodes[node].state == NodeState::Serving;
     proxy.until(|db| serves(db, REPLICA) && serves(db, FAR)).await;
     let read_far = || proxy.db().nodes[FAR].statements_total["read"];
     let before = read_far();
+    // Who has read nothing yet can be served by both.
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
 
     one.simple_query("begin read only").await.unwrap();
     assert_eq!(value(&one, WHERE).await, "t");
@@ -357,8 +359,32 @@ async fn the_replica_of_the_proxys_zone_comes_first_while_it_has_a_connection_le
     assert_eq!(value(&other, WHERE).await, "t");
     assert_eq!(read_far(), before + 1);
     one.simple_query("commit").await.unwrap();
-    assert_eq!(value(&other, WHERE).await, "t");
+    assert_eq!(value(&one, WHERE).await, "t");
     assert_eq!(read_far(), before + 1);
+}
+
+/// One replica stands still, and the other has gone on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_session_has_read_on_one_replica_it_does_not_miss_on_another() {
+    const OTHER: &str = "db.3";
+    let (primary, replica, proxy) = split().await;
+    let other = primary.standby();
+    let mut database = with_replica(&primary, &replica);
+    database.nodes.insert(OTHER.to_owned(), node(&other, Role::ReadReplica));
+    (database.pool_size, database.read_wait_ms, database.queue_wait_ms) = (1, 1, 50);
+    proxy.handle.configure(config(2, database)).unwrap();
+    proxy.until(|db| db.nodes[OTHER].state == NodeState::Serving).await;
+    other.sql("select pg_wal_replay_pause()");
+    let (reader, keeper) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    primary.sql("update t set a = 7 where id = 1");
+    // By nobody that the proxy knows, so it is read as soon as it is there.
+    while value(&reader, "select a from t where id = 1").await != "7" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // No connection to that replica is left; the other is reachable, and within the bound on its lag.
+    keeper.simple_query("begin read only").await.unwrap();
+    assert_eq!(value(&keeper, WHERE).await, "t");
+    assert_eq!(value(&reader, "select a from t where id = 1").await, "7");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
