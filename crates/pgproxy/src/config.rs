@@ -69,6 +69,10 @@ pub struct Database {
     /// A connection older than this is closed when it is next free: it may have grown large.
     #[serde(default = "defaults::server_lifetime_ms")]
     pub server_lifetime_ms: u64,
+    /// Another proxy serves the same database. Then a new primary may have given the id of a transaction that was lost to
+    /// one of the other's, so nobody can say what became of a commit whose answer was lost: it is 08007.
+    #[serde(default)]
+    pub is_shared: bool,
     /// Where the proxy runs. Read replicas in the same zone are preferred.
     #[serde(default)]
     pub zone: Option<String>,

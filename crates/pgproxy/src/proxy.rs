@@ -52,6 +52,9 @@ pub struct Handle {
     /// Cuts the sessions.
     cut: CancellationToken,
     tasks: TaskTracker,
+    /// Ends what watches the databases.
+    unwatch: CancellationToken,
+    watches: TaskTracker,
 }
 
 struct State {
@@ -67,6 +70,7 @@ struct Running {
     /// `None` once draining: a socket that is open but not accepted from would let clients hang.
     listener: Option<Arc<TcpListener>>,
     stop: CancellationToken,
+    unwatch: CancellationToken,
 }
 
 /// How a drain ended.
@@ -91,6 +95,8 @@ pub fn start(config: Config, sockets: BTreeMap<String, StdListener>) -> Result<H
         ending: CancellationToken::new(),
         cut: CancellationToken::new(),
         tasks: TaskTracker::new(),
+        unwatch: CancellationToken::new(),
+        watches: TaskTracker::new(),
     };
     handle.configure_with(config, sockets)?;
     Ok(handle)
@@ -150,6 +156,7 @@ impl Handle {
             let kept = config.databases.contains_key(name);
             if !kept {
                 running.stop.cancel();
+                running.unwatch.cancel();
             }
             kept
         });
@@ -159,7 +166,7 @@ impl Handle {
                     // The fence before the news: whoever hears of the new primary finds the old one shut off.
                     running.shared.pool.retarget(served.target(), served.limits());
                     running.served.send_replace(served.clone());
-                    running.configure_replicas(&self.tasks, &served);
+                    running.configure_replicas(&self.watches, &served);
                 }
                 (None, Some((listener, pretender, marks))) => {
                     let running = self.serve(&name, served, listener, pretender, marks);
@@ -219,6 +226,15 @@ impl Handle {
                 running.listener = None;
             }
         }
+        let drained = self.sessions_end(grace).await;
+        // Until here sessions read on replicas, as long as those are watched.
+        self.unwatch.cancel();
+        self.watches.close();
+        self.watches.wait().await;
+        drained
+    }
+
+    async fn sessions_end(&self, grace: Duration) -> Drained {
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_ok() {
             return Drained { cut: 0 };
@@ -270,10 +286,11 @@ impl Handle {
             sessions: TaskTracker::new(),
         };
         self.tasks.spawn(acceptor.run(listener.clone(), stop.clone()));
-        let running = Running { served: sender, shared, listener: Some(listener), stop };
-        running.watch(&self.tasks, watch_primary(running.shared.clone(), running.served.subscribe()));
-        running.watch(&self.tasks, keep_catalog(running.shared.clone(), running.served.subscribe()));
-        running.configure_replicas(&self.tasks, &served);
+        let unwatch = self.unwatch.child_token();
+        let running = Running { served: sender, shared, listener: Some(listener), stop, unwatch };
+        running.watch(&self.watches, watch_primary(running.shared.clone(), running.served.subscribe()));
+        running.watch(&self.watches, keep_catalog(running.shared.clone(), running.served.subscribe()));
+        running.configure_replicas(&self.watches, &served);
         running
     }
 
@@ -288,16 +305,16 @@ impl Running {
         self.shared.status(&self.served.borrow().clone())
     }
 
-    /// Runs what watches the database, until nobody new is let in.
-    fn watch(&self, tasks: &TaskTracker, watch: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        tasks.spawn(async move {
-            stop.run_until_cancelled(watch).await;
+    /// Runs what watches the database, until nobody uses it.
+    fn watch(&self, watches: &TaskTracker, watch: impl Future<Output = ()> + Send + 'static) {
+        let unwatch = self.unwatch.clone();
+        watches.spawn(async move {
+            unwatch.run_until_cancelled(watch).await;
         });
     }
 
     /// Follows a new configuration: read replicas that are gone are let go of, and those that are new watched.
-    fn configure_replicas(&self, tasks: &TaskTracker, served: &Arc<Served>) {
+    fn configure_replicas(&self, watches: &TaskTracker, served: &Arc<Served>) {
         let before = self.shared.replicas.borrow().clone();
         let now = configured(served, &before);
         let has = |replicas: &Replicas, replica: &Arc<Replica>| {
@@ -310,11 +327,11 @@ impl Running {
             gone.pool.close();
         }
         for new in now.iter().filter(|replica| !has(&before, replica)) {
-            let (replica, stop) = (new.clone(), self.stop.clone());
+            let (replica, unwatch) = (new.clone(), self.unwatch.clone());
             let watch = watch_standby(self.shared.clone(), self.served.subscribe(), replica.clone());
-            tasks.spawn(async move {
+            watches.spawn(async move {
                 tokio::select! {
-                    () = stop.cancelled() => {}
+                    () = unwatch.cancelled() => {}
                     () = replica.gone.cancelled() => {}
                     () = watch => {}
                 }
@@ -428,6 +445,7 @@ fn credentials(
 impl Drop for Handle {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.unwatch.cancel();
         self.cut.cancel();
     }
 }

@@ -219,6 +219,7 @@ impl Machine {
             hold_ms: 30_000,
             idle_timeout_ms: 600_000,
             server_lifetime_ms: 3_600_000,
+            is_shared: processes > 1,
             zone: Some(proxy.zone.to_string()),
             max_replica_lag_ms: MAX_REPLICA_LAG_MS,
             max_replica_lag_bytes: None,

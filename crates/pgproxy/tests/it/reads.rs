@@ -106,6 +106,26 @@ async fn reads_go_to_the_replica_by_every_protocol_and_everything_else_to_the_pr
     assert_eq!(repaired(&proxy), 0);
 }
 
+/// An app keeps its connections for long, and a proxy that was replaced with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_a_draining_proxy_still_reads_on_replicas() {
+    let (_primary, _replica, proxy) = split().await;
+    let client = proxy.connect().await.unwrap();
+    let draining = proxy.handle.drain(Duration::from_secs(60));
+    let using = async {
+        while !proxy.handle.status().draining {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // What was proven before the drain does not prove that this is there.
+        client.simple_query("insert into t values (2)").await.unwrap();
+        let before = reads(&proxy);
+        until_reads_land(&client).await;
+        assert!(reads(&proxy) > before);
+        drop(client);
+    };
+    tokio::join!(draining, using);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_is_where_it_began_and_only_one_that_reads_is_on_a_replica() {
     let (_primary, _replica, proxy) = split().await;
