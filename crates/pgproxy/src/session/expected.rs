@@ -134,6 +134,11 @@ impl Queue {
         self.0.iter().any(|expected| matches!(expected.what, What::Bind { .. } | What::Execute { .. }))
     }
 
+    /// Whether nothing is awaited but answers to whole Queries.
+    pub fn is_of_queries(&self) -> bool {
+        self.0.iter().all(|expected| matches!(expected.what, What::Query { .. } | What::Xid(_)))
+    }
+
     /// How many answers of statements are awaited.
     pub fn statements(&self) -> usize {
         let is_statement =

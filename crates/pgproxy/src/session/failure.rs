@@ -73,6 +73,31 @@ impl Session {
         self.client.output = out;
     }
 
+    /// Of a transaction that the client knows to have failed, nothing has to be done again on the next connection: that
+    /// is made to be of the same opinion, and gets what was not answered, which most likely ends the block. `false`: more
+    /// is in flight than the client can have meant for that.
+    pub(super) fn keep_failed_block(&mut self) -> bool {
+        let is_whole = self.expected.is_empty()
+            || self.expected.is_of_queries() && self.unit.can_be_repeated() && !self.unit.is_answer_begun();
+        if self.status != TransactionStatus::Failed
+            || self.is_in_group
+            || self.framer.is_inside()
+            || !is_whole
+        {
+            return false;
+        }
+        let mut input = BytesMut::from(self.unit.in_flight());
+        input.unsplit(std::mem::take(&mut self.client.input));
+        self.client.input = input;
+        self.unit.end();
+        self.expected.clear();
+        self.held = None;
+        self.statements_before = None;
+        self.set.clear();
+        self.is_block_lost = true;
+        true
+    }
+
     /// The client was told that its transaction has failed. The connection that it gets now shall be of that opinion,
     /// so that PostgreSQL itself refuses everything until the client ends the block.
     pub(super) fn enter_lost_block(&mut self) {

@@ -65,6 +65,7 @@ impl Session {
             loss => loss,
         };
         match loss {
+            Loss::Replay | Loss::Failed if self.keep_failed_block() => Ok(()),
             Loss::Nothing => {
                 self.expected.clear();
                 self.held = None;

@@ -294,6 +294,11 @@ impl Unit {
         !self.is_too_long
     }
 
+    /// Whether anything was said of the answer that is under way.
+    pub fn is_answer_begun(&self) -> bool {
+        self.replies.bytes > self.answered_with.bytes
+    }
+
     /// The requests that were not answered.
     pub fn in_flight(&self) -> &[u8] {
         &self.log[self.answered..]
@@ -311,7 +316,7 @@ impl Unit {
         if self.is_uncertain && is_sent {
             return Loss::Unknown;
         }
-        if self.is_too_long || self.replies.bytes > self.answered_with.bytes {
+        if self.is_too_long || self.is_answer_begun() {
             return Loss::Failed;
         }
         Loss::Replay
@@ -319,7 +324,7 @@ impl Unit {
 
     /// `None` when it cannot be run again.
     pub fn rewind(&mut self) -> Option<Rewound> {
-        if self.is_too_long || self.replies.bytes > self.answered_with.bytes {
+        if self.is_too_long || self.is_answer_begun() {
             return None;
         }
         let mut unit = std::mem::replace(self, Unit::new());

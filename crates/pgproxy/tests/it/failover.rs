@@ -167,6 +167,30 @@ async fn what_a_client_sends_while_its_transaction_is_repeated_and_lost_again_is
     assert_eq!(cluster.sql("select count(*) from t"), "1");
 }
 
+/// Nothing of it has to be done again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_has_failed_is_still_there_to_be_rolled_back() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    let fail = "select 1 / (select count(*) from t)";
+    for end in ["rollback", "commit"] {
+        client.simple_query("begin").await.unwrap();
+        client.simple_query("insert into t select 1 where false").await.unwrap();
+        assert_eq!(sqlstate(&client, fail).await, "22012");
+        kill_backend(&cluster, fail).await;
+        assert_eq!(sqlstate(&client, "select 1").await, "25P02");
+        client.simple_query(end).await.unwrap();
+        assert_eq!(value(&client, "select count(*) from t").await, "0");
+    }
+    // As the connection goes, the end of the block is on its way.
+    client.simple_query("begin").await.unwrap();
+    assert_eq!(sqlstate(&client, fail).await, "22012");
+    proxy.handle.configure(config(2, Database { epoch: 2, ..of(&cluster) })).unwrap();
+    client.simple_query("rollback").await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "0");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_was_open_goes_on_where_nothing_it_had_read_has_changed() {
     let (mut primary, standby, proxy) = pair();
