@@ -318,8 +318,16 @@ impl Session {
                 None => self.settings.without(name),
             };
         }
-        if let Some(server) = &mut self.server {
-            server.settings = at_server;
+        let Some(server) = &mut self.server else { return };
+        server.settings = at_server;
+        if self.is_pinned {
+            // This is the connection that serves the client again.
+            let sql = server.settings.change_to(&self.settings);
+            if !sql.is_empty() {
+                message::query(&mut server.wire.output, &sql);
+                server.settings = self.settings.clone();
+                self.expected.push(What::Query { sets: None, is_complete: false }, Audience::Proxy);
+            }
         }
     }
 

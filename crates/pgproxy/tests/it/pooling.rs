@@ -77,15 +77,21 @@ async fn a_setting_that_is_reset_is_what_the_session_began_with() {
     let (_cluster, proxy) = one_connection();
     let url = format!("{}?application_name=shop&options=-c%20work_mem%3D7MB", proxy.url());
     let client = proxy.connect_with(&url).await.unwrap();
-    for reset in ["reset work_mem", "set work_mem to default"] {
-        client.simple_query("set work_mem to '9MB'").await.unwrap();
-        assert_eq!(value(&client, "show work_mem").await, "9MB");
-        client.simple_query(reset).await.unwrap();
-        assert_eq!(value(&client, "show work_mem").await, "7MB", "{reset}");
+    // Then on a connection of its own.
+    for before in ["select 1", "create temp table mine (a int)"] {
+        client.simple_query(before).await.unwrap();
+        for reset in ["reset work_mem", "set work_mem to default", "reset all"] {
+            client.simple_query("set work_mem to '9MB'").await.unwrap();
+            assert_eq!(value(&client, "show work_mem").await, "9MB");
+            client.simple_query(reset).await.unwrap();
+            assert_eq!(value(&client, "show work_mem").await, "7MB", "{before}, {reset}");
+        }
+        client.simple_query("set statement_timeout to 1234").await.unwrap();
+        client.simple_query("reset statement_timeout").await.unwrap();
+        assert_eq!(value(&client, "show statement_timeout").await, "0");
     }
-    client.simple_query("set statement_timeout to 1234").await.unwrap();
-    client.simple_query("reset statement_timeout").await.unwrap();
-    assert_eq!(value(&client, "show statement_timeout").await, "0");
+    client.simple_query("drop table mine").await.unwrap();
+    client.simple_query("discard all").await.unwrap();
     assert_eq!(value(&proxy.connect().await.unwrap(), "show work_mem").await, "4MB");
 }
 
