@@ -220,6 +220,13 @@ impl Session {
         Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned())
     }
 
+    /// Whether no client has a transaction open or a statement under way.
+    pub async fn is_at_rest(&self) -> Result<bool, PostgresError> {
+        let query = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' \
+                     AND pid <> pg_backend_pid() LIMIT 1";
+        Ok(self.rows(query).await?.is_empty())
+    }
+
     /// Of a node that recovers: whether it has arrived where it was to pause.
     pub async fn replay_is_paused(&self) -> Result<bool, PostgresError> {
         Ok(!self.rows("SELECT 1 WHERE pg_is_in_recovery() AND pg_is_wal_replay_paused()").await?.is_empty())

@@ -160,7 +160,9 @@ fn a_backup_is_proven_by_restoring_it_and_comparing_every_table() {
 
     let listed = switchback.must(&["backup", "list", "--json"]).json();
     let proof = &listed[0]["proof"];
-    assert_eq!((&proof["tables"], &proof["compared"], &proof["rows"]), (&1.into(), &1.into(), &101.into()));
+    // The app's, and the one that the drill writes to meanwhile.
+    assert_eq!((&proof["tables"], &proof["compared"]), (&2.into(), &2.into()));
+    assert!(proof["rows"].as_u64().unwrap() > 101, "{proof:#}");
     let status = switchback.status();
     assert_eq!((&backups(&status)["state"], &backups(&status)["proven"]), (&"proven".into(), &1.into()));
     assert!(backups(&status)["proven_age_s"].as_u64().unwrap() < 120);

@@ -74,7 +74,7 @@ impl Machine {
 
     async fn change_while_held(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<u64, StepError> {
         self.push_proxies().await?;
-        self.transactions_end(id).await;
+        self.transactions_end(id, from).await;
         let unit = self.units().nodes.get(from).map(|unit| unit.keeper.watch());
         let mut watched = unit.ok_or_else(|| StepError::new(format!("{from} does not run")))?;
         let (down, is_down) = oneshot::channel();
@@ -95,7 +95,7 @@ impl Machine {
     }
 
     /// Resolves when nobody is in a transaction any more, or too late for those who are: they are run again, or fail.
-    async fn transactions_end(&self, id: &ResourceId) {
+    async fn transactions_end(&self, id: &ResourceId, primary: &NodeId) {
         let unit = proxy_unit(id);
         let departing = self.departing_of(&unit);
         let departing = departing.iter().map(|process| self.inner.setup.state.control_socket(process));
@@ -108,8 +108,8 @@ impl Machine {
                         let status = &status["databases"][id.as_str()];
                         status["servers"].as_u64()?.checked_sub(status["servers_idle"].as_u64()?)
                     });
-                    // A proxy that does not answer is not waited for.
-                    if busy.unwrap_or_default() == 0 {
+                    // A proxy that does not answer is not waited for, nor are sessions that keep a connection and rest.
+                    if busy.unwrap_or_default() == 0 || self.is_at_rest(primary).await {
                         break;
                     }
                     sleep(TRANSACTIONS_POLL).await;
@@ -117,6 +117,13 @@ impl Machine {
             }
         };
         let _ = timeout(TRANSACTIONS_LIMIT, idle).await;
+    }
+
+    async fn is_at_rest(&self, node: &NodeId) -> bool {
+        match self.session(node).await {
+            Ok(session) => session.is_at_rest().await.unwrap_or(false),
+            Err(_) => false,
+        }
     }
 
     async fn take_over(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
