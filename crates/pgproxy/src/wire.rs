@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -64,11 +64,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Writes all of the output, or as much as the other side takes.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
-            let written = ready!(poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.output))?;
+        let mut all = self.output.len();
+        self.poll_flush_first(cx, &mut all)
+    }
+
+    /// Writes the first bytes of the output, as many as there are in `left`, or as many as the other side takes. What was
+    /// written is no longer in `left`.
+    pub fn poll_flush_first(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<io::Result<()>> {
+        while *left > 0 {
+            let mut first = Buf::take(&mut self.output, *left);
+            let written = ready!(poll_write_buf(Pin::new(&mut self.stream), cx, &mut first))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            *left -= written;
             self.written += written as u64;
             self.unflushed = true;
         }

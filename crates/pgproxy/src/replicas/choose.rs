@@ -181,7 +181,8 @@ async fn take(
         Offer::Now(turn) => turn,
         Offer::Wait(queue) => {
             let _waiting = Gauge::enter(&shared.counters.waiting);
-            timeout(Duration::from_millis(served.config.queue_wait_ms), queue).await.ok()?.ok()?
+            // Longer than that nobody waits for a replica: the primary may have nothing to do.
+            timeout(Duration::from_millis(served.config.read_wait_ms), queue).await.ok()?.ok()?
         }
         Offer::NoPrimary | Offer::QueueFull { .. } => return None,
     };

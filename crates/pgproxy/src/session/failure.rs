@@ -75,15 +75,13 @@ impl Session {
 
     /// Of a transaction that the client knows to have failed, nothing has to be done again on the next connection: that
     /// is made to be of the same opinion, and gets what was not answered, which most likely ends the block. `false`: more
-    /// is in flight than the client can have meant for that.
+    /// is in flight than the client can have meant for that, or it can go back to a savepoint.
     pub(super) fn keep_failed_block(&mut self) -> bool {
-        let is_whole = self.expected.is_empty()
-            || self.expected.is_of_queries() && self.unit.can_be_repeated() && !self.unit.is_answer_begun();
-        if self.status != TransactionStatus::Failed
-            || self.is_in_group
-            || self.framer.is_inside()
-            || !is_whole
-        {
+        let is_whole = !self.is_in_group
+            && !self.framer.is_inside()
+            && !self.unit.is_answer_begun()
+            && self.expected.is_of_queries();
+        if self.status != TransactionStatus::Failed || !is_whole || self.unit.may_have_savepoint() {
             return false;
         }
         let mut input = BytesMut::from(self.unit.in_flight());

@@ -272,10 +272,19 @@ impl Session {
     /// Writes what there is to write, and returns when there is something new to read.
     async fn turn(&mut self) -> Event {
         std::future::poll_fn(|cx| {
-            if !self.is_withholding()
-                && let Poll::Ready(Err(_)) = self.client.poll_flush(cx)
-            {
+            let was_slow = self.is_client_slow();
+            self.stop_withholding_too_much();
+            let flushed = match &mut self.withheld {
+                // What stands before it is none of it.
+                Some(from) => self.client.poll_flush_first(cx, from),
+                None => self.client.poll_flush(cx),
+            };
+            if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Event::ClientGone);
+            }
+            if was_slow && !self.is_client_slow() {
+                // There is room for the answers to requests that were read before.
+                return Poll::Ready(Event::Client);
             }
             let mut is_server_full = false;
             if let Some(server) = &mut self.server {
@@ -289,7 +298,8 @@ impl Session {
                     // There is room for requests that were read before.
                     return Poll::Ready(Event::Client);
                 }
-                if self.client.output.len() < HIGH_WATER_BYTES {
+                let unsaid = self.client.output.len() - self.withheld.unwrap_or(0);
+                if unsaid < HIGH_WATER_BYTES {
                     match server.wire.poll_fill(cx) {
                         Poll::Ready(Ok(0)) => {
                             return Poll::Ready(Event::ServerLost(io::ErrorKind::UnexpectedEof.into()));
@@ -318,6 +328,11 @@ impl Session {
             Poll::Pending
         })
         .await
+    }
+
+    /// Whether so much waits for the client that no request is begun whose answer would be withheld.
+    fn is_client_slow(&self) -> bool {
+        self.has_replicas && self.client.output.len() >= HIGH_WATER_BYTES
     }
 
     /// Whether nothing is under way: no request, no answer, no transaction.

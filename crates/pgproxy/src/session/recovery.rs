@@ -97,6 +97,7 @@ impl Session {
 
     async fn settle(&mut self, xid: u64, issued: Issued, cause: &str) -> Result<(), End> {
         self.route = Route::Primary;
+        let mut attempts = 0;
         loop {
             if let Err(refusal) = self.connect_again().await? {
                 self.shared.counters.unknown_outcomes.fetch_add(1, Relaxed);
@@ -108,9 +109,16 @@ impl Session {
                 self.fail(&unknown(&refusal.message), Block::Ended);
                 return Ok(());
             }
-            let Some(fate) = self.fate(xid, issued).await else {
-                self.lose_server();
-                continue;
+            attempts += 1;
+            let fate = match self.fate(xid, issued).await {
+                Some(fate) => fate,
+                None => {
+                    self.lose_server();
+                    if attempts < MAX_REPLAYS {
+                        continue;
+                    }
+                    Fate::Unclear
+                }
             };
             match fate {
                 Fate::Committed => {

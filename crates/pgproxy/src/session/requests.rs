@@ -35,7 +35,12 @@ impl Session {
             let is_full =
                 self.server.as_ref().is_some_and(|server| server.wire.output.len() >= HIGH_WATER_BYTES);
             let is_read_under_way = self.replica.is_some() && !self.expected.is_empty() && !self.is_in_group;
-            if is_full || is_read_under_way || self.unit.is_committing() || self.is_discarding() {
+            if is_full
+                || self.is_client_slow()
+                || is_read_under_way
+                || self.unit.is_committing()
+                || self.is_discarding()
+            {
                 return Ok(Step::Waits);
             }
             let mut framer = self.framer.clone();

@@ -192,13 +192,12 @@ impl Session {
         }
     }
 
-    /// Whether the client gets nothing for now.
-    pub(super) fn is_withholding(&mut self) -> bool {
+    /// A reply that is longer than what may be withheld goes to the client.
+    pub(super) fn stop_withholding_too_much(&mut self) {
         let is_too_much = |from: usize| self.client.output.len().saturating_sub(from) > MAX_WITHHELD_BYTES;
         if self.withheld.is_some_and(is_too_much) {
             self.withheld = None;
         }
-        self.withheld.is_some()
     }
 
     /// What was withheld has not been said.

@@ -299,6 +299,11 @@ impl Unit {
         self.replies.bytes > self.answered_with.bytes
     }
 
+    /// Whether a savepoint may have been set, to which the client can go back after an error.
+    pub fn may_have_savepoint(&self) -> bool {
+        self.is_too_long || self.log.windows(9).any(|word| word.eq_ignore_ascii_case(b"savepoint"))
+    }
+
     /// The requests that were not answered.
     pub fn in_flight(&self) -> &[u8] {
         &self.log[self.answered..]

@@ -183,6 +183,15 @@ async fn a_transaction_that_has_failed_is_still_there_to_be_rolled_back() {
         client.simple_query(end).await.unwrap();
         assert_eq!(value(&client, "select count(*) from t").await, "0");
     }
+    // What went before a savepoint is repeated: the client may go back to it.
+    client.simple_query("begin").await.unwrap();
+    client.simple_query("insert into t values (1)").await.unwrap();
+    client.simple_query("savepoint a").await.unwrap();
+    assert_eq!(sqlstate(&client, "select 1 / 0").await, "22012");
+    kill_backend(&cluster, "select 1 / 0").await;
+    client.simple_query("rollback to a").await.unwrap();
+    client.simple_query("commit").await.unwrap();
+    assert_eq!(value(&client, "delete from t returning a").await, "1");
     // As the connection goes, the end of the block is on its way.
     client.simple_query("begin").await.unwrap();
     assert_eq!(sqlstate(&client, fail).await, "22012");
