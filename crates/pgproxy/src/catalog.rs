@@ -20,8 +20,9 @@ use crate::shared::{Served, Shared};
 const INTERVAL: Duration = Duration::from_millis(2_500);
 /// At least so long, however many definitions are changed.
 const PACE: Duration = Duration::from_millis(250);
-/// After an attempt to connect, or to read.
-const RETRY: Duration = Duration::from_secs(1);
+/// After an attempt to connect, or to read. One that cannot be read is not read over and over.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
 /// For all rows of one of the queries.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 /// Of a larger catalog nothing is known: every read is for the primary.
@@ -34,6 +35,7 @@ static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
 pub(crate) async fn keep_catalog(shared: Arc<Shared>, mut served: watch::Receiver<Arc<Served>>) {
     let control = Control::new();
     let mut said = String::new();
+    let mut pause = RETRY_FIRST;
     loop {
         let now = served.borrow_and_update().clone();
         let target = now.target().filter(|_| now.config.read_replicas().next().is_some());
@@ -47,7 +49,10 @@ pub(crate) async fn keep_catalog(shared: Arc<Shared>, mut served: watch::Receive
             Ok(mut server) => follow(&shared, &mut served, &mut server).await,
             Err(cause) => Err(cause),
         };
-        let Err(cause) = kept else { continue };
+        let Err(cause) = kept else {
+            pause = RETRY_FIRST;
+            continue;
+        };
         if cause != said {
             tracing::warn!(
                 database = shared.name,
@@ -57,8 +62,13 @@ pub(crate) async fn keep_catalog(shared: Arc<Shared>, mut served: watch::Receive
             said = cause;
         }
         tokio::select! {
-            () = sleep(RETRY) => {}
-            changed = served.changed() => if changed.is_err() { return },
+            () = sleep(pause) => pause = RETRY_MAX.min(pause * 2),
+            changed = served.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                pause = RETRY_FIRST;
+            }
         }
     }
 }
