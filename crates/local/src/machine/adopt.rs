@@ -15,7 +15,6 @@ use super::clusters::Clusters;
 use super::roles::{edge_addresses, edge_unit, incarnation, proxy_addresses, proxy_unit};
 use super::world::Running;
 use super::{CrashPoint, Event, Inner, Machine, Report, StepError, Units, status};
-use crate::control::{self, Request};
 use crate::jobs::role::Role;
 use crate::keeper::Begin;
 use crate::process::Process;
@@ -89,7 +88,7 @@ impl Machine {
             let name = process.name().to_owned();
             match self.adopt_as_role(process, &topology).await {
                 Ok(Taken::Adopted) => adopted += 1,
-                Ok(Taken::Draining) => self.finish_role(name, &topology).await,
+                Ok(Taken::Draining) => self.finish_role(name, &topology),
                 // Left by a step that was not committed: the step is taken again and clears it.
                 Ok(Taken::Unknown) => {}
                 Err(error) => {
@@ -107,15 +106,12 @@ impl Machine {
     }
 
     /// A process that an earlier daemon has replaced.
-    async fn finish_role(&self, process: String, topology: &Topology) {
+    fn finish_role(&self, process: String, topology: &Topology) {
         let unit = incarnation(&process).map_or_else(String::new, |(unit, _)| unit.to_owned());
         if !topology.proxies.keys().any(|id| proxy_unit(id) == unit) {
             return self.retire_role(process);
         }
-        let control = self.inner.setup.state.control_socket(&process);
-        let status = control::ask(&control, &Request::Status).await;
-        let generation = status.ok().and_then(|status| status["generation"].as_u64()).unwrap_or_default();
-        self.departs(&process, &unit, generation);
+        self.departs(&process, &unit, None);
         self.let_depart(process);
     }
 

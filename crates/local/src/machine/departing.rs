@@ -8,11 +8,11 @@
 //! One thing is lost: a cancel request comes by a connection of its own, so the new process gets it, and it knows nothing
 //! of a query that runs in the old one.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::ProxyProcess;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::roles::{RoleUnit, bind_all, encode, proxy_addresses, proxy_unit};
@@ -32,7 +32,8 @@ const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Departing {
     /// The unit it was of.
     unit: String,
-    generation: u64,
+    /// Of the last configuration; `None` until the process was asked.
+    generation: Option<u64>,
     /// What it was told last, if it has said that it took it.
     told: Option<Value>,
 }
@@ -54,22 +55,36 @@ impl Machine {
     async fn replace_proxy(&self, proxy: &ProxyProcess) -> Result<(), StepError> {
         let unit = proxy_unit(&proxy.id);
         let number = self.newest_incarnation(&unit) + 1;
-        let (old, sockets, config) = {
+        let does_not_run = || StepError::new(format!("{unit} does not run"));
+        let (mut old, sockets, config) = {
             let _in_order = self.inner.pushing_proxies.lock().await;
-            let kept = self.units().roles.get(&unit).map(|role| role.sockets.clone());
-            let kept = kept.ok_or_else(|| StepError::new(format!("{unit} does not run")))?;
+            let running = self
+                .units()
+                .roles
+                .get(&unit)
+                .map(|role| (role.process.clone(), role.generation, role.sockets.clone()));
+            let (process, generation, kept) = running.ok_or_else(does_not_run)?;
             let sockets = bind_all(&proxy_addresses(proxy), &kept)?;
-            let old = self.units().roles.remove(&unit);
-            let old = old.ok_or_else(|| StepError::new(format!("{unit} does not run")))?;
-            self.departs(&old.process, &unit, old.generation);
-            (old, sockets, encode(&self.proxy_config(proxy, &self.topology())?)?)
+            // The configuration counts it.
+            self.departs(&process, &unit, Some(generation));
+            let begun = self.proxy_config(proxy, &self.topology()).and_then(|config| {
+                let config = encode(&config)?;
+                let old = self.units().roles.remove(&unit).ok_or_else(does_not_run)?;
+                Ok((old, sockets, config))
+            });
+            begun.inspect_err(|_| drop(self.units().departing.remove(&process)))?
         };
         // Not in the lock: a failover must not wait for it, and is told to both.
         let started = self.start_role(&unit, Role::Pgproxy, number, sockets, config, Some(1), Begin::Fresh);
         if let Err(error) = started.await {
-            self.units().departing.remove(&old.process);
-            self.units().roles.insert(unit, old);
-            self.push_proxies().await?;
+            let mut units = self.units();
+            // It may have been told that it is one of two.
+            let told = units.departing.remove(&old.process).and_then(|departing| departing.generation);
+            old.generation = told.unwrap_or(old.generation);
+            old.taken = false;
+            units.roles.insert(unit, old);
+            drop(units);
+            self.inner.changed.send_modify(|count| *count += 1);
             return Err(error);
         }
         let RoleUnit { keeper, process, .. } = old;
@@ -80,7 +95,7 @@ impl Machine {
     }
 
     /// From now on this process of a unit serves only what it has.
-    pub(super) fn departs(&self, process: &str, unit: &str, generation: u64) {
+    pub(super) fn departs(&self, process: &str, unit: &str, generation: Option<u64>) {
         let departing = Departing { unit: unit.to_owned(), generation, told: None };
         self.units().departing.insert(process.to_owned(), departing);
     }
@@ -117,34 +132,63 @@ impl Machine {
         units.departing.iter().filter(|(_, one)| one.unit == unit).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Tells the departing processes of a unit what its serving one is told.
+    /// Tells the departing processes of a unit what its serving one is told. Those that do not take it are told again by
+    /// [`Machine::supervise`].
     pub(super) async fn push_departing(&self, unit: &str, config: &Value) {
-        let mut news: BTreeMap<String, Value> = BTreeMap::new();
-        for (name, one) in self.units().departing.iter_mut().filter(|(_, one)| one.unit == unit) {
-            let mut config = config.clone();
-            config["generation"] = one.generation.into();
-            if one.told.as_ref() != Some(&config) {
-                one.generation += 1;
-                one.told = None;
-                config["generation"] = one.generation.into();
-                news.insert(name.clone(), config);
-            }
-        }
-        for (name, config) in news {
-            let control = self.inner.setup.state.control_socket(&name);
-            let request = Request::Configure { config: config.clone() };
-            match timeout(CONFIGURE_TIMEOUT, control::ask(&control, &request)).await {
-                Ok(Ok(_)) => {
-                    if let Some(one) = self.units().departing.get_mut(&name) {
-                        one.told = Some(config);
-                    }
+        let mut telling = JoinSet::new();
+        for name in self.departing_of(unit) {
+            let (machine, config) = (self.clone(), config.clone());
+            telling.spawn(async move {
+                if let Err(error) = machine.tell_departing(&name, config).await {
+                    tracing::warn!(process = name, error = error.reason, "does not hear of a change");
+                    machine.inner.changed.send_modify(|count| *count += 1);
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(process = name, error = crate::chain(&error), "does not hear of a change");
-                }
-                Err(_) => tracing::warn!(process = name, "does not hear of a change"),
-            }
+            });
         }
+        telling.join_all().await;
+    }
+
+    async fn tell_departing(&self, name: &str, mut config: Value) -> Result<(), StepError> {
+        let control = self.inner.setup.state.control_socket(name);
+        let ask = async |request: Request| match timeout(CONFIGURE_TIMEOUT, control::ask(&control, &request))
+            .await
+        {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(StepError::new("it does not answer")),
+        };
+        let known = self.units().departing.get(name).and_then(|one| one.generation);
+        let before = match known {
+            Some(generation) => generation,
+            None => ask(Request::Status).await?["generation"].as_u64().unwrap_or_default(),
+        };
+        {
+            let mut units = self.units();
+            let Some(one) = units.departing.get_mut(name) else { return Ok(()) };
+            config["generation"] = before.into();
+            if one.told.as_ref() == Some(&config) {
+                return Ok(());
+            }
+            one.generation = Some(before + 1);
+            one.told = None;
+            config["generation"] = (before + 1).into();
+        }
+        ask(Request::Configure { config: config.clone() }).await?;
+        if let Some(one) = self.units().departing.get_mut(name) {
+            one.told = Some(config);
+        }
+        Ok(())
+    }
+
+    /// Whether every departing process has taken what it was told last.
+    ///
+    /// # Errors
+    /// Names one that has not.
+    pub(super) fn departing_have_taken(&self) -> Result<(), StepError> {
+        let units = self.units();
+        let behind = units.departing.iter().find(|(_, one)| one.told.is_none());
+        behind.map_or(Ok(()), |(name, _)| {
+            Err(StepError::new(format!("{name} has not taken its configuration")))
+        })
     }
 
     /// Ends the departing processes of a unit that nobody needs any more.

@@ -181,7 +181,8 @@ impl Machine {
                     continue;
                 }
             }
-            if let Err(error) = self.push_roles().await {
+            let pushed = self.push_roles().await;
+            if let Err(error) = pushed.and_then(|()| self.departing_have_taken()) {
                 tracing::warn!(error = error.reason, "a role did not take its configuration; trying again");
                 // The role may be restarting: its next change of state brings us back here, and so does this.
                 tokio::time::sleep(Duration::from_millis(100)).await;

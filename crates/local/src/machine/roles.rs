@@ -37,7 +37,7 @@ pub(super) struct RoleUnit {
     /// The generation of the last configuration.
     pub(super) generation: u64,
     /// Whether the process has said that it took that configuration, or began with it.
-    taken: bool,
+    pub(super) taken: bool,
 }
 
 pub(super) fn edge_unit(id: &ResourceId) -> String {
