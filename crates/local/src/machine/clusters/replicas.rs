@@ -79,13 +79,21 @@ impl Machine {
         work: impl Future<Output = Result<T, StepError>>,
     ) -> Result<T, StepError> {
         self.watched(node.resource(), |watch| watch.resting.insert(node.clone()));
-        let done = async {
-            self.reads_end(node).await?;
-            work.await
-        };
-        let done = done.await;
-        self.watched(node.resource(), |watch| watch.resting.remove(node));
-        self.inner.changed.send_modify(|count| *count += 1);
-        done
+        let _resting = Resting { machine: self, node };
+        self.reads_end(node).await?;
+        work.await
+    }
+}
+
+/// Ends the rest when dropped: the work may be given up half done.
+struct Resting<'a> {
+    machine: &'a Machine,
+    node: &'a NodeId,
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.machine.watched(self.node.resource(), |watch| watch.resting.remove(self.node));
+        self.machine.inner.changed.send_modify(|count| *count += 1);
     }
 }
