@@ -17,6 +17,10 @@ pub(crate) struct Horizons {
     now: Moment,
     /// What was told before this has been forgotten in part.
     forgotten: Moment,
+    /// Another proxy serves the same database.
+    is_shared: bool,
+    /// When one did last.
+    shared_until: Option<Moment>,
 }
 
 /// Counts the connections that were begun.
@@ -65,6 +69,15 @@ impl Horizons {
         }
     }
 
+    /// Whether another proxy serves the same database from now on. A successor of the primary may give an id again to a
+    /// transaction of the other's, so what was given while there was one cannot be asked for.
+    pub fn share(&mut self, is_shared: bool) {
+        if self.is_shared && !is_shared {
+            self.shared_until = Some(self.now);
+        }
+        self.is_shared = is_shared;
+    }
+
     /// Now, as a COMMIT is sent.
     pub fn now(&self) -> Moment {
         self.now
@@ -86,6 +99,7 @@ impl Horizons {
             // Told by the same node before it gave the id, or by its successor.
             (Some(lowest), _) if xid >= lowest => Known::Unclear,
             (None, _) => Known::Unclear,
+            _ if self.is_shared || Some(issued.alive) <= self.shared_until => Known::Unclear,
             _ => Known::Ask,
         }
     }
@@ -142,6 +156,29 @@ mod tests {
         assert_eq!(horizons.known(126, issued, begun), Known::Lost);
         // Unless the node is known to have lived until then.
         assert_eq!(horizons.known(120, Issued::before(issued.before), begun), Known::Ask);
+    }
+
+    /// The other proxy may have had it given again, and be gone since.
+    #[test]
+    fn an_id_given_while_there_was_another_proxy_is_unclear_from_then_on() {
+        let mut horizons = Horizons::default();
+        let before = told(&mut horizons, 100);
+        let sent = horizons.now();
+        horizons.share(true);
+        let during = told(&mut horizons, 130);
+        assert_eq!(horizons.known(120, Issued::before(sent), during), Known::Unclear);
+        assert_eq!(horizons.known(120, Issued::before(sent), before), Known::Ask, "the node is the same");
+        assert_eq!(horizons.known(130, Issued::before(sent), during), Known::Lost);
+        let sent_last = horizons.now();
+        horizons.share(false);
+        let after = told(&mut horizons, 140);
+        assert_eq!(horizons.known(120, Issued::before(sent), after), Known::Unclear);
+        assert_eq!(horizons.known(135, Issued::before(sent_last), after), Known::Unclear);
+        // What is sent when there is no other any more concerns nobody else.
+        horizons.share(false);
+        let sent_alone = horizons.now();
+        let last = told(&mut horizons, 150);
+        assert_eq!(horizons.known(145, Issued::before(sent_alone), last), Known::Ask);
     }
 
     #[test]

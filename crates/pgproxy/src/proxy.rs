@@ -163,6 +163,7 @@ impl Handle {
         for (name, served, added) in prepared {
             match (state.databases.get(&name), added) {
                 (Some(running), _) => {
+                    running.shared.pool.with_horizons(|horizons| horizons.share(served.config.is_shared));
                     // The fence before the news: whoever hears of the new primary finds the old one shut off.
                     running.shared.pool.retarget(served.target(), served.limits());
                     running.served.send_replace(served.clone());
@@ -258,6 +259,7 @@ impl Handle {
         marks: Marks,
     ) -> Running {
         let pool = Pool::new(served.limits());
+        pool.with_horizons(|horizons| horizons.share(served.config.is_shared));
         pool.retarget(served.target(), served.limits());
         let shared = Arc::new(Shared {
             name: name.to_owned(),

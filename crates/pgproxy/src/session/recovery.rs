@@ -142,7 +142,6 @@ impl Session {
         match self.shared.pool.with_horizons(|horizons| horizons.known(xid, issued, server.begun)) {
             Known::Lost => return Some(Fate::NotCommitted),
             Known::Unclear => return Some(Fate::Unclear),
-            Known::Ask if self.served.borrow().config.is_shared => return Some(Fate::Unclear),
             Known::Ask => {}
         }
         let sql = format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");
