@@ -44,16 +44,17 @@ pub(crate) async fn serve(
     shared: &Shared,
     served: &watch::Receiver<Arc<Served>>,
 ) {
-    let Some(_session) = Gauge::enter_below(&shared.counters.admins, MAX_SESSIONS) else {
-        let message = format!("{MAX_SESSIONS} sessions look at `{}` already", shared.name);
-        return refuse(client, &Refusal::new("53300", message, "Close one of them.")).await;
-    };
     let verifier = (startup.user == login.role).then_some(&login.verifier);
     match authenticate(&mut client, startup, shared, verifier).await {
         Ok(()) => {}
         Err(Refused::Silently) => return,
         Err(Refused::With(refusal)) => return refuse(client, &refusal).await,
     }
+    // Counted once they are let in: whoever has no password must keep nobody out.
+    let Some(_session) = Gauge::enter_below(&shared.counters.admins, MAX_SESSIONS) else {
+        let message = format!("{MAX_SESSIONS} sessions look at `{}` already", shared.name);
+        return refuse(client, &Refusal::new("53300", message, "Close one of them.")).await;
+    };
     greet(&mut client.output);
     let end = converse(&mut client, login, shared, served).await;
     if let Err(End::Told(refusal)) = end {

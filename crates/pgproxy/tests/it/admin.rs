@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pgproxy::{ConfigError, Database};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::cluster::{Cluster, PASSWORD, bin};
@@ -166,6 +168,24 @@ async fn one_can_look_when_clients_are_too_many_and_not_many_can() {
     while proxy.connect_with(&url(&proxy, ADMIN, "switchback")).await.is_err() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Whoever has no password could keep the operator out.
+#[tokio::test]
+async fn those_who_never_log_in_keep_nobody_from_looking() {
+    let (_cluster, proxy) = watched();
+    let parameters = b"user\0looker\0database\0switchback\0\0";
+    let mut startup = (8 + parameters.len() as u32).to_be_bytes().to_vec();
+    startup.extend(196_608_u32.to_be_bytes());
+    startup.extend(parameters);
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(proxy.address).await.unwrap();
+        client.write_all(&startup).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'R', "it is asked for the password");
+        silent.push(client);
+    }
+    look(&proxy).await;
 }
 
 #[tokio::test]
