@@ -45,12 +45,6 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
-    #[error("marks of database `{database}`")]
-    Marks {
-        database: String,
-        #[source]
-        source: freshness::FreshnessError,
-    },
     #[error("a listening socket cannot be used")]
     Socket(#[source] io::Error),
     #[error("the edge has stopped")]
@@ -104,7 +98,7 @@ pub(super) fn compile(
         access_log: open_log(config, previous)?,
         access_log_config: config.access_log.clone(),
         trusted,
-        marks: open_marks(config)?,
+        marks: open_marks(config),
     })
 }
 
@@ -153,12 +147,21 @@ fn compile_route(route: &config::Route, names: &[&String]) -> Result<Route, Conf
     })
 }
 
-/// Anew each time: a database that was destroyed and made again has another file of the same name.
-fn open_marks(config: &Config) -> Result<Option<Marks>, ConfigError> {
+/// Anew each time: a database that was destroyed and made again has another file of the same name. One that cannot be
+/// opened is done without: requests are served, and reads may be older than the client's own writes.
+fn open_marks(config: &Config) -> Option<Marks> {
     let open = |(database, path): (&String, &PathBuf)| {
-        Freshness::open(path).map_err(|source| ConfigError::Marks { database: database.clone(), source })
+        let warn = |error: &freshness::FreshnessError| {
+            tracing::warn!(
+                database,
+                path = %path.display(),
+                error = error as &dyn std::error::Error,
+                "marks cannot be opened; a client's reads over another connection may miss its writes"
+            );
+        };
+        Freshness::open(path).inspect_err(warn).ok()
     };
-    Ok(Marks::of(config.freshness.iter().map(open).collect::<Result<_, _>>()?))
+    Marks::of(config.freshness.iter().filter_map(open).collect())
 }
 
 fn open_log(config: &Config, previous: Option<&Snapshot>) -> Result<Option<Arc<AccessLog>>, ConfigError> {
