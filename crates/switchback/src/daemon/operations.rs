@@ -85,6 +85,10 @@ impl Daemon {
                 value(&self.restore(&cluster, to, report).await?)
             }
             Request::ForgetReplaced { cluster } => {
+                // A restore that is not over may yet need what it has put aside.
+                let _claim = self.claim_after_taking_over("deletion of what restores put aside").await?;
+                self.must_run()?;
+                self.finish_what_was_begun(report).await?;
                 value(&self.machine.forget_replaced(&cluster).await.map_err(step_failed)?)
             }
             Request::SwitchOver { cluster, to } => {
