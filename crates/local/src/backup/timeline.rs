@@ -5,6 +5,9 @@ use model::Lsn;
 
 use super::{Archive, ArchiveError, BaseBackup, WalName};
 
+/// The only one that comes from no other.
+const FIRST_TIMELINE: u32 = 1;
+
 /// A timeline and those it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
@@ -21,6 +24,19 @@ impl Lineage {
     pub fn newest(archive: &Archive) -> Result<Option<Lineage>, ArchiveError> {
         let newest = archive.names()?.iter().map(WalName::timeline).max();
         newest.map(|timeline| Lineage::of(archive, timeline)).transpose()
+    }
+
+    /// Of the timeline that the primary writes. One whose history is not stored yet has only just begun, and the newest
+    /// that is known stands for it.
+    ///
+    /// # Errors
+    /// When a history cannot be read.
+    pub fn written(archive: &Archive, timeline: u32) -> Result<Option<Lineage>, ArchiveError> {
+        match archive.history(timeline)? {
+            Some(history) => Ok(Some(Lineage::read(timeline, &history))),
+            None if timeline == FIRST_TIMELINE => Ok(Some(Lineage::read(timeline, ""))),
+            None => Lineage::newest(archive),
+        }
     }
 
     /// # Errors

@@ -1,5 +1,7 @@
 //! A PostgreSQL node: the postmaster itself, started directly.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,23 +66,49 @@ impl NodeJob {
         let settings = postgres::memory_settings(&self.size(), memory, cores);
         let membership = self.membership();
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership, &self.archiving())
+        let archiving = self.archiving(&membership);
+        if let Err(error) = &archiving {
+            tracing::warn!(node = %self.id, %error, "which database it has cannot be read; its log stays on it");
+        }
+        // It is told again as long as that is not known.
+        let told = archiving.is_ok().then(|| membership.clone());
+        let archiving = archiving.unwrap_or(Archiving::Waits);
+        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership, &archiving)
             .map_err(|error| said(&error))?;
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
         Ok(())
+    }
+
+    /// Whether its configuration says what its membership does.
+    pub(crate) fn is_told(&self) -> bool {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) == Some(self.membership())
+    }
+
+    /// Until its membership is settled anew nothing of its log is stored.
+    pub(crate) fn keep_log(&self) {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner).keeps_log = true;
     }
 
     /// Where backups of its cluster are kept; `None` where none are made, or there is no cluster yet.
     pub(crate) fn archive(&self) -> Option<Archive> {
-        let folder = self.membership().backups?;
-        let system = self.paths.system_identifier().ok()?;
-        Some(Archive::at(&folder.join(format!("{}-{system}", self.id.resource()))))
+        self.archive_in(&self.membership().backups?).ok()
     }
 
-    fn archiving(&self) -> Archiving {
-        match self.archive() {
-            Some(archive) => Archiving::To { program: self.setup.program.clone(), archive },
-            None => Archiving::Off,
+    fn archive_in(&self, folder: &Path) -> io::Result<Archive> {
+        let system = self.paths.system_identifier()?;
+        Ok(Archive::at(&folder.join(format!("{}-{system}", self.id.resource()))))
+    }
+
+    /// # Errors
+    /// When it is not known where its log belongs. Nothing of it may be forgotten then.
+    fn archiving(&self, membership: &Membership) -> io::Result<Archiving> {
+        match &membership.backups {
+            None => Ok(Archiving::Off),
+            Some(_) if membership.keeps_log => Ok(Archiving::Waits),
+            Some(folder) => {
+                let archive = self.archive_in(folder)?;
+                Ok(Archiving::To { program: self.setup.program.clone(), archive })
+            }
         }
     }
 

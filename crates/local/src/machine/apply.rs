@@ -256,6 +256,9 @@ impl Machine {
             return Err(error.into());
         }
         self.crash_at(CrashPoint::Step(step, Moment::AfterCommit));
+        if let Action::ReplacePrimary { new, .. } = action {
+            self.store_log_of(&new.id).await;
+        }
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         report(Event::Done { step: step + 1, of, what: action.to_string(), took_ms });
         Ok(())

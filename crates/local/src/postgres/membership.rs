@@ -12,6 +12,8 @@ pub struct Membership {
     pub place: Place,
     /// The folder that holds backups; each cluster has its own in it. `None`: none are made.
     pub backups: Option<PathBuf>,
+    /// Its log stays on it: whether it will ever be the cluster's is not settled.
+    pub keeps_log: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,7 @@ impl Membership {
             name: member_name(id),
             place: Place::Primary { confirmed_by: Vec::new() },
             backups: None,
+            keeps_log: false,
         }
     }
 }

@@ -220,6 +220,12 @@ impl Session {
         Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned())
     }
 
+    /// The file of the log that is being written.
+    pub async fn segment_written(&self) -> Result<String, PostgresError> {
+        let rows = self.rows("SELECT pg_walfile_name(pg_current_wal_lsn())").await?;
+        Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned())
+    }
+
     /// Whether no client has a transaction open or a statement under way.
     pub async fn is_at_rest(&self) -> Result<bool, PostgresError> {
         let query = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' \

@@ -180,6 +180,9 @@ impl Machine {
         move_if_there(&aside(comes), &state.node(&comes.id))?;
         if !self.units().nodes.contains_key(&comes.id) {
             let job = self.node_job(comes, next, report).await?;
+            if serve == Serve::New {
+                job.keep_log();
+            }
             // What was restored must come up now or not at all; what served before is kept being started.
             let started = match serve {
                 Serve::New => timeout(READY_LIMIT, self.keep_node(job.clone(), comes)).await,
@@ -188,7 +191,22 @@ impl Machine {
             started.map_err(|_| StepError::new(format!("{} is not ready", comes.id)))??;
             postgres::provision(&job.paths, &job.credentials).await?;
         }
-        self.ahead_of(action, self.push_proxies()).await
+        let told = async {
+            let Err(error) = self.push_proxies().await else { return Ok(()) };
+            // Whatever told the proxies: it goes on until they take it.
+            self.inner.changed.send_modify(|count| *count += 1);
+            match serve {
+                // One that did not answer may have taken it all the same, and what clients have written to the new primary
+                // since would be lost with it: there is no way back from here.
+                Serve::New => {
+                    let reason = error.reason;
+                    tracing::warn!(node = %new.id, reason, "a proxy was not told of it yet; trying again");
+                    Ok(())
+                }
+                Serve::Old => Err(error),
+            }
+        };
+        self.ahead_of(action, told).await
     }
 
     /// After a failed [`Machine::replace_primary`]: the old one serves again.

@@ -9,7 +9,9 @@ use model::{BackupPolicy, ResourceId};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::blocking;
-use crate::backup::{Catalog, Due, Lineage, due};
+use crate::backup::{Catalog, Due, Lineage, WalName, due};
+use crate::chain;
+use crate::jobs::node::NodeJob;
 use crate::machine::apply::{Event, Report};
 use crate::machine::{Machine, StepError};
 
@@ -46,11 +48,19 @@ impl Machine {
         }
     }
 
+    async fn timeline_written(&self, job: &NodeJob) -> Result<u32, StepError> {
+        let segment = self.session(&job.id).await?.segment_written().await?;
+        let name: WalName = segment.parse().map_err(|error| chain(&error))?;
+        Ok(name.timeline())
+    }
+
     async fn back_up_when_due(&self, id: &ResourceId, policy: &BackupPolicy) -> Result<(), StepError> {
         let (job, archive) = self.archive_of(id)?;
         let read = archive.clone();
+        // While there is no primary to ask, no copy of it could be made either.
+        let Ok(written) = self.timeline_written(&job).await else { return Ok(()) };
         let found = blocking(move || {
-            let (all, lineage) = (Catalog::of(&read).list()?, Lineage::newest(&read)?);
+            let (all, lineage) = (Catalog::of(&read).list()?, Lineage::written(&read, written)?);
             let newest = lineage
                 .as_ref()
                 .and_then(|lineage| all.iter().rfind(|backup| lineage.continues(backup)).cloned());

@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use model::{ResourceId, counted};
+use model::{NodeId, ResourceId, counted};
 use rustix::fs::{Access, StatVfs, access, statvfs};
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -41,10 +41,20 @@ impl Machine {
         }
     }
 
+    /// A node that was restored serves for good now: its log is the cluster's.
+    pub(in crate::machine) async fn store_log_of(&self, node: &NodeId) {
+        if let Err(error) = self.tell_what_stands(node.resource()).await {
+            tracing::warn!(%node, error = error.reason, "its log is not stored yet; trying again");
+        }
+    }
+
     async fn look_at_archive(&self, id: &ResourceId) -> Result<(), StepError> {
         let topology = self.topology();
         let Some(primary) = topology.primary_of(id) else { return Ok(()) };
         let Some(job) = self.node_kept(&primary.id) else { return Ok(()) };
+        if !job.is_told() {
+            self.tell_what_stands(id).await?;
+        }
         let archiver = self.session(&primary.id).await?.archiver().await?;
         let trouble = job.archive().and_then(|archive| trouble(&job, &archive, &archiver));
         let before = {

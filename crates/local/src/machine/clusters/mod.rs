@@ -167,7 +167,8 @@ impl Machine {
                 Place::Primary { confirmed_by: by.into_iter().flatten().map(member_name).collect() }
             }
         };
-        Membership { name, place, backups: self.inner.setup.backups_of(id.resource(), topology) }
+        let backups = self.inner.setup.backups_of(id.resource(), topology);
+        Membership { name, place, backups, keeps_log: false }
     }
 
     /// From now on each node that is started comes up in the place that it has in `topology`.
@@ -203,6 +204,13 @@ impl Machine {
             }
         }
         told
+    }
+
+    /// As [`Machine::tell_members`], of what stands: for what could not be told when it came to stand.
+    pub(super) async fn tell_what_stands(&self, cluster: &ResourceId) -> Result<(), StepError> {
+        // What the quorum is told in between must not be taken back.
+        let _turn = self.inner.clusters.turn.lock().await;
+        self.tell_members(cluster, &self.world().topology)
     }
 
     pub(super) fn node_kept(&self, id: &NodeId) -> Option<NodeJob> {
