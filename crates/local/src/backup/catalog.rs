@@ -34,7 +34,7 @@ pub struct BaseBackup {
     /// That it was restored, and what was found then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
-    /// Why the last attempt to prove it failed.
+    /// Why it is of no use, where an attempt to prove it has found that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuted: Option<String>,
 }
@@ -100,12 +100,17 @@ impl Catalog {
         Ok(self.entries()?.iter().filter_map(of).max().map_or(1, |newest| newest + 1))
     }
 
-    /// Removes what copies that were interrupted have left.
+    /// Removes what copies that were interrupted, or removed halfway, have left; and nothing else that stands there.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn clear_partials(&self) -> Result<(), ArchiveError> {
-        for name in self.entries()?.into_iter().filter(|name| name.contains('.')) {
+        let ours = |name: &String| {
+            name.split_once('.').is_some_and(|(number, what)| {
+                number.parse::<u32>().is_ok() && matches!(what, "partial" | "deleted")
+            })
+        };
+        for name in self.entries()?.into_iter().filter(ours) {
             let path = self.base.join(name);
             fs::remove_dir_all(&path).map_err(at(&path))?;
         }
@@ -156,7 +161,12 @@ impl Catalog {
 
 fn write_description(folder: &Path, backup: &BaseBackup) -> io::Result<()> {
     let (path, partial) = (folder.join(DESCRIPTION), folder.join("backup.json.partial"));
-    let mut file = File::create(&partial)?;
+    // The folder belongs to whom PostgreSQL runs as, and root must not follow a link that stands in it.
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    let mut file = File::create_new(&partial)?;
     file.write_all(&serde_json::to_vec_pretty(backup)?)?;
     file.sync_all()?;
     fs::rename(&partial, &path)?;

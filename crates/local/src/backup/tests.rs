@@ -198,3 +198,42 @@ fn a_copy_is_due_when_there_is_none_or_it_is_old_or_useless() {
     assert_eq!(due(&copies, newest, None, day, at(990)), None, "a clock that is corrected by seconds");
     assert_eq!(due(&copies, newest, None, day, at(0)), Some(Due::ClockWentBack));
 }
+
+#[test]
+fn a_link_in_place_of_a_description_is_not_followed() {
+    let (folder, archive) = archive();
+    let catalog = Catalog::of(&archive);
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, "precious").unwrap();
+    fs::create_dir(catalog.partial(1)).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, catalog.partial(1).join("backup.json.partial")).unwrap();
+    catalog.admit(&backup(1, 1, 1)).unwrap();
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "precious");
+    assert_eq!(catalog.list().unwrap(), [backup(1, 1, 1)]);
+}
+
+#[test]
+fn only_what_copies_have_left_is_removed() {
+    let (_folder, archive) = archive();
+    let catalog = Catalog::of(&archive);
+    for name in ["2.partial", "1.deleted", ".snapshot", "lost.partial", "3.partial.kept"] {
+        fs::create_dir(archive.base().join(name)).unwrap();
+    }
+    fs::write(archive.base().join(".nfs0001"), "").unwrap();
+    catalog.clear_partials().unwrap();
+    let entries = fs::read_dir(archive.base()).unwrap();
+    let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [".nfs0001", ".snapshot", "3.partial.kept", "lost.partial"]);
+}
+
+#[test]
+fn a_timeline_that_has_only_just_begun_is_taken_for_the_newest_known() {
+    let (folder, archive) = archive();
+    assert_eq!(Lineage::written(&archive, 2).unwrap(), None);
+    archive.push(&wal_file(&folder, "node", SEGMENT, b"log")).unwrap();
+    assert_eq!(Lineage::written(&archive, 2).unwrap().map(|lineage| lineage.timeline), Some(1));
+    archive.push(&wal_file(&folder, "node", "00000003.history", b"1\t0/3000000\tbefore\n")).unwrap();
+    let of_the_primary = Lineage::written(&archive, 1).unwrap().unwrap();
+    assert_eq!(of_the_primary.timeline, 1, "not the newest that is stored");
+}

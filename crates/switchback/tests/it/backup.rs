@@ -1,7 +1,8 @@
 //! Backups: what was lost comes back, as it was at the moment that is asked for.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::{App, Status, Switchback, request};
@@ -14,6 +15,10 @@ const RETURN_LIMIT: Duration = Duration::from_secs(60);
 /// For what PostgreSQL and the daemon see every other second.
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
 
+/// For the app to answer while its database changes its primary.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_POLL: Duration = Duration::from_millis(10);
+
 pub fn shop(app: App) -> Switchback {
     let switchback = up(app);
     switchback.wait_for("it is whole", RETURN_LIMIT, Status::is_whole);
@@ -25,22 +30,26 @@ pub fn shop(app: App) -> Switchback {
 pub fn visit(switchback: &Switchback, id: u32) {
     let statement = format!("INSERT INTO visits VALUES ({id}) ON CONFLICT DO NOTHING");
     let write = || request("POST", &switchback.url("/sql"), &[], statement.as_bytes());
-    for _ in 0..1_000 {
+    let deadline = Instant::now() + ANSWER_LIMIT;
+    while Instant::now() < deadline {
         if write().is_ok_and(|answer| answer.status == 200) {
             return;
         }
+        sleep(ANSWER_POLL);
     }
     panic!("no write succeeds\n{}", switchback.daemon_log());
 }
 
 pub fn visits(switchback: &Switchback) -> String {
     let query = b"SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM visits";
-    for _ in 0..1_000 {
+    let deadline = Instant::now() + ANSWER_LIMIT;
+    while Instant::now() < deadline {
         if let Ok(answer) = request("POST", &switchback.url("/sql"), &[], query)
             && answer.status == 200
         {
             return answer.body.trim().to_owned();
         }
+        sleep(ANSWER_POLL);
     }
     panic!("no read succeeds\n{}", switchback.daemon_log());
 }
