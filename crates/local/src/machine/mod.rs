@@ -109,11 +109,13 @@ pub struct StepError {
     pub hint: Option<String>,
     /// What the process said last.
     pub last_lines: Vec<String>,
+    /// Trying again is of no use: what was read is not what was written.
+    pub damaged: bool,
 }
 
 impl StepError {
     fn new(reason: impl Into<String>) -> StepError {
-        StepError { reason: reason.into(), hint: None, last_lines: Vec::new() }
+        StepError { reason: reason.into(), hint: None, last_lines: Vec::new(), damaged: false }
     }
 
     fn hint(self, hint: impl Into<String>) -> StepError {
@@ -122,7 +124,8 @@ impl StepError {
 
     fn of(name: &str, state: KeptState) -> StepError {
         let why = state.reason.unwrap_or_else(|| "was stopped".to_owned());
-        StepError { reason: format!("{name}: {why}"), hint: state.hint, last_lines: state.last_lines }
+        let reason = format!("{name}: {why}");
+        StepError { hint: state.hint, last_lines: state.last_lines, ..StepError::new(reason) }
     }
 }
 

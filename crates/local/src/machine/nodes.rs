@@ -50,7 +50,8 @@ impl Setup {
 
 pub(super) fn failed(error: &postgres::PostgresError) -> StepError {
     let lines = error.log().unwrap_or_default().lines().map(str::to_owned).collect();
-    StepError { last_lines: lines, ..StepError::new(chain(error)).hint(error.hint()) }
+    let damaged = error.is_damage();
+    StepError { last_lines: lines, damaged, ..StepError::new(chain(error)).hint(error.hint()) }
 }
 
 impl Machine {

@@ -50,7 +50,19 @@ pub enum PostgresError {
     Credentials(#[from] CredentialsError),
 }
 
+/// `data_corrupted` and `index_corrupted`.
+const DAMAGE_STATES: [&str; 2] = ["XX001", "XX002"];
+
 impl PostgresError {
+    /// Whether what was read is not what was written: it will not be another time either.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            PostgresError::Damaged { .. } | PostgresError::BackupDamaged { .. } => true,
+            PostgresError::Refused { sqlstate, .. } => DAMAGE_STATES.contains(&sqlstate.as_str()),
+            _ => false,
+        }
+    }
+
     /// What to do.
     pub fn hint(&self) -> String {
         match self {

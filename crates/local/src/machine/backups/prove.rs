@@ -20,7 +20,8 @@ impl Machine {
     /// Restores the newest backup beside the app, reads all of it, compares, and removes it again.
     ///
     /// # Errors
-    /// When there is none, or it does not hold what it should. That is written down with the backup.
+    /// When there is none, or something stands in the way. That it does not hold what it should is written down with the
+    /// backup, and it is not proven by itself again.
     pub async fn prove_backup(&self, id: &ResourceId, report: &Report) -> Result<BaseBackup, StepError> {
         let _turn = self.backup_turn()?;
         let (job, archive) = self.archive_of(id)?;
@@ -60,7 +61,10 @@ impl Machine {
                 Ok(backup.clone())
             }
             Err(error) => {
-                backup.refuted = Some(error.reason.clone());
+                // Whatever else stood in the way may be gone the next time.
+                if error.damaged {
+                    backup.refuted = Some(error.reason.clone());
+                }
                 self.remember(
                     id.as_str(),
                     format!("backup {} is not proven", backup.number),
@@ -82,7 +86,10 @@ impl Machine {
         timeline: u32,
         report: &Report,
     ) -> Result<(u32, u32, u64), StepError> {
-        let at_rest = contents_at_rest(&job.paths, &job.credentials).await?;
+        // Damage of the primary says nothing about the backup.
+        let at_rest = contents_at_rest(&job.paths, &job.credentials)
+            .await
+            .map_err(|error| StepError { damaged: false, ..error.into() })?;
         let (until, expected) = match at_rest {
             Some((lsn, contents)) => (lsn, contents),
             None => {
@@ -111,9 +118,9 @@ impl Machine {
         let found = found?;
         if let Some((table, _)) = expected.iter().find(|(table, rows)| found.get(*table) != Some(rows)) {
             let reason = format!("{table} is not what it is on {} at the same position of the log", job.id);
-            return Err(
-                StepError::new(reason).hint("keep an earlier backup, and look at the disk they are on")
-            );
+            let error =
+                StepError::new(reason).hint("keep an earlier backup, and look at the disk they are on");
+            return Err(StepError { damaged: true, ..error });
         }
         let count = |of: &Contents| u32::try_from(of.len()).unwrap_or(u32::MAX);
         Ok((count(&found), count(&expected), found.values().map(|(rows, _)| rows).sum()))

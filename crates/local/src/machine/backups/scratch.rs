@@ -28,6 +28,8 @@ const REPLAY_WORD: Duration = Duration::from_secs(10);
 const REPLAY_LIMIT: Duration = Duration::from_secs(6 * 3_600);
 /// For the checkpoint of its shutdown.
 const STOP_GRACE: Duration = Duration::from_secs(60);
+/// What this program says, run by PostgreSQL, of a file of the log that does not unpack.
+const ARCHIVE_DAMAGED: &str = " is damaged";
 /// What PostgreSQL says when the log ends before the target.
 const TOO_SHORT: &str = "recovery ended before configured recovery target was reached";
 
@@ -174,8 +176,10 @@ impl Machine {
                 "ask for an earlier one, or for `latest`; `switchback backup list` says how far the log goes",
             )
         } else if let Some(line) = last_lines.iter().rev().find_map(|line| line.split_once("wal-fetch: ")) {
-            StepError::new(format!("the log could not be read: {}", line.1))
-                .hint("look at the disk that backups are on; a moment before that file can still be restored")
+            let error = StepError::new(format!("the log could not be read: {}", line.1)).hint(
+                "look at the disk that backups are on; a moment before that file can still be restored",
+            );
+            StepError { damaged: line.1.contains(ARCHIVE_DAMAGED), ..error }
         } else {
             StepError::new(format!("{} {exit} while it replayed the log", scratch.name))
                 .hint("its last words say why")
