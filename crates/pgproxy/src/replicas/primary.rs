@@ -28,8 +28,8 @@ const UNFLUSHED: Duration = Duration::from_millis(3);
 const POSITION: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";
 const SEGMENT_BYTES: &str =
     "SELECT setting FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'wal_segment_size'";
-/// Brings the log forward, to the disk and to the standbys.
-const PUSH: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgproxy', '')";
+/// Brings the log forward, by no transaction: one might be given the id of another that was lost with the last primary.
+const PUSH: &str = "SELECT pg_catalog.pg_logical_emit_message(false, 'pgproxy', '')";
 
 /// Tells `Positions::latest`, for as long as it is polled.
 pub(crate) async fn watch_primary(shared: Arc<Shared>, mut served: watch::Receiver<Arc<Served>>) {
