@@ -33,8 +33,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Must be the first thing said on a connection: it takes a transaction id, which is above every one that the node has
 /// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`]. It also
 /// asks whether there are rules of the app's, other than views, and how far a standby has replayed.
-// Rolled back: who asks for the fate of a transaction that was lost, and whose id this connection was given again before it
-// has told so, must not hear of a commit.
+///
+/// The transaction is rolled back: whoever asks for the fate of one that was lost, whose id this connection was given
+/// again and has not told yet, must not hear of a commit.
 const INTRODUCTION: &str = "BEGIN; SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.txid_current() END, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_type <> '1' AND oid >= 16384), \
      pg_catalog.pg_last_wal_replay_lsn(); ROLLBACK";

@@ -126,6 +126,16 @@ async fn kill_backend(cluster: &Cluster, query: &str) {
     }
 }
 
+/// A transaction that was lost with the primary before may have had it. Who asks for its fate must not hear of a commit.
+#[tokio::test]
+async fn the_id_that_a_new_connection_takes_is_of_no_commit() {
+    let cluster = Cluster::create();
+    let next: u64 = cluster.sql("select pg_snapshot_xmax(pg_current_snapshot())").parse().unwrap();
+    let proxy = start(of(&cluster));
+    assert_eq!(value(&proxy.connect().await.unwrap(), "select 1").await, "1");
+    assert_eq!(cluster.sql(&format!("select pg_xact_status('{next}')")), "aborted");
+}
+
 /// For an advisory lock.
 async fn until_somebody_waits(cluster: &Cluster) {
     while cluster.sql("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "0" {
