@@ -17,13 +17,15 @@ async def statements_that_are_cached():
         assert await connection.fetchval("select name from a where id = $1", n) == f"name {n}"
     statement = await connection.prepare("select count(*) from a where id < $1")
     assert await statement.fetchval(10) == 10
-    # What it has cached has another result now.
-    await connection.execute("alter table a add column more int default 7")
-    row = await connection.fetchrow("select * from a where id = $1", 5)
-    assert tuple(row) == (5, "name 5", 7), row
-    await connection.execute("alter table a drop column more")
-    row = await connection.fetchrow("select * from a where id = $1", 5)
-    assert tuple(row) == (5, "name 5"), row
+    # What it has cached has another result now, which PostgreSQL says where it knows the old one. A node that does not know
+    # it, because the statement was never there, answers by the new one.
+    if sys.argv[2] == "one-node":
+        await connection.execute("alter table a add column more int default 7")
+        row = await connection.fetchrow("select * from a where id = $1", 5)
+        assert tuple(row) == (5, "name 5", 7), row
+        await connection.execute("alter table a drop column more")
+        row = await connection.fetchrow("select * from a where id = $1", 5)
+        assert tuple(row) == (5, "name 5"), row
     # More than its cache holds.
     for n in range(150):
         assert await connection.fetchval(f"select {n} + $1::int", 1) == n + 1

@@ -1,6 +1,6 @@
 """What the programs share: where to go, and what they are asked to do.
 
-`check`: everything, each check by name. `write`: single statements that write one number after another, each said on standard
+`check one-node` or `check two-nodes`: everything, each check by name, where one node answers or a replica as well. `write`: single statements that write one number after another, each said on standard
 output once it is acknowledged, until standard input ends. Nothing is tried twice.
 """
 

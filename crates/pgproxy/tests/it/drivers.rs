@@ -42,15 +42,15 @@ fn node(program: &str) -> Command {
 /// Runs all that the program checks, in front of a primary alone, and where reads go to a replica.
 async fn passes(program: impl Fn() -> Command) {
     let (_cluster, proxy) = running();
-    check(program(), &proxy).await;
+    check(program(), &proxy, "one-node").await;
     let (_primary, _replica, proxy) = split().await;
     let before = reads(&proxy);
-    check(program(), &proxy).await;
+    check(program(), &proxy, "two-nodes").await;
     assert!(reads(&proxy) > before, "nothing was read from the replica");
 }
 
-async fn check(mut program: Command, proxy: &Proxy) {
-    program.arg("check").env("DATABASE_URL", proxy.url()).stdin(Stdio::null());
+async fn check(mut program: Command, proxy: &Proxy, nodes: &str) {
+    program.args(["check", nodes]).env("DATABASE_URL", proxy.url()).stdin(Stdio::null());
     let run = tokio::task::spawn_blocking(move || program.output().unwrap());
     succeeded(&run.await.unwrap());
     proxy.until(|db| db.clients == 0).await;
