@@ -221,9 +221,8 @@ impl Process {
         let mut leftover = 0;
         let mut all_gone = std::pin::pin!(all_gone);
         let mut gone = tokio::time::timeout(grace, &mut all_gone).await.is_ok();
-        if let Some(signal) =
-            self.inner.record.stop_signal.last_signal().filter(|_| !gone && !grace.is_zero())
-        {
+        let may_still_hear = !gone && !grace.is_zero() && self.try_exited().is_none();
+        if let Some(signal) = self.inner.record.stop_signal.last_signal().filter(|_| may_still_hear) {
             // Gone meanwhile is what is wanted.
             let _ = self.signal(signal);
             gone = tokio::time::timeout(LAST_GRACE, &mut all_gone).await.is_ok();
@@ -275,8 +274,9 @@ impl Process {
         let stop = self.inner.record.stop_signal;
         let leader_runs = self.try_exited().is_none();
         if !leader_runs {
-            // Only children are left, who have nobody else to tell them.
-            self.inner.members.signal(stop.signal());
+            if let Some(signal) = stop.orphans_signal() {
+                self.inner.members.signal(signal);
+            }
         } else if stop == StopSignal::TermGroup {
             // The leader is there, so the group's number is ours.
             if let Some(pgid) = Pid::from_raw(self.inner.record.pgid.cast_signed()) {

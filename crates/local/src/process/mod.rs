@@ -102,6 +102,9 @@ pub enum StopSignal {
     TermLeader,
     /// SIGINT to the leader only: PostgreSQL's fast shutdown. After the grace SIGQUIT, its immediate one: it ends its
     /// children itself and frees its shared memory.
+    ///
+    /// Its children are never signalled but by SIGKILL. To them SIGINT is a cancel request: a commit that waits for a
+    /// standby would be acknowledged without one.
     IntLeader,
 }
 
@@ -110,6 +113,14 @@ impl StopSignal {
         match self {
             StopSignal::TermGroup | StopSignal::TermLeader => Signal::TERM,
             StopSignal::IntLeader => Signal::INT,
+        }
+    }
+
+    /// What children are asked whose leader is gone, who have nobody else to tell them.
+    fn orphans_signal(self) -> Option<Signal> {
+        match self {
+            StopSignal::TermGroup | StopSignal::TermLeader => Some(Signal::TERM),
+            StopSignal::IntLeader => None,
         }
     }
 

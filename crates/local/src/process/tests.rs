@@ -355,6 +355,27 @@ async fn children_that_outlive_their_leader_are_ended_too() {
     assert!(!is_running(child), "a child was left over");
 }
 
+/// To a process of PostgreSQL that waits for a standby, SIGINT says to acknowledge the commit without one.
+#[tokio::test]
+async fn what_a_postgres_that_was_killed_leaves_behind_hears_nothing_but_sigkill() {
+    let place = Place::without_cgroups();
+    let child = "trap \"echo heard; exit\" INT TERM QUIT; echo $$ > child; echo ready; while :; do sleep 0.02; done";
+    // A child in the background would ignore SIGINT.
+    let line = format!("env --default-signal=INT sh -c '{child}' & wait; wait");
+    let mut spec = place.shell(&line);
+    spec.stop_signal = StopSignal::IntLeader;
+    let process = place.processes.spawn(spec).unwrap();
+    place.said("ready").await;
+    let child = place.number_in("child");
+    process.signal(Signal::KILL).unwrap();
+    within_deadline(process.exited()).await;
+    let report = within_deadline(process.stop(NO_GRACE)).await.unwrap();
+    assert_eq!(report.ended, Ended::ChildrenKilled);
+    assert!(!is_running(child), "a child was left over");
+    let said = fs::read_to_string(place.path("web.1.out")).unwrap();
+    assert!(!said.contains("heard"), "{said}");
+}
+
 #[tokio::test]
 async fn a_leader_that_is_gone_leaves_children_that_the_fence_still_kills() {
     let place = Place::without_cgroups();

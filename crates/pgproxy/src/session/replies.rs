@@ -14,6 +14,10 @@ use crate::server::status;
 use crate::settings::{Setting, Settings};
 use crate::statement::{ALL, Assignment};
 
+/// The routine that warns that a commit is on the primary alone, because the wait for a standby was cancelled. PostgreSQL
+/// acknowledges it all the same; here it is as good as a connection that was lost before its answer.
+const NO_LONGER_WAITS: &[u8] = b"SyncRepWaitForLSN";
+
 /// What reading the server's input led to.
 pub(super) enum Heard {
     Replies,
@@ -65,6 +69,10 @@ impl Session {
                     if tag == b'E' && is_fatal(said) && (is_shutdown(said) || self.replica.is_some()) {
                         let text = error_field(said, b'M').unwrap_or_default();
                         heard = Ok(Heard::Goodbye(String::from_utf8_lossy(text).into_owned()));
+                        break;
+                    }
+                    if tag == b'N' && error_field(said, b'R') == Some(NO_LONGER_WAITS) {
+                        heard = Ok(Heard::Goodbye("the wait for a standby was cancelled".to_owned()));
                         break;
                     }
                     if tag == b'E'

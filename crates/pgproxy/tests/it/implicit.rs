@@ -184,6 +184,17 @@ async fn a_write_that_was_lost_with_the_primary_is_done_again_and_once() {
 /// Its own node says that it is committed, and so it is, there alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_no_standby_has_is_not_acknowledged_because_its_own_node_knows_it() {
+    is_lost_with_its_node_and_done_again("pg_terminate_backend").await;
+}
+
+/// To PostgreSQL a cancelled query that only waits for its standby is one that has succeeded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_no_standby_has_is_not_acknowledged_because_its_wait_is_cancelled() {
+    is_lost_with_its_node_and_done_again("pg_cancel_backend").await;
+}
+
+/// A write of which nobody but its node knows, and that node ends after the `cut` of whoever waits for the standby.
+async fn is_lost_with_its_node_and_done_again(cut: &str) {
     let (mut primary, standby, proxy) = pair();
     let client = proxy.connect().await.unwrap();
     client.simple_query("create table t (a int)").await.unwrap();
@@ -196,7 +207,7 @@ async fn a_commit_that_no_standby_has_is_not_acknowledged_because_its_own_node_k
     until_it_waits_for_the_standby(&primary).await;
     let waiting = "select pid from pg_stat_activity where wait_event = 'SyncRep'";
     let first = primary.sql(waiting);
-    primary.sql(&format!("select pg_terminate_backend({first})"));
+    primary.sql(&format!("select {cut}({first})"));
     // Somebody else waits for the standby now, or nobody does, because it was acknowledged.
     while !write.is_finished() && ["", &first].contains(&primary.sql(waiting).as_str()) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -1,6 +1,6 @@
 //! What clients of the app's database see while a drill breaks something, counted.
 //!
-//! They come by the address in `DATABASE_URL`, with an ordinary driver that retries nothing. Two write and read their own
+//! They come by the address in `DATABASE_URL`, with an ordinary driver that retries nothing. Four write and read their own
 //! writes, one only reads, one keeps a connection that it uses at the end again. Each write has a number of its own, so
 //! that afterwards it can be said which acknowledged ones are not there, and which are there twice.
 
@@ -26,8 +26,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Failures that are told in words; all are counted.
 const TOLD_FAILURES: usize = 5;
 /// Of each client, per second.
-const ROUNDS_PER_SECOND: u64 = 50;
-const WRITERS: i32 = 2;
+const ROUNDS_PER_SECOND: u64 = 100;
+const WRITERS: i32 = 4;
 
 const BEGIN: &str =
     "DROP TABLE IF EXISTS switchback_drill; CREATE TABLE switchback_drill (client int, number bigint)";
