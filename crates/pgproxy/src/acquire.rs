@@ -74,7 +74,7 @@ pub(crate) async fn acquire(
             Ok(mut server) => match apply(shared, &mut server, wanted).await {
                 Ok(Ok(())) => return Ok(server),
                 Ok(Err(refusal)) => {
-                    shared.pool.put(*server);
+                    shared.pool.put(server);
                     return Err(refusal);
                 }
                 Err(cause) => cause.to_string(),

@@ -255,7 +255,7 @@ async fn parameters(
         _ = client.fill() => return Err(Refused::Silently),
     };
     let known = Parameters::clone(&server.parameters);
-    shared.pool.put(*server);
+    shared.pool.put(server);
     Ok(known)
 }
 

@@ -57,7 +57,8 @@ struct State {
     /// The one before, or the same: its connections may be used while nobody is primary.
     last: Option<Arc<Target>>,
     open: usize,
-    idle: Vec<Server>,
+    #[expect(clippy::vec_box, reason = "they come and go with every transaction, and are large to be moved")]
+    idle: Vec<Box<Server>>,
     queue: VecDeque<oneshot::Sender<Turn>>,
     fences: HashMap<u64, OwnedFd>,
     next_fence: u64,
@@ -175,7 +176,7 @@ impl Pool {
             let mut server = state.idle.remove(place);
             if server.is_quiet() {
                 drop(state);
-                return Offer::Now(Turn::Server(Box::new(server)));
+                return Offer::Now(Turn::Server(server));
             }
             dead.push(server);
         }
@@ -195,7 +196,7 @@ impl Pool {
     }
 
     /// Takes a connection back that has nothing of a client left in it, and gives it to whoever waits longest.
-    pub fn put(&self, mut server: Server) {
+    pub fn put(&self, mut server: Box<Server>) {
         server.wire.shrink();
         server.last_used = Instant::now();
         let mut state = self.state();
@@ -209,7 +210,7 @@ impl Pool {
             drop(state);
             return;
         }
-        let mut turn = Turn::Server(Box::new(server));
+        let mut turn = Turn::Server(server);
         while let Some(waiting) = state.queue.pop_front() {
             match waiting.send(turn) {
                 Ok(()) => return,
@@ -217,7 +218,7 @@ impl Pool {
             }
         }
         if let Turn::Server(server) = turn {
-            state.idle.push(*server);
+            state.idle.push(server);
         }
     }
 
@@ -245,7 +246,7 @@ impl Pool {
     pub fn tidy(&self) {
         let mut state = self.state();
         let limits = state.limits;
-        let closed: Vec<Server> = state
+        let closed: Vec<_> = state
             .idle
             .extract_if(.., |server| {
                 server.key.opened.elapsed() >= limits.server_lifetime

@@ -214,7 +214,7 @@ impl Server {
     }
 
     /// Back to the pool that it is of.
-    pub fn give_back(self) {
+    pub fn give_back(self: Box<Self>) {
         let pool = self.permit.pool().clone();
         pool.put(self);
     }

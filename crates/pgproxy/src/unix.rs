@@ -4,13 +4,14 @@
 //! once more for each query, for nothing. Here it is watched for writing only while a write waits, through a copy of the
 //! descriptor.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
@@ -45,12 +46,17 @@ impl AsyncRead for UnixSocket {
         let this = self.get_mut();
         loop {
             let mut guard = ready!(this.read.poll_read_ready(cx))?;
-            match (&mut guard.get_inner()).read(buf.initialize_unfilled()) {
+            // SAFETY: what is in there is only written to.
+            let room = unsafe { buf.unfilled_mut() };
+            let size = room.len();
+            match SockRef::from(guard.get_inner()).recv(room) {
                 Ok(read) => {
                     // A short read has emptied it: the next would only say so. The end must be seen again.
-                    if read > 0 && read < buf.remaining() {
+                    if read > 0 && read < size {
                         guard.clear_ready();
                     }
+                    // SAFETY: so many bytes were received.
+                    unsafe { buf.assume_init(read) };
                     buf.advance(read);
                     return Poll::Ready(Ok(()));
                 }

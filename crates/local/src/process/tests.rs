@@ -359,7 +359,8 @@ async fn children_that_outlive_their_leader_are_ended_too() {
 #[tokio::test]
 async fn what_a_postgres_that_was_killed_leaves_behind_hears_nothing_but_sigkill() {
     let place = Place::without_cgroups();
-    let child = "trap \"echo heard; exit\" INT TERM QUIT; echo $$ > child; echo ready; while :; do sleep 0.02; done";
+    let child =
+        "trap \"echo heard; exit\" INT TERM QUIT; echo $$ > child; echo ready; while :; do sleep 0.02; done";
     // A child in the background would ignore SIGINT.
     let line = format!("env --default-signal=INT sh -c '{child}' & wait; wait");
     let mut spec = place.shell(&line);

@@ -13,7 +13,6 @@ use crate::config::PoolMode;
 use crate::frame::{Cut, Framer};
 use crate::message::{TransactionStatus, body, error_field, split_cstr, until_nul};
 use crate::prepared::Statement;
-use crate::server::Server;
 use crate::settings::{Setting, Settings};
 use crate::statement::Place;
 
@@ -270,7 +269,7 @@ impl Session {
         self.replica = None;
         self.is_routed = false;
         if let Some(server) = self.server.take() {
-            Server::give_back(*server);
+            server.give_back();
         }
     }
 
