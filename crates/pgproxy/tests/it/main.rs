@@ -9,6 +9,7 @@ mod failover;
 mod implicit;
 mod load;
 mod login;
+mod phases;
 mod pooling;
 mod prepared;
 mod properties;
