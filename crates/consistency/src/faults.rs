@@ -24,10 +24,12 @@ pub enum Kind {
     DaemonCrash,
     /// SIGKILL to the proxy: its clients lose their connections.
     ProxyCrash,
+    /// The disk of one node is full for some time, where it has one of its own.
+    DiskFull,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::PrimaryCrash,
         Kind::PrimaryHang,
         Kind::FollowerCrash,
@@ -35,6 +37,7 @@ impl Kind {
         Kind::Switchover,
         Kind::DaemonCrash,
         Kind::ProxyCrash,
+        Kind::DiskFull,
     ];
 
     /// As it is named on the command line and in a history.
@@ -47,6 +50,7 @@ impl Kind {
             Kind::Switchover => "switchover",
             Kind::DaemonCrash => "daemon-crash",
             Kind::ProxyCrash => "proxy-crash",
+            Kind::DiskFull => "disk-full",
         }
     }
 }
@@ -55,6 +59,8 @@ impl Kind {
 const PAUSE_MS: std::ops::Range<u64> = 200..3_000;
 /// How long something hangs: sometimes it is noticed, sometimes not.
 const HANG_MS: std::ops::Range<u64> = 50..4_000;
+/// How long a disk is full: sometimes its node has to end for it, sometimes not.
+const FULL_MS: std::ops::Range<u64> = 50..3_000;
 /// Until another daemon is started.
 const WITHOUT_DAEMON_MS: std::ops::Range<u64> = 0..1_500;
 /// For everything to be whole again.
@@ -119,6 +125,13 @@ fn break_one(switchback: &Switchback, kind: Kind, rng: &mut Rng) -> Option<Strin
             std::thread::sleep(Duration::from_millis(rng.u64(WITHOUT_DAEMON_MS)));
             switchback.start_daemon_again();
             Some("daemon".to_owned())
+        }
+        Kind::DiskFull => {
+            let disk = switchback.app().disk()?;
+            disk.fill();
+            std::thread::sleep(Duration::from_millis(rng.u64(FULL_MS)));
+            disk.free();
+            Some(disk.path().display().to_string())
         }
     }
 }

@@ -106,3 +106,43 @@ pub fn edn<A: Act>(operations: &[Operation<A>], faults: &[Fault]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lists::{Isolation, Step, Transaction};
+
+    fn at_ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// As Elle's README has its histories: what is read is `nil` until it is known, and what broke is `:nemesis`.
+    #[test]
+    fn a_history_of_lists_is_written_as_elle_reads_it() {
+        let steps = |read| vec![Step::Append(3, 1), Step::Read(4, read)];
+        let transaction = |read| Transaction { block: Some(Isolation::Serializable), steps: steps(read) };
+        let operation = |process, from, to, outcome, error: Option<&str>, act| Operation {
+            client: 0,
+            process,
+            invoked: at_ms(from),
+            completed: at_ms(to),
+            outcome,
+            error: error.map(str::to_owned),
+            act,
+        };
+        let operations = [
+            operation(0, 1, 4, Outcome::Ok, None, transaction(Some(vec![1, 2]))),
+            operation(1, 2, 5, Outcome::Info, Some("08007: \"unknown\""), transaction(None)),
+        ];
+        let faults = [Fault { at: at_ms(3), name: "primary-crash", victim: "db.1".to_owned() }];
+        let expected = [
+            "{:index 0, :time 1000000, :process 0, :type :invoke, :f :txn, :value [[:append 3 1] [:r 4 nil]]}",
+            "{:index 1, :time 2000000, :process 1, :type :invoke, :f :txn, :value [[:append 3 1] [:r 4 nil]]}",
+            "{:index 2, :time 3000000, :process :nemesis, :type :info, :f :primary-crash, :value \"db.1\"}",
+            "{:index 3, :time 4000000, :process 0, :type :ok, :f :txn, :value [[:append 3 1] [:r 4 [1 2]]]}",
+            "{:index 4, :time 5000000, :process 1, :type :info, :f :txn, :value [[:append 3 1] [:r 4 nil]], \
+             :error \"08007: \\\"unknown\\\"\"}",
+        ];
+        assert_eq!(edn(&operations, &faults).lines().collect::<Vec<_>>(), expected);
+    }
+}

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use freshness::Freshness;
-use testkit::{Status, Switchback};
+use testkit::{App, Status, Switchback};
 use tokio_postgres::{Client, Config, NoTls};
 
 use bank::Transfer;
@@ -36,6 +36,9 @@ use history::Fault;
 use load::{Heard, Load};
 pub use report::{Counts, Report};
 
+/// Of a disk that may be filled. It takes memory only for what is on it.
+const DISK_MB: u64 = 2_000;
+
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Chooses what clients do and what is broken. When something is broken is chosen too, and yet no run is like another:
@@ -44,7 +47,7 @@ pub struct Options {
     pub duration: Duration,
     /// Empty: nothing is broken.
     pub faults: Vec<Kind>,
-    /// Where histories go that are found to be wrong.
+    /// Where histories go.
     pub keep: PathBuf,
 }
 
@@ -74,8 +77,17 @@ pub fn run(switchback: &Switchback, options: &Options) -> Report {
     let (lists, books) = runtime.block_on(read_tables(&config));
     let mut violations = check::lists(&heard.lists, &lists, reads);
     violations.extend(check::bank(&heard.bank, &books));
-    let kept = (!violations.is_empty()).then(|| keep(options, &heard, &faults, &lists, &violations));
-    Report { kept, ..Report::of(options.seed, &heard, &faults, violations) }
+    let kept = keep(options, &heard, &faults, &lists, &violations);
+    Report::of(options.seed, &heard, &faults, violations, kept)
+}
+
+/// For a primary that is not alone, an app whose first node has a disk of its own, which can be filled.
+pub fn app(stage: u8) -> App {
+    let app = || App::guestbook("consistency").stage(stage);
+    app().with_a_disk_at("data/postgres/db.1", DISK_MB).unwrap_or_else(|reason| {
+        eprintln!("no disk will be full: {reason}");
+        app()
+    })
 }
 
 /// The marks of the database, where it has any.

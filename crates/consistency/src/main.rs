@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use consistency::Options;
 use consistency::faults::Kind;
-use testkit::{App, Switchback};
+use testkit::Switchback;
 
 fn kinds(names: &[String]) -> Option<Vec<Kind>> {
     match names {
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         eprintln!("error: a number or a fault is none: {arguments:?}");
         return ExitCode::from(2);
     };
-    let switchback = Switchback::up(program, App::guestbook("consistency").stage(stage));
+    let switchback = Switchback::up(program, consistency::app(stage));
     let options = Options { seed, duration: Duration::from_secs(seconds), faults, keep: PathBuf::from(keep) };
     let report = consistency::run(&switchback, &options);
     println!("{report}");

@@ -55,12 +55,18 @@ pub struct Report {
     pub longest: Duration,
     pub faults: Vec<Fault>,
     pub violations: Vec<Violation>,
-    /// Where the histories are, when something is wrong with them.
-    pub kept: Option<PathBuf>,
+    /// Where the histories are.
+    pub kept: PathBuf,
 }
 
 impl Report {
-    pub(crate) fn of(seed: u64, heard: &Heard, faults: &[Fault], violations: Vec<Violation>) -> Report {
+    pub(crate) fn of(
+        seed: u64,
+        heard: &Heard,
+        faults: &[Fault],
+        violations: Vec<Violation>,
+        kept: PathBuf,
+    ) -> Report {
         let mut errors = BTreeMap::new();
         let mut unexpected = Vec::new();
         let said = heard.lists.iter().filter_map(|op| Some((op.completed, op.error.as_ref()?)));
@@ -83,7 +89,7 @@ impl Report {
             longest: longest.unwrap_or_default(),
             faults: faults.to_vec(),
             violations,
-            kept: None,
+            kept,
         }
     }
 
@@ -109,6 +115,7 @@ impl fmt::Display for Report {
             writeln!(f, "                {error}")?;
         }
         writeln!(f, "longest answer  {:.3} s", self.longest.as_secs_f64())?;
+        writeln!(f, "histories       {}", self.kept.display())?;
         if self.is_consistent() {
             return write!(f, "verdict         consistent");
         }
@@ -116,9 +123,6 @@ impl fmt::Display for Report {
         for violation in self.violations.iter().take(VIOLATIONS_SAID) {
             write!(f, "\n  {violation}")?;
         }
-        match &self.kept {
-            Some(kept) => write!(f, "\nthe histories are in {}", kept.display()),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }

@@ -69,11 +69,8 @@ impl App {
     }
 
     /// The one of [`App::on_a_disk_of`] or [`App::with_a_disk_at`].
-    ///
-    /// # Panics
-    /// Without one.
-    pub fn disk(&self) -> &Disk {
-        self.disk.as_ref().expect("it has a disk of its own")
+    pub fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
     }
 
     pub fn stage(self, stage: u8) -> App {

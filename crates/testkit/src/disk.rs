@@ -40,6 +40,10 @@ impl Disk {
         Ok(Disk { path: path.to_owned(), bytes })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Not one more block can be had on it.
     ///
     /// # Panics

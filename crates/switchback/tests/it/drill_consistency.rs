@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use consistency::Options;
 use consistency::faults::Kind;
-use testkit::App;
 
 use crate::up;
 
@@ -13,7 +12,7 @@ use crate::up;
 const SECONDS: u64 = 30;
 
 fn check(seed: u64, stage: u8) {
-    let switchback = up(App::guestbook("shop").stage(stage));
+    let switchback = up(consistency::app(stage));
     let options = Options {
         seed,
         duration: Duration::from_secs(SECONDS),

@@ -41,7 +41,7 @@ fn on_a_full_disk_the_app_serves_and_changes_are_refused_until_there_is_space() 
     let load = Load::start(&switchback.url("/"), Mix::both().at_most(200));
     let before = switchback.status();
 
-    switchback.app().disk().fill();
+    switchback.app().disk().unwrap().fill();
     let ticks = cpu_ticks(before.daemon_pid);
     load.wait_for_more(500, Duration::from_secs(30));
     let spun = cpu_ticks(before.daemon_pid) - ticks;
@@ -75,7 +75,7 @@ fn on_a_full_disk_the_app_serves_and_changes_are_refused_until_there_is_space() 
     switchback.start_daemon_again();
     load.wait_for_more(200, Duration::from_secs(20));
 
-    switchback.app().disk().free();
+    switchback.app().disk().unwrap().free();
     switchback.must(&["stage", "2", "--yes"]);
     switchback.app_mut().put("version", "2");
     switchback.must(&["deploy"]);
