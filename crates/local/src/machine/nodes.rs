@@ -211,8 +211,7 @@ impl Machine {
         restart: bool,
         report: &Report,
     ) -> Result<(), StepError> {
-        let found = self.units().nodes.get(id).map(|unit| (unit.job.clone(), unit.keeper.watch()));
-        let Some((job, mut watched)) = found else {
+        let Some(job) = self.node_kept(id) else {
             return Err(StepError::new(format!("{id} does not run")));
         };
         let (memory, cores) = (job.setup.memory, u32::from(job.setup.cores));
@@ -221,23 +220,29 @@ impl Machine {
         *job.size.lock().unwrap_or_else(PoisonError::into_inner) = to;
         job.write_config()?;
         if restart && before.change_to(&after) == Change::Restart {
-            // Stopped in order: the checkpoint is written before, so that the restart itself is short.
-            let restarting = async {
-                match timeout(RESTART_WAIT, watched.restart()).await {
-                    Ok(restarted) => restarted.map_err(|state| StepError::of(&id.to_string(), state)),
-                    Err(_) => Err(StepError::of(&id.to_string(), watched.state())),
-                }
-            };
-            return match self.topology().role_of(id) {
-                DatabaseRole::ReadReplica => self.at_rest(id, restarting).await,
-                DatabaseRole::Primary | DatabaseRole::Standby => restarting.await,
-            };
+            return self.restart_node(id).await;
         }
         self.limit(&id.to_string(), to, report)?;
         if let Some(process) = self.inner.setup.processes.find(&id.to_string()) {
             process.signal(postgres::RELOAD_SIGNAL).map_err(|error| StepError::new(error.to_string()))?;
         }
         Ok(())
+    }
+
+    /// Stops a node in order, so that the checkpoint is written before it is down, and waits until it is ready again.
+    pub(super) async fn restart_node(&self, id: &NodeId) -> Result<(), StepError> {
+        let watched = self.units().nodes.get(id).map(|unit| unit.keeper.watch());
+        let mut watched = watched.ok_or_else(|| StepError::new(format!("{id} does not run")))?;
+        let restarting = async {
+            match timeout(RESTART_WAIT, watched.restart()).await {
+                Ok(restarted) => restarted.map_err(|state| StepError::of(&id.to_string(), state)),
+                Err(_) => Err(StepError::of(&id.to_string(), watched.state())),
+            }
+        };
+        match self.topology().role_of(id) {
+            DatabaseRole::ReadReplica => self.at_rest(id, restarting).await,
+            DatabaseRole::Primary | DatabaseRole::Standby => restarting.await,
+        }
     }
 
     pub(super) async fn stop_node(&self, id: &NodeId) {

@@ -62,6 +62,10 @@ pub enum Request {
         cluster: ResourceId,
         to: Option<NodeId>,
     },
+    /// Restarts the nodes of a database one after the other.
+    RestartNodes {
+        cluster: ResourceId,
+    },
     /// Makes a copy of a database now.
     Backup {
         cluster: ResourceId,
@@ -225,6 +229,13 @@ pub struct Outcome {
 pub struct SwitchedOver {
     pub from: NodeId,
     pub to: NodeId,
+    pub took_ms: u64,
+}
+
+/// The nodes of a database that were started anew, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarted {
+    pub nodes: Vec<NodeId>,
     pub took_ms: u64,
 }
 

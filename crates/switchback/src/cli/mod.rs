@@ -14,6 +14,7 @@ mod manifest;
 mod plan;
 mod probe;
 mod progress;
+mod restart;
 mod say;
 mod status;
 mod supervised;
@@ -186,6 +187,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Restart the nodes of the database one after the other, as after an update of PostgreSQL
+    Restart {
+        /// The database
+        #[arg(long, value_name = "NAME", default_value = "db")]
+        database: ResourceId,
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a copy of the database now, or show those that there are
     Backup {
         #[command(subcommand)]
@@ -298,6 +307,7 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Down { destroy, yes, now } => down::down(place, destroy, yes.as_deref(), now),
         Command::Metrics => status::metrics(place),
         Command::Failover { to, database, json } => failover::failover(place, database, to, json),
+        Command::Restart { database, json } => restart::restart(place, database, json),
         Command::Backup { show: Some(BackupCommand::List), database, json } => {
             backup::list(place, database, json)
         }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use local::chain;
 
 use super::{Daemon, serving};
-use crate::api::{Failure, Hello, Outcome, Planned, Request, Status, StoredRelease, SwitchedOver};
+use crate::api::{Failure, Hello, Outcome, Planned, Request, Restarted, Status, StoredRelease, SwitchedOver};
 
 /// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
 /// remembered is not taken by a stray connection while its owner restarts.
@@ -95,6 +95,11 @@ impl Daemon {
                 let _claim = self.claim_after_taking_over("failover").await?;
                 self.must_run()?;
                 value(&self.switch_over(&cluster, to, report).await?)
+            }
+            Request::RestartNodes { cluster } => {
+                let _claim = self.claim_after_taking_over("restart").await?;
+                self.must_run()?;
+                value(&self.restart_nodes(&cluster, report).await?)
             }
             Request::Leave => {
                 if !self.machine.world().running && self.current_operation().is_none() {
@@ -205,6 +210,17 @@ impl Daemon {
         self.machine.followers_settle(report).await;
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(SwitchedOver { from: primary.id.clone(), to, took_ms })
+    }
+
+    async fn restart_nodes(&self, cluster: &ResourceId, report: &Report) -> Result<Restarted, Failure> {
+        if self.machine.world().topology.primary_of(cluster).is_none() {
+            return Err(Failure::refused(format!("{cluster} is no database of this app"))
+                .hint("`switchback status` shows which there are"));
+        }
+        let began = Instant::now();
+        let nodes = self.machine.restart_nodes(cluster, report).await.map_err(step_failed)?;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Restarted { nodes, took_ms })
     }
 
     async fn deploy(&self, graph: &ResourceGraph, report: &Report) -> Result<Outcome, Failure> {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use testkit::{App, Process, Status, Switchback};
+use testkit::{App, Load, Mix, Process, Status, Switchback};
 
 use crate::data::sql;
 use crate::up;
@@ -135,5 +135,30 @@ fn a_read_replica_that_replays_nothing_is_seen_to_fall_behind() {
     switchback.wait_for("it is up to date", RETURN_LIMIT, |status| {
         status.process(&replica.name).replay_lag_ms == Some(0)
     });
+    switchback.down();
+}
+
+/// As after an update of PostgreSQL, which each node only runs when it is started anew.
+#[test]
+fn every_node_of_a_database_is_restarted_and_no_request_fails() {
+    let switchback = third_stage();
+    let before = switchback.status();
+    let load = Load::start(&switchback.url("/"), Mix::both().at_most(100));
+    let restarted = switchback.must(&["restart", "--json"]).json();
+    let after = whole(&switchback);
+    load.stop().assert_nothing_failed(100);
+    let mut named: Vec<&str> =
+        restarted["nodes"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    assert_eq!(named.last(), Some(&before.primary().name.as_str()), "the primary is the last: {restarted:#}");
+    named.sort_unstable();
+    assert_eq!(named, ["db.1", "db.2", "db.3", "db.4"]);
+    for node in before.of_kind("postgres") {
+        assert_ne!(after.process(&node.name).pid, node.pid, "{} was not started anew", node.name);
+    }
+    assert_ne!(after.primary().name, before.primary().name, "it has handed over");
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "0");
+    let unknown = switchback.cli(&["restart", "--database", "shop"]);
+    assert_eq!(unknown.code, Some(3), "{unknown:#?}");
+    assert!(unknown.stderr.contains("shop is no database of this app"), "{unknown:#?}");
     switchback.down();
 }

@@ -53,7 +53,7 @@ impl Machine {
     }
 
     /// Resolves when the primary streams to the node.
-    async fn caught_up(&self, node: &NodeId) -> Result<(), StepError> {
+    pub(super) async fn caught_up(&self, node: &NodeId) -> Result<(), StepError> {
         let (name, deadline) = (member_name(node), Instant::now() + CATCH_UP_LIMIT);
         while Instant::now() < deadline {
             // The primary may be another one by now.

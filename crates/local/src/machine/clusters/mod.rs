@@ -16,6 +16,7 @@ mod disk;
 mod follower;
 mod guard;
 mod replicas;
+mod restart;
 mod switchover;
 
 use std::collections::{BTreeMap, BTreeSet};

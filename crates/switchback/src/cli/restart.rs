@@ -1,0 +1,22 @@
+//! `restart`: the nodes of a database, one after the other.
+
+use model::{NodeId, ResourceId};
+
+use super::Place;
+use super::progress::Progress;
+use super::say::{self, GREEN, Problem, Stream, paint};
+use crate::api::{Request, Restarted};
+
+pub fn restart(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Problem> {
+    let progress = Progress::new();
+    let restarted: Restarted =
+        place.app()?.ask(&Request::RestartNodes { cluster }, |event| progress.hear(event))?;
+    drop(progress);
+    if as_json {
+        return say::json(&restarted);
+    }
+    let nodes: Vec<String> = restarted.nodes.iter().map(NodeId::to_string).collect();
+    let done = paint(Stream::Err, GREEN, "restarted:");
+    say::talk(&format!("{done} {}, in {} ms", nodes.join(", "), restarted.took_ms));
+    Ok(())
+}
