@@ -89,6 +89,9 @@ pub(super) struct Unit {
     /// Something in flight may commit by itself.
     is_uncertain: bool,
     wrote: bool,
+    /// Something in flight may commit and begin the next block: one that is open behind it holds nothing of what stands
+    /// before.
+    may_begin_anew: bool,
     /// Something was written without a block, and the Sync behind it is not sent.
     writes_until_sync: bool,
     commit: Option<Commit>,
@@ -119,6 +122,7 @@ impl Unit {
             block: Block::None,
             is_uncertain: false,
             wrote: false,
+            may_begin_anew: false,
             writes_until_sync: false,
             commit: None,
             is_commit_followed: false,
@@ -157,11 +161,13 @@ impl Unit {
             // It may commit what stands before it, or be the beginning of its block.
             self.may_commit_early();
         }
+        self.wrote |= matches!(kind, Kind::Work | Kind::Opaque);
+        self.may_begin_anew |= kind == Kind::Opaque || kind == Kind::Commit && self.block != Block::None;
         match (kind, self.block) {
             (Kind::Read, _) | (Kind::Commit | Kind::Rollback, Block::None) => {}
             // One that follows others may be skipped after an error of theirs.
             (Kind::Begin, Block::None) => self.block = if is_alone { Block::Open } else { Block::Unknown },
-            (Kind::Begin | Kind::Work, Block::Open) => self.wrote |= kind == Kind::Work,
+            (Kind::Begin | Kind::Work, Block::Open) => {}
             (Kind::Commit, Block::Open) => {
                 self.block = Block::None;
                 self.is_uncertain |= self.wrote && self.commit.is_none();
@@ -255,11 +261,15 @@ impl Unit {
     /// A request was answered to its end. What ended outside of any block is done, and must never be run again: it is
     /// forgotten at once.
     pub fn request_answered(&mut self, status: TransactionStatus) {
+        if self.may_begin_anew && status != TransactionStatus::Idle {
+            self.give_up_replay();
+        }
         let end = self.ends.pop_front().unwrap_or(self.log.len());
         if self.ends.is_empty() {
             self.is_uncertain = false;
             self.commit = None;
             self.is_commit_followed = false;
+            self.may_begin_anew = false;
             self.block = if status == TransactionStatus::Idle { Block::None } else { Block::Open };
         }
         if status != TransactionStatus::Idle {
@@ -445,6 +455,62 @@ mod tests {
         assert_eq!(unit.loss(true), Loss::Settle { xid: 7, issued: Issued::before(sent) });
         unit.learn_xid(Xid::None);
         assert_eq!(unit.loss(true), Loss::Replay, "it had nothing to commit");
+    }
+
+    /// As `BEGIN; INSERT ...` in one Query: the block that it leaves open is committed by what comes later.
+    #[test]
+    fn the_commit_of_a_block_that_more_than_its_begin_has_opened_is_settled_and_never_replayed() {
+        let opaque = |unit: &mut Unit| send(unit, Kind::Opaque);
+        let pipelined = |unit: &mut Unit| {
+            send(unit, Kind::Read);
+            send(unit, Kind::Begin);
+            send(unit, Kind::Work);
+            answer(unit, IDLE);
+            answer(unit, IN_BLOCK);
+        };
+        for open in [&opaque as &dyn Fn(&mut Unit), &pipelined] {
+            let mut unit = Unit::new();
+            open(&mut unit);
+            answer(&mut unit, IN_BLOCK);
+            let sent = commit(&mut unit);
+            unit.learn_xid(Xid::Is(7));
+            assert_eq!(unit.loss(true), Loss::Settle { xid: 7, issued: Issued::before(sent) });
+            // Where it could not be asked for.
+            let mut unit = Unit::new();
+            open(&mut unit);
+            answer(&mut unit, IN_BLOCK);
+            send(&mut unit, Kind::Commit);
+            assert_eq!(unit.loss(true), Loss::Unknown);
+        }
+    }
+
+    /// As `COMMIT AND CHAIN`: the block is open, and what stands before is done.
+    #[test]
+    fn what_a_request_may_have_committed_is_not_run_again_with_the_block_behind_it() {
+        let chain = |unit: &mut Unit| send(unit, Kind::Opaque);
+        let in_one = |unit: &mut Unit| {
+            unit.record(b"request");
+            unit.note(Kind::Commit);
+            unit.note(Kind::Begin);
+            unit.request_sent();
+        };
+        for chained in [&chain as &dyn Fn(&mut Unit), &in_one] {
+            let mut unit = in_block(&[Kind::Work]);
+            chained(&mut unit);
+            assert_eq!(unit.loss(true), Loss::Unknown);
+            answer(&mut unit, IN_BLOCK);
+            send(&mut unit, Kind::Work);
+            assert_eq!(unit.loss(true), Loss::Failed);
+            answer(&mut unit, IN_BLOCK);
+            commit(&mut unit);
+            unit.learn_xid(Xid::Is(7));
+            assert!(matches!(unit.loss(true), Loss::Settle { xid: 7, .. }));
+            answer(&mut unit, IDLE);
+            // And the next is as any other.
+            send(&mut unit, Kind::Begin);
+            answer(&mut unit, IN_BLOCK);
+            assert_eq!(unit.loss(true), Loss::Replay);
+        }
     }
 
     #[test]

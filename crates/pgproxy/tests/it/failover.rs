@@ -320,6 +320,44 @@ async fn a_commit_whose_answer_was_lost_is_answered_by_the_next_primary_and_done
     assert_eq!(proxy.db().settled_commits_total, 1);
 }
 
+/// Some drivers and people send what opens the block with its first statement, as one Query.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_was_opened_with_its_first_write_is_committed_once() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
+    standby.sql("select pg_wal_replay_pause()");
+    client.simple_query("begin; insert into t values (1)").await.unwrap();
+    let commit = commit_that_waits_for_the_standby(client, &primary).await;
+    primary.kill();
+    standby.sql("select pg_wal_replay_resume()");
+    take_over(&standby);
+    move_to(&proxy, &standby, 2);
+    let client = commit.await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "1");
+    assert_eq!((proxy.db().settled_commits_total, proxy.db().replays_total), (1, 0));
+}
+
+/// The block that is lost is not all that the client has sent since it began: what is committed stays as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_chained_commit_has_done_is_not_run_again_with_the_next_block() {
+    for chained in ["commit and chain", "commit; begin"] {
+        let (mut primary, standby, proxy) = pair();
+        let client = proxy.connect().await.unwrap();
+        client.simple_query("create table t (a int)").await.unwrap();
+        for sql in ["begin", "insert into t values (1)", chained, "insert into t values (2)"] {
+            client.simple_query(sql).await.unwrap();
+        }
+        primary.kill();
+        take_over(&standby);
+        move_to(&proxy, &standby, 2);
+        assert_eq!(sqlstate(&client, "insert into t values (3)").await, "40001", "{chained}");
+        client.simple_query("rollback").await.unwrap();
+        assert_eq!(value(&client, "select string_agg(a::text, ' ') from t").await, "1", "{chained}");
+    }
+}
+
 /// The other way round: the commit died with the primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_was_lost_with_the_primary_is_done_again_and_once() {
