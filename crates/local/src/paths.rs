@@ -312,6 +312,13 @@ impl StateDir {
         self.root.join("data/replaced")
     }
 
+    /// The nodes of a cluster whose data is there.
+    pub fn replaced_of(&self, cluster: &ResourceId) -> Vec<NodeId> {
+        let entries = fs::read_dir(self.replaced()).into_iter().flatten().flatten();
+        let nodes = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse::<NodeId>().ok());
+        nodes.filter(|node| node.resource() == cluster).collect()
+    }
+
     /// Where backups go when the manifest names no other folder.
     pub fn backups(&self) -> PathBuf {
         self.root.join("backups")

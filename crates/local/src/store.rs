@@ -6,12 +6,17 @@
 //! A full disk refuses a write and nothing more: what was committed before stays, and the next use finds out by itself
 //! whether there is space again.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use model::Topology;
 use plan::Plan;
-use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +85,7 @@ pub struct Store {
     path: PathBuf,
     /// `None` after an error: redb refuses everything then, until the file is opened anew.
     database: Mutex<Option<Database>>,
+    refuses: AtomicBool,
 }
 
 impl Store {
@@ -87,7 +93,19 @@ impl Store {
     /// When the file is locked by another process, damaged beyond redb's own recovery, or cannot be written.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let database = Mutex::new(Some(open(path)?));
-        Ok(Store { path: path.to_owned(), database })
+        Ok(Store { path: path.to_owned(), database, refuses: AtomicBool::new(false) })
+    }
+
+    /// Takes nothing from now on, as on a disk that is full: to prove what follows from that.
+    pub fn refuse(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_write(&self, database: &Database) -> Result<WriteTransaction, StoreError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(StoreError::Redb(Box::new(redb::Error::Io(io::ErrorKind::StorageFull.into()))));
+        }
+        Ok(database.begin_write()?)
     }
 
     /// Works on the open file, which is opened again where an earlier error has closed it.
@@ -124,7 +142,7 @@ impl Store {
     /// When the disk is full or fails; the file then still holds the values before.
     pub fn commit(&self, world: &World, journal: Option<&Journal>) -> Result<(), StoreError> {
         self.with(|database| {
-            let transaction = database.begin_write()?;
+            let transaction = self.begin_write(database)?;
             {
                 let mut table = transaction.open_table(VALUES)?;
                 table.insert("world", serde_json::to_vec(world)?.as_slice())?;
@@ -141,7 +159,7 @@ impl Store {
     /// As [`Store::commit`].
     pub fn commit_world(&self, world: &World) -> Result<(), StoreError> {
         self.with(|database| {
-            let transaction = database.begin_write()?;
+            let transaction = self.begin_write(database)?;
             transaction.open_table(VALUES)?.insert("world", serde_json::to_vec(world)?.as_slice())?;
             transaction.commit()?;
             Ok(())
@@ -152,7 +170,7 @@ impl Store {
     /// When the disk is full or fails.
     pub fn remember(&self, decision: &Decision) -> Result<(), StoreError> {
         self.with(|database| {
-            let transaction = database.begin_write()?;
+            let transaction = self.begin_write(database)?;
             {
                 let mut table = transaction.open_table(DECISIONS)?;
                 let next = table.last()?.map_or(0, |(key, _)| key.value() + 1);
@@ -198,6 +216,14 @@ impl Resting {
     /// When the file cannot be read.
     pub fn world(&self) -> Result<World, StoreError> {
         Ok(read(&self.0, "world")?.unwrap_or_default())
+    }
+
+    /// As [`Store::journal`].
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn journal(&self) -> Result<Option<Journal>, StoreError> {
+        Ok(read::<Option<Journal>>(&self.0, "journal")?.flatten())
     }
 
     /// As [`Store::decisions`].

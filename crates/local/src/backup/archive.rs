@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::ResourceId;
+
 use super::WalName;
 use crate::postgres::Owner;
 
@@ -57,6 +59,17 @@ impl Archive {
     /// Names the folder without touching it.
     pub fn at(root: &Path) -> Archive {
         Archive { root: root.to_owned() }
+    }
+
+    /// Every archive that `folder` holds of clusters of this name: of this one, and of those that stood before it.
+    pub fn all_of(cluster: &ResourceId, folder: &Path) -> Vec<Archive> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let is_one = |entry: &fs::DirEntry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let system = name.strip_prefix(cluster.as_str()).and_then(|rest| rest.strip_prefix('-'));
+            system.is_some_and(|system| system.parse::<u64>().is_ok())
+        };
+        entries.filter(is_one).map(|entry| Archive::at(&entry.path())).collect()
     }
 
     pub fn root(&self) -> &Path {

@@ -89,9 +89,12 @@ impl NodeJob {
         self.membership.lock().unwrap_or_else(PoisonError::into_inner).keeps_log = true;
     }
 
-    /// Where backups of its cluster are kept; `None` where none are made, or there is no cluster yet.
-    pub(crate) fn archive(&self) -> Option<Archive> {
-        self.archive_in(&self.membership().backups?).ok()
+    /// Where backups of its cluster are kept; `None` where none are made.
+    ///
+    /// # Errors
+    /// When which cluster it is of cannot be read, or there is none yet.
+    pub(crate) fn archive(&self) -> io::Result<Option<Archive>> {
+        self.membership().backups.map(|folder| self.archive_in(&folder)).transpose()
     }
 
     fn archive_in(&self, folder: &Path) -> io::Result<Archive> {

@@ -58,7 +58,7 @@ pub enum Event {
 /// Receives events; never blocks.
 pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// Ends the process on purpose at one instant, to prove that what follows is safe.
+/// Ends the process on purpose at one instant, or takes the disk from it, to prove that what follows is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashPoint {
     /// Of a plan, whose steps are counted from 0.
@@ -72,6 +72,8 @@ pub enum Moment {
     /// The step is done and not yet written down.
     AfterEffect,
     AfterCommit,
+    /// The step is done, and from here on nothing can be written down: the disk is full.
+    DiskFull,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +245,9 @@ impl Machine {
         self.crash_at(CrashPoint::Step(step, Moment::BeforeEffect));
         self.perform(action, &next, report).await?;
         self.crash_at(CrashPoint::Step(step, Moment::AfterEffect));
+        if self.inner.crash_point == Some(CrashPoint::Step(step, Moment::DiskFull)) {
+            self.inner.store.refuse();
+        }
         journal.cursor += 1;
         // Applied to what stands by now: a failover may have changed it meanwhile.
         let committed = self.change_world(Journaling::Write(journal), |world| {
@@ -257,7 +262,7 @@ impl Machine {
         }
         self.crash_at(CrashPoint::Step(step, Moment::AfterCommit));
         if let Action::ReplacePrimary { new, .. } = action {
-            self.store_log_of(&new.id).await;
+            self.show_replacement(&new.id).await;
         }
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         report(Event::Done { step: step + 1, of, what: action.to_string(), took_ms });

@@ -85,8 +85,12 @@ impl NodePaths {
     /// When there is no cluster, or it cannot be read.
     pub fn system_identifier(&self) -> io::Result<u64> {
         let mut bytes = [0; 8];
-        fs::File::open(self.pgdata().join("global/pg_control"))?.read_exact(&mut bytes)?;
+        fs::File::open(self.control_file())?.read_exact(&mut bytes)?;
         Ok(u64::from_ne_bytes(bytes))
+    }
+
+    pub(crate) fn control_file(&self) -> PathBuf {
+        self.pgdata().join("global/pg_control")
     }
 
     /// Whether there is a cluster; not whether it is whole.

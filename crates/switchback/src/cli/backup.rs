@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use local::backup::BaseBackup;
-use model::{ByteSize, RecoveryTarget, ResourceId, counted};
+use local::chain;
+use local::stopped::ForgetError;
+use model::{ByteSize, NodeId, RecoveryTarget, ResourceId, counted};
 
 use super::Place;
 use super::plan::agreed;
@@ -94,10 +96,35 @@ pub fn forget(place: &Place, cluster: ResourceId, yes: bool) -> Result<(), Probl
     if !yes && !agreed("Delete the data that restores have put aside?")? {
         return Err(Problem::refused("nothing was deleted"));
     }
-    let nodes: Vec<String> = app.ask(&Request::ForgetReplaced { cluster }, |_| {})?;
-    let text = if nodes.is_empty() { "nothing was kept aside".to_owned() } else { nodes.join(", ") };
+    let mut moved = Vec::new();
+    let nodes: Vec<NodeId> =
+        app.ask_or_look(&Request::ForgetReplaced { cluster: cluster.clone() }, |stopped| {
+            let (nodes, folders) = stopped.forget_replaced(&cluster).map_err(not_forgotten)?;
+            moved = folders;
+            Ok(nodes)
+        })?;
+    for folder in moved {
+        std::fs::remove_dir_all(&folder).map_err(|error| {
+            Problem::failed(format!("{}: {error}", folder.display()))
+                .hint("it can be deleted by hand; nothing needs it")
+        })?;
+    }
+    if nodes.is_empty() {
+        say::talk("nothing was kept aside");
+        return Ok(());
+    }
+    let text = nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     say::talk(&format!("{} {text}", paint(Stream::Err, GREEN, "deleted:")));
     Ok(())
+}
+
+fn not_forgotten(error: ForgetError) -> Problem {
+    let hint = match error {
+        ForgetError::PlanInProgress => "`switchback up` ends it first",
+        ForgetError::Store(_) => "`switchback up` starts a daemon, which puts it in order",
+        ForgetError::Io(_) => "see that the state folder is yours to write",
+    };
+    Problem::failed(chain(&error)).hint(hint)
 }
 
 fn shown(to: RecoveryTarget) -> String {

@@ -45,7 +45,8 @@ pub struct DaemonArgs {
     pub cache_dir: PathBuf,
     #[arg(long)]
     pub app: AppName,
-    /// STEP:before|after|committed. Ends the daemon by SIGKILL there, to prove that the next one goes on.
+    /// STEP:before|after|committed ends the daemon by SIGKILL there, to prove that the next one goes on. STEP:full lets it
+    /// live, and write nothing down any more.
     #[arg(long, value_parser = crash_point)]
     pub crash_at: Option<CrashPoint>,
 }
@@ -83,7 +84,8 @@ fn crash_point(text: &str) -> Result<CrashPoint, String> {
         "before" => Moment::BeforeEffect,
         "after" => Moment::AfterEffect,
         "committed" => Moment::AfterCommit,
-        _ => return Err("the moment is one of before, after, committed".to_owned()),
+        "full" => Moment::DiskFull,
+        _ => return Err("the moment is one of before, after, full, committed".to_owned()),
     };
     Ok(CrashPoint::Step(step.parse().map_err(|_| "the step is not a number")?, moment))
 }

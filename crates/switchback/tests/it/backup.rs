@@ -274,3 +274,124 @@ fn backups_are_switched_off_and_on_without_a_restart() {
     switchback.must(&["backup"]);
     assert_eq!(switchback.status().primary().pid, pid);
 }
+
+/// Of a restore at stage 1: preparing, replacing the primary.
+const REPLACES: usize = 1;
+
+/// What is left in a folder of the state folder.
+fn left_in(switchback: &Switchback, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(switchback.app().state_dir().join(folder)).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// What is not written down could be taken back, and with it what clients were told is committed.
+#[test]
+fn nobody_is_told_of_a_restored_primary_before_it_is_written_down() {
+    let switchback = shop(App::guestbook("shop"));
+    switchback.must(&["backup"]);
+    visit(&switchback, 1);
+    switchback.kill_daemon();
+    switchback.must(&["up", "--detach", "--crash-at", &format!("{REPLACES}:after")]);
+    let before = switchback.status();
+    assert_ne!(switchback.cli(&["restore", "--to", "latest", "--yes"]).code, Some(0));
+    switchback.wait_for_daemon_to_end(&before);
+    let told = std::fs::read_to_string(switchback.app().state_dir().join("run/pgproxy-db.1.json")).unwrap();
+    assert!(told.contains("db.1") && !told.contains("db.2"), "{told}");
+
+    switchback.start_daemon_again();
+    assert_eq!(switchback.status().primary().name, "db.2");
+    assert_eq!(visits(&switchback), "1");
+}
+
+/// Whoever frees some space finds what the database has acknowledged since, and not what a plan of before makes of it.
+#[test]
+fn a_restore_that_cannot_be_written_down_is_given_up_for_good_and_no_commit_with_it() {
+    let switchback = shop(App::guestbook("shop"));
+    switchback.must(&["backup"]);
+    visit(&switchback, 1);
+    switchback.kill_daemon();
+    switchback.must(&["up", "--detach", "--crash-at", &format!("{REPLACES}:full")]);
+    let failed = switchback.cli(&["restore", "--to", "latest", "--yes"]);
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    assert!(failed.stderr.contains("see that the disk is not full"), "{failed:#?}");
+    // Clients write to the old primary again, while the plan still stands in the journal.
+    visit(&switchback, 2);
+    let status = switchback.status();
+    assert_eq!(status.primary().name, "db.1");
+    assert_eq!(status.raw["plan_in_progress"], true);
+    assert!(left_in(&switchback, "data/restored").is_empty(), "the space is given back");
+
+    switchback.kill_daemon();
+    switchback.start_daemon_again();
+    let status = switchback.wait_for("it is whole", RETURN_LIMIT, Status::is_whole);
+    assert_eq!(status.primary().name, "db.1");
+    assert_eq!(status.raw["plan_in_progress"], false);
+    assert_eq!(visits(&switchback), "1 2");
+    assert!(left_in(&switchback, "data/replaced").is_empty());
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    assert!(why.contains("was given up before"), "{why}");
+
+    restore(&switchback, "latest");
+    assert_eq!(visits(&switchback), "1 2");
+}
+
+/// A proxy that takes what it is told and cannot say so: no reason to go back.
+#[test]
+fn a_restore_stands_although_a_proxy_took_it_and_did_not_answer() {
+    let switchback = shop(App::guestbook("shop"));
+    switchback.must(&["backup"]);
+    visit(&switchback, 1);
+    let proxy = switchback.status().process("pgproxy-db").clone();
+    proxy.hang();
+    // Its keeper would take it for hung and start another.
+    let restored = switchback.cli(&["restore", "--to", "latest", "--yes", "--json"]);
+    proxy.go_on();
+    assert_eq!(restored.code, Some(0), "{restored:#?}");
+    let log = switchback.daemon_log();
+    assert!(log.contains("a proxy was not told of it yet; trying again"), "{log}");
+    visit(&switchback, 2);
+    assert_eq!(visits(&switchback), "1 2");
+    assert_eq!(switchback.status().primary().name, "db.2");
+}
+
+/// That file says which database it is, and with that where its backups are. Just then they are needed.
+#[test]
+fn a_primary_whose_control_file_is_lost_is_said_and_restored() {
+    let switchback = shop(App::guestbook("shop"));
+    visit(&switchback, 1);
+    switchback.must(&["backup"]);
+    let control = switchback.app().state_dir().join("data/postgres/db.1/pgdata/global/pg_control");
+    std::fs::rename(&control, control.with_extension("away")).unwrap();
+    let seen = switchback.wait_for("it is said", SEEN_LIMIT, |status| backups(status)["state"] == "failing");
+    assert!(backups(&seen)["problem"].as_str().unwrap().contains("pg_control"), "{:#}", backups(&seen));
+    let failed = switchback.cli(&["backup"]);
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    assert!(
+        failed.stderr.contains("pg_control") && failed.stderr.contains("switchback restore"),
+        "{failed:#?}"
+    );
+
+    switchback.status().primary().crash();
+    switchback.wait_for("it does not come back", SEEN_LIMIT, |status| status.primary().state != "ready");
+    restore(&switchback, "latest");
+    assert_eq!(visits(&switchback), "1");
+    assert_eq!(switchback.status().primary().name, "db.2");
+    assert!(switchback.app().state_dir().join("data/replaced/db.1/pgdata/PG_VERSION").exists());
+}
+
+#[test]
+fn what_a_restore_has_put_aside_can_be_deleted_while_the_app_is_down() {
+    let switchback = shop(App::guestbook("shop"));
+    switchback.must(&["backup"]);
+    restore(&switchback, "latest");
+    switchback.down();
+    assert_eq!(left_in(&switchback, "data/replaced"), ["db.1"]);
+    let deleted = switchback.must(&["restore", "--forget-replaced", "--yes"]);
+    assert!(deleted.stderr.contains("deleted: db.1"), "{deleted:#?}");
+    assert!(left_in(&switchback, "data/replaced").is_empty());
+    assert!(
+        switchback.must(&["restore", "--forget-replaced", "--yes"]).stderr.contains("nothing was kept aside")
+    );
+    switchback.must(&["up", "--detach"]);
+    assert_eq!(switchback.status().primary().name, "db.2");
+}

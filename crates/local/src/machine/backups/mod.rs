@@ -12,6 +12,7 @@ mod take;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,12 @@ struct Trouble {
     hint: String,
 }
 
+impl Trouble {
+    fn into_error(self) -> StepError {
+        StepError::new(self.reason).hint(self.hint)
+    }
+}
+
 impl Machine {
     /// Looks after backups until cancelled.
     pub async fn keep_backups(&self) {
@@ -83,7 +90,9 @@ impl Machine {
 
     /// Makes the folders of a cluster's archive where it is to have one.
     pub(super) fn make_archive(&self, job: &NodeJob) -> Result<(), StepError> {
-        let Some(archive) = job.archive() else { return Ok(()) };
+        let Some(archive) = job.archive().map_err(|error| unknown(job, &error).into_error())? else {
+            return Ok(());
+        };
         archive.make(&job.owner).map_err(|error| {
             StepError::new(format!("backups cannot be kept there: {}", chain(&error)))
                 .hint("name a folder that can be written in `backups.to` under [db], or `backups = \"off\"`")
@@ -105,6 +114,17 @@ impl Machine {
         self.tell_members(id, next)?;
         let primary = next.primary_of(id).and_then(|node| self.node_kept(&node.id));
         primary.map_or(Ok(()), |job| self.make_archive(&job))
+    }
+}
+
+/// A node whose control file cannot be read: of which database it is, and where its backups are, is not known then.
+fn unknown(job: &NodeJob, error: &io::Error) -> Trouble {
+    let control = job.paths.control_file();
+    Trouble {
+        reason: format!("{}: {error}; it says which database {} has", control.display(), job.id),
+        hint: "see that its disk is there and that the file can be read; if it is lost, `switchback restore` makes the \
+               database anew from its backups, and keeps what is left of it aside"
+            .to_owned(),
     }
 }
 

@@ -45,7 +45,7 @@ impl Machine {
         to: RecoveryTarget,
         report: &Report,
     ) -> Result<Restore, StepError> {
-        let (job, archive) = self.archive_of(id)?;
+        let (job, archive) = self.archive_to_restore_from(id)?;
         if let RecoveryTarget::Time { unix_us } = to
             && unix_us > Timestamp::now().as_microsecond()
         {
@@ -135,7 +135,7 @@ impl Machine {
         to: RecoveryTarget,
         report: &Report,
     ) -> Result<(), StepError> {
-        let (like, archive) = self.archive_of(node.id.resource())?;
+        let (like, archive) = self.archive_to_restore_from(node.id.resource())?;
         let scratch = self.scratch(&like, self.restored(&node.id), node)?;
         let catalog = Catalog::of(&archive);
         let backups = blocking(move || catalog.list()).await?;
@@ -171,6 +171,11 @@ impl Machine {
         let aside = |node: &DatabaseNode| {
             if node.id == old.id { self.put_aside(&node.id) } else { self.restored(&node.id) }
         };
+        // Before anything is stopped: a daemon before may have given it up.
+        if serve == Serve::New && !aside(new).exists() && !state.node(&new.id).exists() {
+            return Err(StepError::new(format!("what was restored as {} was given up before", new.id))
+                .hint("restore again; the database serves as it was"));
+        }
         self.stop_node(&leaves.id).await;
         self.forget_cluster(leaves.id.resource(), &leaves.id);
         for folder in [state.replaced(), state.restored()] {
@@ -191,25 +196,39 @@ impl Machine {
             started.map_err(|_| StepError::new(format!("{} is not ready", comes.id)))??;
             postgres::provision(&job.paths, &job.credentials).await?;
         }
-        let told = async {
-            let Err(error) = self.push_proxies().await else { return Ok(()) };
-            // Whatever told the proxies: it goes on until they take it.
-            self.inner.changed.send_modify(|count| *count += 1);
-            match serve {
-                // One that did not answer may have taken it all the same, and what clients have written to the new primary
-                // since would be lost with it: there is no way back from here.
-                Serve::New => {
-                    let reason = error.reason;
-                    tracing::warn!(node = %new.id, reason, "a proxy was not told of it yet; trying again");
-                    Ok(())
-                }
-                Serve::Old => Err(error),
+        match serve {
+            // Nobody is told of the new one before it is written down: see [`Machine::show_replacement`].
+            Serve::New => Ok(()),
+            Serve::Old => {
+                let told = async {
+                    let told = self.push_proxies().await;
+                    if told.is_err() {
+                        self.tell_until_taken();
+                    }
+                    told
+                };
+                self.ahead_of(action, told).await
             }
-        };
-        self.ahead_of(action, told).await
+        }
     }
 
-    /// After a failed [`Machine::replace_primary`]: the old one serves again.
+    /// Lets clients reach a new primary, once it is written down that it is: what it acknowledges from here on is never
+    /// given up for the old one. A proxy that does not answer may have taken it all the same.
+    pub(in crate::machine) async fn show_replacement(&self, new: &NodeId) {
+        if let Err(error) = self.push_proxies().await {
+            tracing::warn!(node = %new, reason = error.reason, "a proxy was not told of it yet; trying again");
+            self.tell_until_taken();
+        }
+        self.store_log_of(new).await;
+    }
+
+    /// Whatever told the roles: it goes on until they take it.
+    fn tell_until_taken(&self) {
+        self.inner.changed.send_modify(|count| *count += 1);
+    }
+
+    /// After a failed [`Machine::replace_primary`]: the old one serves again, and for good. What was restored goes before
+    /// clients write to it, so that no daemon that finds the plan in the journal goes on to a new primary without that.
     pub(in crate::machine) async fn abandon_replacement(
         &self,
         old: &DatabaseNode,
@@ -217,12 +236,28 @@ impl Machine {
         cluster: &ClusterState,
         report: &Report,
     ) {
+        self.stop_node(&new.id).await;
+        let given_up = self.given_up(&new.id);
+        for folder in [self.inner.setup.state.node(&new.id), self.restored(&new.id)] {
+            if let Err(error) = move_if_there(&folder, &given_up) {
+                tracing::error!(node = %new.id, error = error.reason, "could not be given up");
+            }
+        }
         let back = Action::BringPrimaryBack { old: old.clone(), new: new.clone(), cluster: cluster.clone() };
         let standing = self.world().topology;
         if let Err(error) = self.replace_primary(&back, (old, new), Serve::Old, &standing, report).await {
             tracing::error!(node = %old.id, error = error.reason, "could not be brought back yet");
         }
         self.forget_what_is_ahead();
+        // Also for the space: the disk may be full.
+        if let Err(error) = Machine::remove_tree(given_up).await {
+            tracing::warn!(node = %new.id, error = error.reason, "what was given up could not be deleted");
+        }
+    }
+
+    /// What was restored and will not serve: renamed, because deleting takes its time.
+    fn given_up(&self, id: &NodeId) -> PathBuf {
+        self.inner.setup.state.restored().join(format!("{id}.given-up"))
     }
 
     /// Where a node is made from a backup before it serves.
@@ -234,24 +269,16 @@ impl Machine {
         self.inner.setup.state.replaced().join(id.to_string())
     }
 
-    /// The nodes of a cluster whose data restores have put aside.
-    pub(super) fn replaced(&self, id: &ResourceId) -> Vec<String> {
-        let folder = self.inner.setup.state.replaced();
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.parse::<NodeId>().is_ok_and(|node| node.resource() == id)).collect()
-    }
-
     /// Deletes the data that restores of this cluster have put aside. Returns the nodes it was of.
     ///
     /// # Errors
     /// When it cannot be deleted.
-    pub async fn forget_replaced(&self, id: &ResourceId) -> Result<Vec<String>, StepError> {
-        let names = self.replaced(id);
-        for name in &names {
-            Machine::remove_tree(self.inner.setup.state.replaced().join(name)).await?;
+    pub async fn forget_replaced(&self, id: &ResourceId) -> Result<Vec<NodeId>, StepError> {
+        let nodes = self.inner.setup.state.replaced_of(id);
+        for node in &nodes {
+            Machine::remove_tree(self.put_aside(node)).await?;
         }
-        Ok(names)
+        Ok(nodes)
     }
 }
 

@@ -62,8 +62,9 @@ impl Machine {
     }
 
     async fn backup_status(&self, id: &ResourceId, topology: &Topology) -> BackupStatus {
-        let archive =
-            topology.primary_of(id).and_then(|node| self.node_kept(&node.id)).and_then(|job| job.archive());
+        let primary = topology.primary_of(id).and_then(|node| self.node_kept(&node.id));
+        // That it cannot be read is told by the one who watches it.
+        let archive = primary.and_then(|job| job.archive().ok().flatten());
         let to = archive.as_ref().map(|archive| archive.root().display().to_string());
         let is_off = topology.clusters.get(id).is_none_or(|cluster| cluster.backups.is_none());
         let copies = match archive {
@@ -102,7 +103,7 @@ impl Machine {
             proven: proven.map(|backup| backup.number),
             proven_at: proven.and_then(|backup| backup.proof.as_ref()).map(|proof| proof.at),
             proven_age_s: proven.map(age),
-            kept_aside: self.replaced(id),
+            kept_aside: self.inner.setup.state.replaced_of(id).iter().map(ToString::to_string).collect(),
         }
     }
 }

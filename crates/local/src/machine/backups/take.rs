@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use model::ResourceId;
 use tokio::time::sleep;
 
-use super::blocking;
+use super::{blocking, unknown};
 use crate::backup::{Archive, BaseBackup, Catalog, excess};
 use crate::chain;
 use crate::jobs::node::NodeJob;
@@ -152,22 +152,58 @@ impl Machine {
     /// # Errors
     /// When none are made, or the folder cannot be read.
     pub async fn backups(&self, id: &ResourceId) -> Result<Vec<BaseBackup>, StepError> {
-        let catalog = Catalog::of(&self.archive_of(id)?.1);
+        let catalog = Catalog::of(&self.archive_to_restore_from(id)?.1);
         blocking(move || catalog.list()).await
     }
 
     /// The primary of a cluster that is backed up, and where to.
     pub(super) fn archive_of(&self, id: &ResourceId) -> Result<(NodeJob, Archive), StepError> {
+        let job = self.primary_kept(id)?;
+        match job.archive() {
+            Ok(Some(archive)) => Ok((job, archive)),
+            Ok(None) => Err(no_backups(id)),
+            Err(error) => Err(unknown(&job, &error).into_error()),
+        }
+    }
+
+    /// The same, also where the primary can no longer say which database it has: when that is needed most. Its archive is
+    /// known all the same where there is no other one.
+    pub(super) fn archive_to_restore_from(&self, id: &ResourceId) -> Result<(NodeJob, Archive), StepError> {
+        let job = self.primary_kept(id)?;
+        let unreadable = match job.archive() {
+            Ok(Some(archive)) => return Ok((job, archive)),
+            Ok(None) => return Err(no_backups(id)),
+            Err(error) => unknown(&job, &error),
+        };
+        let folder = self.inner.setup.backups_of(id, &self.topology()).ok_or_else(|| no_backups(id))?;
+        match Archive::all_of(id, &folder).as_slice() {
+            [only] => Ok((job, only.clone())),
+            [] => Err(StepError::new(format!(
+                "{}, and there are no backups in {}",
+                unreadable.reason,
+                folder.display()
+            ))
+            .hint("mount the disk that backups are on, or bring the folder back")),
+            several => {
+                let names: Vec<String> =
+                    several.iter().map(|archive| archive.root().display().to_string()).collect();
+                let reason = format!(
+                    "{}, and backups of {id} are of several: {}",
+                    unreadable.reason,
+                    names.join(", ")
+                );
+                Err(StepError::new(reason).hint(
+                    "move those elsewhere that are of databases before this one; the one written to last is of this one",
+                ))
+            }
+        }
+    }
+
+    fn primary_kept(&self, id: &ResourceId) -> Result<NodeJob, StepError> {
         let topology = self.topology();
         let primary = topology.primary_of(id).map(|node| node.id.clone());
         let primary = primary.ok_or_else(|| StepError::new(format!("{id} is no database of this app")))?;
-        let job =
-            self.node_kept(&primary).ok_or_else(|| StepError::new(format!("{primary} does not run")))?;
-        match job.archive() {
-            Some(archive) => Ok((job, archive)),
-            None => Err(StepError::new(format!("no backups are made of {id}"))
-                .hint("take `backups = \"off\"` out of [db], then `switchback apply`")),
-        }
+        self.node_kept(&primary).ok_or_else(|| StepError::new(format!("{primary} does not run")))
     }
 
     pub(super) fn backup_turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>, StepError> {
@@ -176,6 +212,11 @@ impl Machine {
                 .hint("wait for it to end; `switchback status` shows it")
         })
     }
+}
+
+fn no_backups(id: &ResourceId) -> StepError {
+    StepError::new(format!("no backups are made of {id}"))
+        .hint("take `backups = \"off\"` out of [db], then `switchback apply`")
 }
 
 fn bytes_in(folder: &std::path::Path) -> u64 {

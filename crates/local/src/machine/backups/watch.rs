@@ -8,7 +8,7 @@ use model::{NodeId, ResourceId, counted};
 use rustix::fs::{Access, StatVfs, access, statvfs};
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::{Seen, Trouble};
+use super::{Seen, Trouble, unknown};
 use crate::backup::{Archive, SEGMENT_BYTES};
 use crate::jobs::node::NodeJob;
 use crate::machine::{Machine, StepError};
@@ -56,7 +56,10 @@ impl Machine {
             self.tell_what_stands(id).await?;
         }
         let archiver = self.session(&primary.id).await?.archiver().await?;
-        let trouble = job.archive().and_then(|archive| trouble(&job, &archive, &archiver));
+        let trouble = match job.archive() {
+            Ok(archive) => archive.and_then(|archive| trouble(&job, &archive, &archiver)),
+            Err(error) => Some(unknown(&job, &error)),
+        };
         let before = {
             let mut seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let Seen { archiver: kept, trouble: before, .. } = seen.entry(id.clone()).or_default();
