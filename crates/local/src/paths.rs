@@ -272,6 +272,11 @@ impl StateDir {
         self.control_sockets().join(format!("{process}.sock"))
     }
 
+    /// Where the proxies of a database meet, the one that serves and those that were replaced.
+    pub fn cancels(&self, database: &ResourceId) -> PathBuf {
+        self.control_sockets().join(format!("{database}.cancel"))
+    }
+
     pub fn role_config(&self, process: &str) -> PathBuf {
         self.run().join(format!("{process}.json"))
     }

@@ -39,6 +39,11 @@ pub struct Database {
     /// are this proxy's own, and a session is all that is known of a client. Read when the database is first served.
     #[serde(default)]
     pub freshness: Option<PathBuf>,
+    /// A folder in which the processes that serve this database meet, each with a Unix socket of its own: a cancel request
+    /// for a client of another one is handed on there. Made where it is missing, and closed to others. Unset: such a
+    /// request is lost. Read when the database is first served.
+    #[serde(default)]
+    pub cancels: Option<PathBuf>,
     /// A JSON file `{"role", "password"}`: the one login that may look at the proxy itself, in the database `switchback`.
     /// Read anew with each configuration. Unset: there is no such database.
     #[serde(default)]

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use freshness::Freshness;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Notify, watch};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::cancel::{Meeting, hear_others};
 use crate::catalog::keep_catalog;
 use crate::config::{Config, ConfigError, Database};
 use crate::credentials::{AdminLogin, Credentials};
@@ -261,6 +262,7 @@ impl Handle {
         let pool = Pool::new(served.limits());
         pool.with_horizons(|horizons| horizons.share(served.config.is_shared));
         pool.retarget(served.target(), served.limits());
+        let (cancels, others) = join(name, &served.config).unzip();
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             pool,
@@ -275,6 +277,7 @@ impl Handle {
             known: watch::Sender::new(Known::nothing()),
             paths: Arc::default(),
             clients: Clients::default(),
+            cancels,
             pretender,
             ending: self.ending.clone(),
         });
@@ -292,6 +295,9 @@ impl Handle {
         let running = Running { served: sender, shared, listener: Some(listener), stop, unwatch };
         running.watch(&self.watches, watch_primary(running.shared.clone(), running.served.subscribe()));
         running.watch(&self.watches, keep_catalog(running.shared.clone(), running.served.subscribe()));
+        if let Some(others) = others {
+            running.watch(&self.watches, hear_others(others, running.shared.clone()));
+        }
         running.configure_replicas(&self.watches, &served);
         running
     }
@@ -342,6 +348,18 @@ impl Running {
             });
         }
     }
+}
+
+/// That some cancel requests would be lost must not keep the database from being served.
+fn join(name: &str, database: &Database) -> Option<(Meeting, UnixListener)> {
+    let folder = database.cancels.as_ref()?;
+    let joined = Meeting::join(folder);
+    joined
+        .inspect_err(|cause| {
+            let folder = folder.display();
+            tracing::warn!(database = name, %cause, %folder, "cancel requests are not handed on: the folder cannot be used");
+        })
+        .ok()
 }
 
 /// Where a database has its marks, for as long as it is served.

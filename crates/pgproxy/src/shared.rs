@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use freshness::Freshness;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::cancel::Meeting;
 use crate::config::{Database, Role};
 use crate::credentials::{AdminLogin, Credentials};
 use crate::judge::{Known, Paths};
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     /// With those who know which client comes back.
     pub shares_marks: bool,
     pub clients: Clients,
+    /// Others that serve clients of this database, who may have the one that a cancel request is meant for.
+    pub cancels: Option<Meeting>,
     pub pretender: Pretender,
     /// Sessions are to end, each when nothing of it is under way.
     pub ending: CancellationToken,
@@ -115,6 +119,18 @@ pub(crate) struct Slot {
     secret: [u8; 4],
     pub arrival: Arrival,
     doing: Mutex<Doing>,
+    /// A cancel request came while it waited.
+    cancelled: Notify,
+}
+
+/// What became of a cancel request.
+pub(crate) enum Cancelled {
+    /// No client of ours has this key.
+    Unknown,
+    /// The client waited and does not any more, or there was nothing to cancel.
+    Itself,
+    /// It is to be passed on.
+    Served { by: CancelKey },
 }
 
 /// How a client came in.
@@ -157,25 +173,39 @@ impl Clients {
                 break id;
             }
         };
-        let slot = Arc::new(Slot { id, secret, arrival, doing: Mutex::new(Doing::Nothing) });
+        let slot = Arc::new(Slot {
+            id,
+            secret,
+            arrival,
+            doing: Mutex::new(Doing::Nothing),
+            cancelled: Notify::new(),
+        });
         slots.insert(id, slot.clone());
         drop(slots);
         Ok(Registered { shared: shared.clone(), slot })
     }
 
-    /// What the holder of this key is served by now. `key`: as in BackendKeyData and CancelRequest.
-    pub fn serving(&self, key: &[u8]) -> Option<CancelKey> {
+    /// Cancels what the holder of this key waits for now. `key`: as in BackendKeyData and CancelRequest.
+    pub fn cancel(&self, key: &[u8]) -> Cancelled {
+        let Some(slot) = self.holder(key) else { return Cancelled::Unknown };
+        let doing = slot.lock();
+        match &*doing {
+            Doing::Nothing => {}
+            Doing::Waiting { .. } => slot.cancelled.notify_waiters(),
+            Doing::Served { by } => {
+                // Counted while the lock keeps the connection from being given back.
+                by.under_way.fetch_add(1, Ordering::AcqRel);
+                return Cancelled::Served { by: by.clone() };
+            }
+        }
+        Cancelled::Itself
+    }
+
+    fn holder(&self, key: &[u8]) -> Option<Arc<Slot>> {
         let (id, secret) = key.split_first_chunk::<4>()?;
         let secret = secret.first_chunk::<4>()?;
         let slot = self.slots().get(&u32::from_be_bytes(*id))?.clone();
-        if !is_equal(secret, &slot.secret) {
-            return None;
-        }
-        let doing = slot.lock();
-        let Doing::Served { by: key } = &*doing else { return None };
-        // Counted while the lock keeps the connection from being given back.
-        key.under_way.fetch_add(1, Ordering::AcqRel);
-        Some(key.clone())
+        is_equal(secret, &slot.secret).then_some(slot)
     }
 
     /// In the order in which they came, as long as numbers last.
@@ -200,8 +230,12 @@ impl Slot {
         *self.lock() = key.map_or(Doing::Nothing, |by| Doing::Served { by });
     }
 
-    pub fn wait(&self) {
+    /// Resolves when this wait is cancelled.
+    pub fn wait(&self) -> Notified<'_> {
+        // Made first: it hears of everything from then on.
+        let cancelled = self.cancelled.notified();
         *self.lock() = Doing::Waiting { since: Instant::now() };
+        cancelled
     }
 
     pub fn doing(&self) -> Doing {

@@ -208,6 +208,7 @@ impl Machine {
             nodes: topology.nodes_of(id).filter(is_told).map(node).collect(),
             credentials: setup.state.database_credentials(id),
             freshness: self.marks(id),
+            cancels: Some(setup.state.cancels(id)),
             admin: None,
             tls: None,
             pool_mode: pgproxy::PoolMode::Transaction,

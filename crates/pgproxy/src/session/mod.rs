@@ -365,7 +365,7 @@ impl Session {
     /// Gets a connection and prepares it for this client.
     async fn connect(&mut self) -> Result<Result<(), Refusal>, End> {
         let wanted = self.settings.clone();
-        self.registered.slot.wait();
+        let cancelled = self.registered.slot.wait();
         let acquired = {
             let required = self.shared.freshness.required();
             let (shared, served, route) = (&self.shared, &mut self.served, self.route);
@@ -393,6 +393,7 @@ impl Session {
             });
             tokio::select! {
                 biased;
+                () = cancelled => Err(Refusal::new("57014", "canceling statement due to user request", "")),
                 acquired = acquiring => acquired,
                 () = left => return Err(End::Client),
             }

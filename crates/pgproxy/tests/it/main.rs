@@ -1,6 +1,7 @@
 //! The proxy at its border: real PostgreSQL where truth matters, bare sockets where a moment must be caught.
 
 mod admin;
+mod cancelling;
 mod cluster;
 mod config;
 mod copying;

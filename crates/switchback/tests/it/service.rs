@@ -2,9 +2,10 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::{App, Load, Mix, Status, Switchback};
 
 use crate::data::sql;
@@ -187,6 +188,36 @@ fn an_upgrade_replaces_daemon_edge_and_pgproxy_without_a_failed_request() {
         status.raw["departing"].is_null()
     });
     load.stop().assert_nothing_failed(100);
+    switchback.down();
+}
+
+/// Ctrl-C in psql asks by a connection of its own, which the new process gets.
+#[test]
+fn a_query_that_runs_in_a_proxy_that_was_replaced_can_be_cancelled() {
+    let app = App::guestbook("shop");
+    let installed = app.dir().with_file_name("switchback");
+    install(&installed);
+    let switchback = Switchback::up(&installed, app);
+    let credentials = std::fs::read(switchback.app().state_dir().join("credentials/db.json")).unwrap();
+    let credentials: serde_json::Value = serde_json::from_slice(&credentials).unwrap();
+    let address = switchback.status().process("pgproxy-db").address.clone();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let mut psql = Command::new("psql");
+    psql.args(["-XAtq", "-h", host, "-p", port, "-d", "shop", "-c", "SELECT pg_sleep(600)"]);
+    psql.args(["-U", credentials["app"]["role"].as_str().unwrap()]);
+    psql.env("PGPASSWORD", credentials["app"]["password"].as_str().unwrap());
+    let psql = psql.stderr(Stdio::piped()).spawn().unwrap();
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
+    switchback.wait_for("it runs", Duration::from_secs(20), |_| sql(&switchback, sleeps) == "1");
+
+    install(&installed);
+    switchback.must(&["upgrade"]);
+    assert_eq!(switchback.status().raw["departing"], serde_json::json!(["pgproxy-db.1"]));
+    let pid = Pid::from_raw(psql.id().cast_signed()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let ended = psql.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("canceling statement due to user request"), "{said}");
     switchback.down();
 }
 
