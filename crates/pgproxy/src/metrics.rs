@@ -29,6 +29,18 @@ const FAMILIES: &[(&str, Kind, &str, Read)] = &[
         db.unknown_outcomes_total
     }),
     (
+        "switchback_pgproxy_clients_pinned",
+        Kind::Gauge,
+        "Clients with state that only their connection to PostgreSQL has.",
+        |db| db.pinned,
+    ),
+    (
+        "switchback_pgproxy_clients_pinned_lost_total",
+        Kind::Counter,
+        "Of those, whose connection was lost: they were disconnected, 57P01.",
+        |db| db.pinned_lost_total,
+    ),
+    (
         "switchback_pgproxy_reads_waited_total",
         Kind::Counter,
         "Reads that waited for a read replica to have what they must see.",

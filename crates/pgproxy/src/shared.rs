@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ impl Shared {
         let (census, epoch) = (self.pool.census(), served.config.epoch);
         let nodes = served.config.nodes.iter();
         let nodes = nodes.map(|(name, node)| (name.clone(), self.node_status(name, node.role, served)));
-        self.counters.snapshot(census, primary, epoch, nodes.collect())
+        self.counters.snapshot(census, self.clients.pinned(), primary, epoch, nodes.collect())
     }
 
     fn node_status(&self, name: &str, role: Role, served: &Served) -> NodeStatus {
@@ -118,6 +118,8 @@ pub(crate) struct Slot {
     pub id: u32,
     secret: [u8; 4],
     pub arrival: Arrival,
+    /// It keeps its connection to PostgreSQL for what only that one has.
+    pub is_pinned: AtomicBool,
     doing: Mutex<Doing>,
     /// A cancel request came while it waited.
     cancelled: Notify,
@@ -177,6 +179,7 @@ impl Clients {
             id,
             secret,
             arrival,
+            is_pinned: AtomicBool::new(false),
             doing: Mutex::new(Doing::Nothing),
             cancelled: Notify::new(),
         });
@@ -213,6 +216,11 @@ impl Clients {
         let mut all: Vec<Arc<Slot>> = self.slots().values().cloned().collect();
         all.sort_unstable_by_key(|slot| slot.id);
         all
+    }
+
+    /// How many keep their connection for what only that one has.
+    pub fn pinned(&self) -> u64 {
+        self.slots().values().filter(|slot| slot.is_pinned.load(Ordering::Relaxed)).count() as u64
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<u32, Arc<Slot>>> {

@@ -48,6 +48,12 @@ pub struct DatabaseStatus {
     pub settled_commits_total: u64,
     /// Errors 08007: whether a statement was done could not be found out.
     pub unknown_outcomes_total: u64,
+    /// Clients with state that only their connection to PostgreSQL has: they are disconnected when that is lost.
+    #[serde(default)]
+    pub pinned: u64,
+    /// Those to whom it happened: errors 57P01.
+    #[serde(default)]
+    pub pinned_lost_total: u64,
     /// Refused with 28P01.
     pub refused_login_total: u64,
     /// Requests refused with 53300 because the pool was busy for too long, or too many waited.
@@ -165,6 +171,7 @@ pub(crate) struct Counters {
     pub replays: AtomicU64,
     pub settled_commits: AtomicU64,
     pub unknown_outcomes: AtomicU64,
+    pub pinned_lost: AtomicU64,
     pub refused_login: AtomicU64,
     pub refused_queue: AtomicU64,
     pub refused_full: AtomicU64,
@@ -178,6 +185,7 @@ impl Counters {
     pub fn snapshot(
         &self,
         census: Census,
+        pinned: u64,
         primary: Option<String>,
         epoch: u64,
         nodes: BTreeMap<String, NodeStatus>,
@@ -197,6 +205,8 @@ impl Counters {
             replays_total: self.replays.load(Relaxed),
             settled_commits_total: self.settled_commits.load(Relaxed),
             unknown_outcomes_total: self.unknown_outcomes.load(Relaxed),
+            pinned,
+            pinned_lost_total: self.pinned_lost.load(Relaxed),
             refused_login_total: self.refused_login.load(Relaxed),
             refused_queue_total: self.refused_queue.load(Relaxed),
             primary,

@@ -1,5 +1,6 @@
 //! The views: what each is made of. A column has the name that PgBouncer has for it where it means the same.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -152,6 +153,7 @@ fn clients(shared: &Shared, served: &Served) -> Table {
         ("tls", Text),
         ("application_name", Text),
         ("age_s", Number),
+        ("pinned", Text),
     ]);
     for slot in shared.clients.all() {
         let (state, wait, server) = match slot.doing() {
@@ -174,6 +176,7 @@ fn clients(shared: &Shared, served: &Served) -> Table {
             if arrival.is_encrypted { "TLS" } else { "" }.into(),
             arrival.application_name.as_deref().into(),
             arrival.at.elapsed().as_secs().into(),
+            if slot.is_pinned.load(Relaxed) { "pinned" } else { "" }.into(),
         ]);
     }
     table
@@ -234,6 +237,7 @@ fn stats(shared: &Shared, served: &Served) -> Table {
         ("total_replays", Number),
         ("total_settled_commits", Number),
         ("total_unknown_outcomes", Number),
+        ("total_pinned_lost", Number),
         ("total_refused_login", Number),
         ("total_refused_full", Number),
         ("total_refused_queue", Number),
@@ -249,6 +253,7 @@ fn stats(shared: &Shared, served: &Served) -> Table {
         status.replays_total.into(),
         status.settled_commits_total.into(),
         status.unknown_outcomes_total.into(),
+        status.pinned_lost_total.into(),
         status.refused_login_total.into(),
         status.refused_full_total.into(),
         status.refused_queue_total.into(),

@@ -57,7 +57,7 @@ impl Session {
             return Err(End::CutShort);
         }
         if self.is_pinned {
-            return Err(Session::end_of_session(cause));
+            return Err(self.end_of_session(cause));
         }
         let loss = match self.unit.loss(is_sent) {
             // One portal run twice is one statement for the unit.

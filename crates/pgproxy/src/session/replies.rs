@@ -1,5 +1,7 @@
 //! From the server to the client.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::expected::{Audience, Data, What};
@@ -17,6 +19,9 @@ use crate::statement::{ALL, Assignment};
 /// The routine that warns that a commit is on the primary alone, because the wait for a standby was cancelled. PostgreSQL
 /// acknowledges it all the same; here it is as good as a connection that was lost before its answer.
 const NO_LONGER_WAITS: &[u8] = b"SyncRepWaitForLSN";
+
+const SET_UP_AGAIN: &str = "Connect again, and set it up again: a temporary table, LISTEN, an advisory lock of the session, PREPARE \
+                            by SQL and the like are of one connection alone, and end with it when the primary changes.";
 
 /// What reading the server's input led to.
 pub(super) enum Heard {
@@ -256,6 +261,7 @@ impl Session {
         self.settings = self.startup_settings.clone();
         // Of what follows in the same group, nobody knows yet what it leaves.
         self.is_pinned &= self.expected.has_more_to_run();
+        self.registered.slot.is_pinned.store(self.is_pinned, Relaxed);
         if let Some(server) = &mut self.server {
             server.forget_session();
         }
@@ -289,7 +295,7 @@ impl Session {
         self.release_replies();
         self.settle_settings(status);
         if !self.is_muted {
-            self.shared.counters.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.shared.counters.requests.fetch_add(1, Relaxed);
         }
         self.answered = Some(status);
         Fate::Forward
@@ -469,11 +475,13 @@ impl Session {
         self.told = server.parameters.clone();
     }
 
-    pub(super) fn end_of_session(cause: &str) -> End {
+    /// It has state that no other connection can be given.
+    pub(super) fn end_of_session(&self, cause: &str) -> End {
+        self.shared.counters.pinned_lost.fetch_add(1, Relaxed);
         let message = format!(
             "the connection to PostgreSQL was lost, and with it what the session had set up: {cause}"
         );
-        End::Fatal(Refusal::new("57P01", message, "Connect again."))
+        End::Fatal(Refusal::new("57P01", message, SET_UP_AGAIN))
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the client to the server.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -45,7 +46,7 @@ impl Session {
             }
             let mut framer = self.framer.clone();
             let cut = framer.cut(&self.client.input).map_err(|malformed| {
-                self.shared.counters.refused_protocol.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.shared.counters.refused_protocol.fetch_add(1, Relaxed);
                 End::Fatal(Refusal::new("08P01", malformed.to_string(), "The client library is broken."))
             })?;
             match cut {
@@ -413,6 +414,7 @@ impl Session {
 
     pub(super) fn pin(&mut self) {
         self.is_pinned = true;
+        self.registered.slot.is_pinned.store(true, Relaxed);
     }
 
     /// What the text of a Query may do.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgproxy::{ConfigError, Database};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::cluster::{Cluster, PASSWORD, bin};
 use crate::proxy::{Proxy, config, of, sqlstate, start, value};
@@ -239,4 +239,47 @@ async fn an_app_whose_own_database_has_the_name_cannot_be_shut_out_of_it() {
     std::fs::write(cluster.credentials(), renamed).unwrap();
     let refused = proxy.handle.configure(config(2, with_admin(&cluster, "secret"))).unwrap_err();
     assert!(matches!(refused, ConfigError::Admin { .. }), "{refused}");
+}
+
+/// Such a session cannot be moved, and before a planned change of primary one can see whom it will end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_state_of_one_connection_is_shown_and_told_what_is_lost_with_it() {
+    let mut cluster = Cluster::create();
+    let proxy = start(with_admin(&cluster, "secret"));
+    let admin = look(&proxy).await;
+    let mut pinned = Vec::new();
+    for sql in [
+        "create temp table t (a int)",
+        "listen news",
+        "select pg_advisory_lock(1)",
+        "prepare p as select 1",
+        "declare c cursor with hold for select 1",
+    ] {
+        let (client, connection) = tokio_postgres::connect(&proxy.url(), NoTls).await.unwrap();
+        let ended = tokio::spawn(connection);
+        client.simple_query(sql).await.unwrap();
+        pinned.push((sql, client, ended));
+    }
+    let free = proxy.connect().await.unwrap();
+    free.simple_query("select 1").await.unwrap();
+    let shown = rows(&admin, "SHOW CLIENTS").await;
+    let of_those = shown.iter().filter(|row| row.get("pinned") == Some("pinned")).count();
+    assert_eq!((shown.len(), of_those), (6, 5));
+    let mut metrics = String::new();
+    proxy.handle.metrics(&mut metrics);
+    assert!(metrics.contains("switchback_pgproxy_clients_pinned{database=\"db\"} 5\n"), "{metrics}");
+
+    cluster.stop();
+    cluster.start();
+    for (sql, client, ended) in pinned {
+        let error = ended.await.unwrap().unwrap_err();
+        let said = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}"));
+        assert_eq!(said.code().code(), "57P01", "{sql}");
+        assert!(said.message().contains("with it what the session had set up"), "{sql}: {said:?}");
+        assert!(said.hint().unwrap().contains("LISTEN"), "{sql}: {said:?}");
+        drop(client);
+    }
+    assert_eq!(value(&free, "select 2").await, "2", "who has no such state goes on");
+    assert_eq!(only(&admin, "SHOW STATS", &["total_pinned_lost"]).await, ["5"]);
+    proxy.until(|db| db.pinned == 0 && db.pinned_lost_total == 5).await;
 }
