@@ -129,6 +129,12 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     split_cstr(bytes).map_or(bytes, |(text, _)| text)
 }
 
+/// Whether a NoticeResponse warns that a commit is on the primary alone, because the wait for a standby was cancelled.
+/// PostgreSQL acknowledges it all the same, and names the routine in every language.
+pub(crate) fn no_longer_waits(notice: &[u8]) -> bool {
+    error_field(notice, b'R') == Some(b"SyncRepWaitForLSN")
+}
+
 /// One field of an ErrorResponse or NoticeResponse.
 pub(crate) fn error_field(message: &[u8], field: u8) -> Option<&[u8]> {
     let mut rest = body(message);

@@ -16,7 +16,9 @@ use crate::credentials::Credentials;
 use crate::frame::{Cut, Framer};
 use crate::horizon::Moment;
 use crate::lsn::Lsn;
-use crate::message::{self, Refusal, TransactionStatus, body, cstr, error_field, split_cstr, until_nul};
+use crate::message::{
+    self, Refusal, TransactionStatus, body, cstr, error_field, no_longer_waits, split_cstr, until_nul,
+};
 use crate::pool::{Permit, Serves, Target};
 use crate::prepared::{OnServer, StatementId};
 use crate::scram::MECHANISM;
@@ -253,6 +255,7 @@ impl Server {
                 match said[0] {
                     b'D' => row(&said),
                     b'E' => answer = Err(said),
+                    b'N' if no_longer_waits(&said) => answer = Err(said),
                     b'Z' => {
                         self.status = status(&said);
                         return Ok(answer);

@@ -10,15 +10,12 @@ use super::route::Repair;
 use super::{End, Rest, Session};
 use crate::frame::Cut;
 use crate::message::{
-    self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal, until_nul,
+    self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal,
+    no_longer_waits, until_nul,
 };
 use crate::server::status;
 use crate::settings::{Setting, Settings};
 use crate::statement::{ALL, Assignment};
-
-/// The routine that warns that a commit is on the primary alone, because the wait for a standby was cancelled. PostgreSQL
-/// acknowledges it all the same; here it is as good as a connection that was lost before its answer.
-const NO_LONGER_WAITS: &[u8] = b"SyncRepWaitForLSN";
 
 const SET_UP_AGAIN: &str = "Connect again, and set it up again: a temporary table, LISTEN, an advisory lock of the session, PREPARE \
                             by SQL and the like are of one connection alone, and end with it when the primary changes.";
@@ -76,7 +73,8 @@ impl Session {
                         heard = Ok(Heard::Goodbye(String::from_utf8_lossy(text).into_owned()));
                         break;
                     }
-                    if tag == b'N' && error_field(said, b'R') == Some(NO_LONGER_WAITS) {
+                    // As good as a connection that was lost before its answer.
+                    if tag == b'N' && no_longer_waits(said) {
                         heard = Ok(Heard::Goodbye("the wait for a standby was cancelled".to_owned()));
                         break;
                     }

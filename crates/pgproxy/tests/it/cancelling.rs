@@ -138,6 +138,32 @@ async fn a_commit_whose_fate_is_waited_for_is_of_unknown_outcome_when_it_is_canc
     assert_eq!(value(&client, "select count(*) from t").await, "0");
 }
 
+/// The next primary has the commit, and nobody but it: that it is asked for does not make it one that all will know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_only_the_next_primary_has_is_not_acknowledged_because_the_question_is_cancelled() {
+    let (mut primary, standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
+    standby.sql("select pg_wal_replay_pause()");
+    let cancel = client.cancel_token();
+    client.simple_query("begin").await.unwrap();
+    client.simple_query("insert into t values (1)").await.unwrap();
+    let commit = failing(client, "commit");
+    until_it_waits_for_the_standby(&primary).await;
+    primary.kill();
+    standby.sql("select pg_wal_replay_resume()");
+    take_over(&standby);
+    // It waits for one of its own from now on, and there is none.
+    standby.sql("alter system set synchronous_standby_names = '*'");
+    standby.sql("select pg_reload_conf()");
+    move_to(&proxy, &standby, 2);
+    until_it_waits_for_the_standby(&standby).await;
+    cancel.cancel_query(NoTls).await.unwrap();
+    let (_client, state) = commit.await.unwrap();
+    assert_eq!(state, "08007");
+}
+
 /// Accepts from the same socket as `old`.
 fn successor(old: &Proxy, cluster: &Cluster, folder: &Path) -> pgproxy::Handle {
     let fds = old.handle.listener_fds().unwrap();
