@@ -29,6 +29,10 @@ pub struct Database {
     pub listener: String,
     /// Grows with every change of primary, and never shrinks. Raising it closes every connection of an older epoch.
     pub epoch: u64,
+    /// By the epoch that it began. See [`Promotion`]. An epoch may be missing: then what became of a commit that it has lost
+    /// the answer of is told by the proxy's own connections, where they can.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promotions: BTreeMap<u64, Promotion>,
     /// By name. At most one is the primary; without one, whoever needs it waits for [`Database::hold_ms`].
     pub nodes: BTreeMap<String, Node>,
     /// A JSON file `{"app": {"role", "password"}, "database", ...}`: the one login that may enter, and the database it
@@ -74,8 +78,8 @@ pub struct Database {
     /// A connection older than this is closed when it is next free: it may have grown large.
     #[serde(default = "defaults::server_lifetime_ms")]
     pub server_lifetime_ms: u64,
-    /// Another proxy serves the same database. Then a new primary may have given the id of a transaction that was lost to
-    /// one of the other's, so nobody can say what became of a commit whose answer was lost: it is 08007.
+    /// Another proxy serves the same database. Then a primary may have given the id of a transaction that was lost to one of
+    /// the other's, so a commit whose answer was lost is 08007 wherever [`Database::promotions`] does not tell its fate.
     #[serde(default)]
     pub is_shared: bool,
     /// Where the proxy runs. Read replicas in the same zone are preferred.
@@ -90,6 +94,19 @@ pub struct Database {
     /// How long a read that must see an earlier write waits for a read replica that has it. Then the primary serves it.
     #[serde(default = "defaults::read_wait_ms")]
     pub read_wait_ms: u64,
+}
+
+/// A standby that became the primary, and since when its transaction ids are its own.
+///
+/// Only for a caller who begins an epoch also when a primary that has crashed comes back in its place, and names no
+/// promotion for that one: a primary is taken to have given each id once in its epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promotion {
+    /// Of the log, as the node names it from then on. It tells who the node is, whatever a proxy has heard by then.
+    pub timeline: u32,
+    /// Above the id of every transaction whose end the node had replayed, and at or below every id that it gives itself.
+    pub first_xid: u64,
 }
 
 /// One PostgreSQL of a cluster.

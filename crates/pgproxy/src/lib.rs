@@ -40,6 +40,6 @@ mod tls;
 mod unix;
 mod wire;
 
-pub use config::{Config, ConfigError, Database, Node, PoolMode, Role, Tls, Upstream};
+pub use config::{Config, ConfigError, Database, Node, PoolMode, Promotion, Role, Tls, Upstream};
 pub use proxy::{Drained, Handle, LAST_GRACE, start};
 pub use status::{DatabaseStatus, NodeState, NodeStatus, Status};

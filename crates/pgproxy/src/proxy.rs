@@ -164,7 +164,7 @@ impl Handle {
         for (name, served, added) in prepared {
             match (state.databases.get(&name), added) {
                 (Some(running), _) => {
-                    running.shared.pool.with_horizons(|horizons| horizons.share(served.config.is_shared));
+                    running.shared.pool.with_horizons(|horizons| horizons.hear(&served.config));
                     // The fence before the news: whoever hears of the new primary finds the old one shut off.
                     running.shared.pool.retarget(served.target(), served.limits());
                     running.served.send_replace(served.clone());
@@ -260,7 +260,7 @@ impl Handle {
         marks: Marks,
     ) -> Running {
         let pool = Pool::new(served.limits());
-        pool.with_horizons(|horizons| horizons.share(served.config.is_shared));
+        pool.with_horizons(|horizons| horizons.hear(&served.config));
         pool.retarget(served.target(), served.limits());
         let (cancels, others) = join(name, &served.config).unzip();
         let shared = Arc::new(Shared {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::connection::{Connection, connect, fence};
 use crate::credentials::Credentials;
 use crate::frame::{Cut, Framer};
-use crate::horizon::Moment;
+use crate::horizon::{Moment, Primary};
 use crate::lsn::Lsn;
 use crate::message::{
     self, Refusal, TransactionStatus, body, cstr, error_field, no_longer_waits, split_cstr, until_nul,
@@ -34,13 +34,15 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Must be the first thing said on a connection: it takes a transaction id, which is above every one that the node has
 /// ever given, and at or below every one that it had not yet given when it crashed. See [`crate::horizon`]. It also
-/// asks whether there are rules of the app's, other than views, and how far a standby has replayed.
+/// asks whether there are rules of the app's, other than views, how far a standby has replayed, and which timeline a
+/// primary writes.
 ///
 /// The transaction is rolled back: whoever asks for the fate of one that was lost, whose id this connection was given
 /// again and has not told yet, must not hear of a commit.
 const INTRODUCTION: &str = "BEGIN; SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.txid_current() END, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_type <> '1' AND oid >= 16384), \
-     pg_catalog.pg_last_wal_replay_lsn(); ROLLBACK";
+     pg_catalog.pg_last_wal_replay_lsn(), CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
+     THEN pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END; ROLLBACK";
 
 /// The parameter that tells a standby from a primary. Clients are not to see which of them answers.
 const IN_HOT_STANDBY: &[u8] = b"in_hot_standby";
@@ -77,6 +79,8 @@ pub(crate) struct Server {
     pub replayed: Lsn,
     /// Among the connections of its pool.
     pub begun: Moment,
+    /// That it writes; 0 of a standby.
+    timeline: u32,
     pub last_used: Instant,
     pub permit: Permit,
 }
@@ -135,6 +139,7 @@ impl Server {
             has_rules: true,
             replayed: Lsn::default(),
             begun: Moment::default(),
+            timeline: 0,
             last_used: Instant::now(),
             permit,
         };
@@ -200,6 +205,8 @@ impl Server {
         let xid = columns.next().flatten();
         self.has_rules = columns.next().flatten().as_deref() != Some(b"f");
         let replayed = columns.next().flatten().and_then(|text| Lsn::parse(&text));
+        let timeline = columns.next().flatten().and_then(|text| String::from_utf8(text).ok());
+        self.timeline = timeline.and_then(|text| u32::from_str_radix(&text, 16).ok()).unwrap_or_default();
         let xid = xid.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
         match (self.permit.target().serves, xid) {
             (Serves::Everything, Some(xid)) => {
@@ -213,6 +220,11 @@ impl Server {
             }
             (Serves::Reads, Some(_)) => Err(NotConnected::NotNow("it is no standby".to_owned())),
         }
+    }
+
+    /// Which primary it leads to.
+    pub fn primary(&self) -> Primary {
+        Primary { epoch: self.permit.target().epoch, timeline: self.timeline }
     }
 
     /// Back to the pool that it is of.

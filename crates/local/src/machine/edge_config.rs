@@ -205,6 +205,7 @@ impl Machine {
         let database = pgproxy::Database {
             listener: id.to_string(),
             epoch: cluster.epoch,
+            promotions: BTreeMap::new(),
             nodes: topology.nodes_of(id).filter(is_told).map(node).collect(),
             credentials: setup.state.database_credentials(id),
             freshness: self.marks(id),

@@ -17,7 +17,7 @@ use super::replies::Heard;
 use super::route::Route;
 use super::unit::{Loss, Rewound};
 use super::{End, Session};
-use crate::horizon::{Issued, Known};
+use crate::horizon::{Asked, Given, Known};
 use crate::message::{Refusal, TransactionStatus};
 use crate::prepared::Statement;
 use crate::status::Gauge;
@@ -51,6 +51,7 @@ impl Session {
         }
         let is_cut_short = self.withheld.is_none() && self.is_reply_cut_short();
         self.take_back();
+        let by = self.server.as_ref().map(|server| server.primary());
         let is_sent = self.lose_server();
         tracing::debug!(database = self.shared.name, cause, "a connection to PostgreSQL was lost");
         if is_cut_short {
@@ -72,7 +73,7 @@ impl Session {
                 Ok(())
             }
             Loss::Replay => self.replay(cause).await,
-            Loss::Settle { xid, issued } => self.settle(xid, issued, cause).await,
+            Loss::Settle { xid, issued } => self.settle(Given { xid, issued, by }, cause).await,
             Loss::Failed => {
                 let block = self.block();
                 self.fail(&lost(cause, "it cannot be repeated"), block);
@@ -95,7 +96,7 @@ impl Session {
         server.wire.written > self.unit.written_before
     }
 
-    async fn settle(&mut self, xid: u64, issued: Issued, cause: &str) -> Result<(), End> {
+    async fn settle(&mut self, given: Given, cause: &str) -> Result<(), End> {
         self.route = Route::Primary;
         let mut attempts = 0;
         loop {
@@ -103,14 +104,14 @@ impl Session {
                 self.shared.counters.unknown_outcomes.fetch_add(1, Relaxed);
                 tracing::warn!(
                     database = self.shared.name,
-                    xid,
+                    xid = given.xid,
                     "the fate of a COMMIT could not be asked for"
                 );
                 self.fail(&unknown(&refusal.message), Block::Ended);
                 return Ok(());
             }
             attempts += 1;
-            let fate = match self.fate(xid, issued).await {
+            let fate = match self.fate(given).await {
                 Some(fate) => fate,
                 None => {
                     self.lose_server();
@@ -137,21 +138,22 @@ impl Session {
     }
 
     /// `None`: the new connection was lost as well.
-    async fn fate(&mut self, xid: u64, issued: Issued) -> Option<Fate> {
+    async fn fate(&mut self, given: Given) -> Option<Fate> {
         let server = self.server.as_mut()?;
-        match self.shared.pool.with_horizons(|horizons| horizons.known(xid, issued, server.begun)) {
+        let asked = Asked { begun: server.begun, primary: server.primary() };
+        match self.shared.pool.with_horizons(|horizons| horizons.known(given, asked)) {
             Known::Lost => return Some(Fate::NotCommitted),
             Known::Unclear => return Some(Fate::Unclear),
             Known::Ask => {}
         }
-        let sql = format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");
-        let asked = Instant::now();
+        let sql = format!("SELECT pg_catalog.pg_xact_status('{}'::pg_catalog.xid8)", given.xid);
+        let since = Instant::now();
         loop {
             let status = server.ask(&sql).await.ok()?.ok().and_then(|row| row.into_iter().flatten().next());
             return Some(match status.as_deref() {
                 Some(b"committed") => return self.confirm().await,
                 Some(b"aborted") => Fate::NotCommitted,
-                Some(b"in progress") if asked.elapsed() < IN_PROGRESS_LIMIT => {
+                Some(b"in progress") if since.elapsed() < IN_PROGRESS_LIMIT => {
                     sleep(IN_PROGRESS_PAUSE).await;
                     continue;
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use pgproxy::{Config, ConfigError, Database, Drained, Node, Role, Upstream};
+use pgproxy::{Config, ConfigError, Database, Drained, Node, Promotion, Role, Upstream};
 use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 
@@ -27,6 +27,13 @@ fn a_configuration_reads_back_as_written_and_knows_its_defaults() {
     let config: Config = serde_json::from_str(json).unwrap();
     assert_eq!(config.databases["db"].max_clients, 1_000);
     assert_eq!(config.databases["db"].hold_ms, 30_000);
+    let promoted = json
+        .replace(r#""credentials""#, r#""promotions":{"4":{"timeline":2,"first_xid":745}},"credentials""#);
+    let promoted: Config = serde_json::from_str(&promoted).unwrap();
+    assert_eq!(promoted.databases["db"].promotions[&4], Promotion { timeline: 2, first_xid: 745 });
+    // As the supervisor hands it over, too.
+    let again = serde_json::to_value(&promoted).unwrap();
+    assert_eq!(serde_json::from_value::<Config>(again).unwrap(), promoted);
     let again = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&again).unwrap(), config);
     assert!(serde_json::from_str::<Config>(&json.replace("listener", "listner")).is_err());

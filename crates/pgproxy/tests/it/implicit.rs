@@ -1,12 +1,13 @@
 //! Writes without a block, which are what most apps do, and the primary is lost under them.
 
 use futures_util::future::join_all;
+use pgproxy::{Database, Promotion};
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, signal};
 use crate::failover::{move_to, pair, take_over, until_it_waits_for_the_standby};
-use crate::proxy::{Proxy, running, sqlstate, value};
+use crate::proxy::{Proxy, config, of, running, sqlstate, start, value};
 
 /// How a client sends its statements.
 #[derive(Debug, Clone, Copy)]
@@ -267,4 +268,108 @@ async fn a_statement_that_ends_its_own_connection_each_time_fails_with_40001() {
     assert_eq!(sqlstate(&client, "select pg_terminate_backend(pg_backend_pid())").await, "40001");
     assert_eq!(value(&client, "select 1").await, "1");
     assert_eq!(proxy.db().replays_total, 8);
+}
+
+/// Another proxy serves the same database. Gives it, and a client of it.
+async fn beside(primary: &Cluster) -> (Proxy, Client) {
+    let proxy = start(of(primary));
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table beside (a int)").await.unwrap();
+    (proxy, client)
+}
+
+/// As the supervisor sees it, before anybody else is told of the new primary.
+fn promotion(promoted: &Cluster) -> Promotion {
+    let timeline = promoted.sql("select left(pg_walfile_name(pg_current_wal_lsn()), 8)");
+    let first_xid = promoted.sql("select pg_snapshot_xmax(pg_current_snapshot())");
+    Promotion { timeline: u32::from_str_radix(&timeline, 16).unwrap(), first_xid: first_xid.parse().unwrap() }
+}
+
+/// Tells a proxy, which is one of two, that `cluster` is the primary of the second epoch, and what is known of that.
+fn move_one_of_two(proxy: &Proxy, cluster: &Cluster, promotion: Option<Promotion>) {
+    let promotions = promotion.map(|promotion| (2, promotion)).into_iter().collect();
+    let database = Database { epoch: 2, is_shared: true, promotions, ..of(cluster) };
+    proxy.handle.configure(config(2, database)).unwrap();
+}
+
+/// A write that `standby` has and nobody has heard of, of a proxy that is one of two. How it ends.
+async fn committed_beside_another(is_promotion_known: bool) -> (u64, Proxy, String) {
+    let (mut primary, standby, proxy) = pair();
+    let (other, beside) = beside(&primary).await;
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
+    standby.sql("select pg_wal_replay_pause()");
+    let write = tokio::spawn(async move { outcome(&client, "insert into t values (1)").await });
+    until_it_waits_for_the_standby(&primary).await;
+    primary.kill();
+    standby.sql("select pg_wal_replay_resume()");
+    take_over(&standby);
+    let promotion = promotion(&standby);
+    move_one_of_two(&other, &standby, Some(promotion));
+    for a in 0..20 {
+        beside.simple_query(&format!("insert into beside values ({a})")).await.unwrap();
+    }
+    move_one_of_two(&proxy, &standby, is_promotion_known.then_some(promotion));
+    let ended = write.await.unwrap();
+    let count = standby.sql("select count(*) from t").parse().unwrap();
+    (count, proxy, ended)
+}
+
+/// `done`, or the SQLSTATE.
+async fn outcome(client: &Client, sql: &str) -> String {
+    match client.simple_query(sql).await {
+        Ok(_) => "done".to_owned(),
+        Err(error) => error.code().unwrap_or_else(|| panic!("{sql}: {error:?}")).code().to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_another_proxy_a_write_that_was_committed_is_answered() {
+    let (count, proxy, ended) = committed_beside_another(true).await;
+    assert_eq!((count, ended.as_str()), (1, "done"));
+    assert_eq!(proxy.db().settled_commits_total, 1);
+}
+
+/// As without a supervisor, or when it was killed between the promotion and writing that down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_another_proxy_a_write_stays_unknown_where_the_promotion_is() {
+    let (count, proxy, ended) = committed_beside_another(false).await;
+    assert_eq!((count, ended.as_str()), (1, "08007"));
+    assert_eq!(proxy.db().unknown_outcomes_total, 1);
+}
+
+/// The new primary has given its id to a client of the other proxy, whose transaction it knows as committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_another_proxy_a_write_that_was_lost_is_done_again_though_its_id_was_given_again() {
+    let (mut primary, standby, proxy) = pair();
+    let (other, beside) = beside(&primary).await;
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    let receiver = primary.sql("select pid from pg_stat_replication").parse().unwrap();
+    signal("-STOP", receiver);
+    // So many ids are lost with it, and the other proxy's connections do not take them all.
+    for _ in 0..40 {
+        primary.sql("begin; select pg_current_xact_id(); rollback");
+    }
+    let write = tokio::spawn(async move {
+        client.simple_query("insert into t values (1)").await.unwrap();
+        client
+    });
+    until_it_waits_for_the_standby(&primary).await;
+    let xid = primary.sql("select backend_xid from pg_stat_activity where wait_event = 'SyncRep'");
+    primary.kill();
+    take_over(&standby);
+    let promotion = promotion(&standby);
+    move_one_of_two(&other, &standby, Some(promotion));
+    let is_given = format!("select pg_snapshot_xmax(pg_current_snapshot()) > '{xid}'::xid8");
+    while standby.sql(&is_given) == "f" {
+        beside.simple_query("insert into beside values (1)").await.unwrap();
+    }
+    assert_eq!(standby.sql(&format!("select pg_xact_status('{xid}'::xid8)")), "committed", "{promotion:?}");
+    move_one_of_two(&proxy, &standby, Some(promotion));
+    let client = write.await.unwrap();
+    assert_eq!(value(&client, "select count(*) from t").await, "1");
+    let db = proxy.db();
+    assert_eq!((db.settled_commits_total, db.replays_total, db.unknown_outcomes_total), (0, 1, 0));
 }
