@@ -16,7 +16,7 @@ pub use graph::{
 pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId, Zone};
 pub use size::{ByteSize, Cpu, InvalidSize, Size};
 pub use topology::{
-    ClusterState, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, Lsn, ProxyProcess,
-    RecoveryTarget, Release, Topology,
+    ClusterState, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, Lsn, Promotion,
+    ProxyProcess, RecoveryTarget, Release, Topology,
 };
 pub use words::counted;

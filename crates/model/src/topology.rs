@@ -90,13 +90,29 @@ pub enum RecoveryTarget {
     Time { unix_us: i64 },
 }
 
+/// What is known of a standby that became the primary: since when its transaction ids are its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// Of the log, from then on.
+    pub timeline: u32,
+    /// Above the id of every transaction whose end the node had replayed, and at or below every id that it gives itself.
+    pub first_xid: u64,
+}
+
+/// Promotions that are kept for each cluster. Whoever asks wants to know what became of a commit that is under way.
+const MAX_PROMOTIONS: usize = 16;
+
 /// What all nodes of a database cluster must agree on. Written down before it takes effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
     /// The one node that takes writes.
     pub primary: NodeId,
-    /// Grows with every change of primary; what was begun in an earlier epoch is never finished in a later one.
+    /// Grows with every change of primary, and each time that the primary is started again; what was begun in an earlier
+    /// epoch is never finished in a later one. So the primary gives each transaction id once in an epoch.
     pub epoch: u64,
+    /// The promotions of late, by the epoch that each began. One is missing where nobody could watch it to its end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promotions: BTreeMap<u64, Promotion>,
     /// The standbys of which one must confirm each commit (`synchronous_standby_names`). A node stands here from the
     /// moment it holds every acknowledged commit until it is written down that it no longer has to: so after a loss of
     /// the primary, the most advanced of them has them all.
@@ -118,6 +134,19 @@ impl ClusterState {
         }
         self.synchronous.clear();
         self.epoch += 1;
+    }
+
+    /// The primary is started again where it was: it may have forgotten ids that it gave, and give them again.
+    pub fn begin_again(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// What was seen of the promotion that began an epoch.
+    pub fn note_promotion(&mut self, epoch: u64, promotion: Promotion) {
+        self.promotions.insert(epoch, promotion);
+        while self.promotions.len() > MAX_PROMOTIONS {
+            self.promotions.pop_first();
+        }
     }
 }
 

@@ -259,8 +259,9 @@ impl Action {
             }
             Action::ReplacePrimary { old, new, cluster } => {
                 require_alone(topology, old)?;
-                let (id, epoch) = (old.id.resource(), cluster.epoch);
-                let same = topology.clusters.get(id).is_some_and(|standing| standing.epoch == epoch);
+                let id = old.id.resource();
+                let same =
+                    topology.clusters.get(id).is_some_and(|standing| standing.primary == cluster.primary);
                 require(same, || format!("the primary of {id} has changed meanwhile"))?;
                 require(old.id != new.id, || format!("{} cannot replace itself", old.id))
             }
@@ -347,6 +348,7 @@ impl Action {
                 let state = ClusterState {
                     primary: node.id.clone(),
                     epoch: 1,
+                    promotions: BTreeMap::new(),
                     synchronous: BTreeSet::new(),
                     read_replicas: BTreeSet::new(),
                     without_standby: *without_standby,

@@ -161,7 +161,9 @@ impl Machine {
             }
         }
         for proxy in topology.proxies.values() {
-            let started = within(RESTORE_WAIT, self.start_proxy(proxy, topology, Begin::Restore));
+            // As it stands by now: its primary may have been started again.
+            let topology = self.world().topology;
+            let started = within(RESTORE_WAIT, self.start_proxy(proxy, &topology, Begin::Restore));
             first_error = first_error.or(started.await.err());
         }
         for edge in topology.edges.values() {

@@ -10,8 +10,8 @@ use edge::config::{
 };
 use freshness::Freshness;
 use model::{
-    DatabaseNode, DatabaseRole, EdgeProcess, FrontTls, Instance, ProxyProcess, ResourceId, ServiceProtocol,
-    Size, Topology,
+    DatabaseNode, DatabaseRole, EdgeProcess, FrontTls, Instance, Promotion, ProxyProcess, ResourceId,
+    ServiceProtocol, Size, Topology,
 };
 
 use super::certificates::{self, FRONT_TLS};
@@ -198,6 +198,10 @@ impl Machine {
         let is_told = |node: &&DatabaseNode| {
             topology.role_of(&node.id) != DatabaseRole::ReadReplica || self.serves_reads(&node.id)
         };
+        let promotion = |(epoch, promotion): (&u64, &Promotion)| {
+            let Promotion { timeline, first_xid } = *promotion;
+            (*epoch, pgproxy::Promotion { timeline, first_xid })
+        };
         let size = topology.primary_of(id).map_or(Size::UNLIMITED, |primary| primary.size);
         let setup = &self.inner.setup;
         let processes = 1 + self.departing_of(&proxy_unit(id)).len() as u32;
@@ -205,7 +209,7 @@ impl Machine {
         let database = pgproxy::Database {
             listener: id.to_string(),
             epoch: cluster.epoch,
-            promotions: BTreeMap::new(),
+            promotions: cluster.promotions.iter().map(promotion).collect(),
             nodes: topology.nodes_of(id).filter(is_told).map(node).collect(),
             credentials: setup.state.database_credentials(id),
             freshness: self.marks(id),

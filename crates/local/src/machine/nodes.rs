@@ -130,6 +130,9 @@ impl Machine {
         node: &DatabaseNode,
         begin: Begin,
     ) -> Result<(), StepError> {
+        if matches!(begin, Begin::Restore) {
+            self.begins_again(&node.id).await;
+        }
         let processes = self.inner.setup.processes.clone();
         let keeper = Keeper::begin(job.clone(), processes, begin, self.inner.changed.clone());
         let mut watched = keeper.watch();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::{Lsn, ResourceId};
+use model::{Lsn, Promotion, ResourceId};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -187,12 +187,16 @@ impl Session {
     }
 
     /// Makes a follower the primary and returns when it takes writes. Called on one that does already, it does nothing.
+    /// `None` where that was so, or nobody looked between the last that it replayed and its first transaction: what others
+    /// do on it from then on must not be taken for what it had replayed.
     ///
     /// Not cancel safe in that the promotion goes on.
-    pub async fn promote(&self) -> Result<(), PostgresError> {
+    pub async fn promote(&self) -> Result<Option<Promotion>, PostgresError> {
+        let mut last = self.replayed().await?;
         self.rows("SELECT pg_promote(wait => false) WHERE pg_is_in_recovery()").await?;
         let promoted = async {
-            while self.rows("SELECT 1 WHERE pg_is_in_recovery()").await?.len() == 1 {
+            while let Some(replayed) = self.replayed().await? {
+                last = Some(replayed);
                 sleep(PROMOTION_POLL).await;
             }
             Ok(())
@@ -200,7 +204,26 @@ impl Session {
         timeout(PROMOTION_LIMIT, promoted).await.unwrap_or_else(|_| {
             let waited_ms = PROMOTION_LIMIT.as_millis() as u64;
             Err(PostgresError::NotReady { waited_ms, last: "it is still in recovery".to_owned() })
-        })
+        })?;
+        // Where its replay has ended stays to be seen for as long as it runs. Without an answer it is promoted all the same.
+        let query = "SELECT pg_last_wal_replay_lsn(), left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+        let rows = self.rows(query).await.unwrap_or_default();
+        let column = |index: usize| rows.first().and_then(|row| row.get(index));
+        let timeline = column(1).and_then(|text| u32::from_str_radix(text, 16).ok());
+        let last = last.filter(|last| column(0) == Some(&last.up_to));
+        Ok(last.zip(timeline).map(|(last, timeline)| Promotion { timeline, first_xid: last.next_xid }))
+    }
+
+    /// `None` of a node that does not recover.
+    async fn replayed(&self) -> Result<Option<Replayed>, PostgresError> {
+        // First the position, and in a statement of its own: the ids are those of then or of later, never of before.
+        let up_to = self.rows("SELECT pg_last_wal_replay_lsn()").await?;
+        // PostgreSQL takes the snapshot before it looks whether it recovers.
+        let xids =
+            self.rows("SELECT pg_snapshot_xmax(pg_current_snapshot()) WHERE pg_is_in_recovery()").await?;
+        let up_to = up_to.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned();
+        let next_xid = xids.first().and_then(|row| row.get(0)).and_then(|text| text.parse().ok());
+        Ok(next_xid.map(|next_xid| Replayed { up_to, next_xid }))
     }
 
     /// Writes what is in memory to the disk: what is to be shut down is then shut down fast, and what is to be rewound
@@ -275,6 +298,14 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What a node that recovers knows.
+struct Replayed {
+    /// How far it has replayed at least, as PostgreSQL writes it.
+    up_to: String,
+    /// Above the id of every transaction whose end it has replayed.
+    next_xid: u64,
 }
 
 struct Slot {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use model::{ByteSize, Size};
+use model::{ByteSize, Promotion, Size};
 use tokio::time::Instant;
 
 use super::*;
@@ -400,4 +400,37 @@ async fn a_cluster_of_another_user_is_refused_before_it_is_started() {
     let error = node.init().await.unwrap_err();
     assert!(matches!(error, PostgresError::WrongOwner { .. }), "{error:?}");
     assert_eq!(node.paths.pgdata().metadata().unwrap().uid(), 3_999_999);
+}
+
+/// What tells a transaction that the lost primary has left from one that the new primary has begun. Others may be quick.
+#[tokio::test]
+async fn a_promotion_tells_the_first_id_of_the_new_primary_whoever_is_given_it() {
+    let mut node = Node::running().await;
+    for _ in 0..10 {
+        node.ask("SELECT pg_current_xact_id()::text").await;
+    }
+    node.end(Stop::Fast.signal());
+    fs::write(node.paths.pgdata().join("standby.signal"), "").unwrap();
+    node.start();
+    node.ready().await;
+    let known: u64 = node.ask("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").await.parse().unwrap();
+    let given = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id()::text END";
+    let mut others = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let other = ready::connect(&node.paths, &node.credentials.superuser, "postgres").await.unwrap();
+        others.spawn(async move {
+            loop {
+                let xid: Option<String> = other.query_one(given, &[]).await.unwrap().get(0);
+                if let Some(xid) = xid {
+                    return xid.parse::<u64>().unwrap();
+                }
+            }
+        });
+    }
+    let session = Session::open(&node.paths, &node.credentials).await.unwrap();
+    let promotion = session.promote().await.unwrap().unwrap();
+    let lowest = others.join_all().await.into_iter().min().unwrap();
+    assert_eq!(promotion, Promotion { timeline: 2, first_xid: known });
+    assert!(known <= lowest, "{known} {lowest}");
+    assert_eq!(session.promote().await.unwrap(), None, "it has begun already");
 }

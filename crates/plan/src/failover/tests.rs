@@ -14,6 +14,7 @@ fn cluster(synchronous: &[u32]) -> ClusterState {
     ClusterState {
         primary: node(1),
         epoch: 1,
+        promotions: BTreeMap::new(),
         synchronous: synchronous.iter().map(|number| node(*number)).collect(),
         read_replicas: BTreeSet::new(),
         without_standby: WithoutStandby::Block,

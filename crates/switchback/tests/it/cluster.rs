@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use testkit::{App, Status, Switchback, request};
 
 use crate::data::sql;
@@ -197,4 +198,60 @@ fn a_standby_whose_data_is_gone_is_copied_anew() {
         status.process(&standby.name).pid.is_some_and(|pid| Some(pid) != standby.pid) && status.is_whole()
     });
     first_write(&switchback, Instant::now(), 1);
+}
+
+/// What the proxy that accepts connections was told of the database last.
+pub(crate) fn told_to_proxy(switchback: &Switchback) -> Value {
+    let run = switchback.app().state_dir().join("run");
+    let files = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap());
+    let number = |name: &str| name.strip_prefix("pgproxy-db.")?.strip_suffix(".json")?.parse::<u32>().ok();
+    let newest = files.filter_map(|file| Some((number(file.file_name().to_str()?)?, file.path()))).max();
+    let text = std::fs::read_to_string(newest.unwrap().1).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["databases"]["db"].clone()
+}
+
+fn epoch(told: &Value) -> u64 {
+    told["epoch"].as_u64().unwrap()
+}
+
+/// Whether the proxy knows since when transaction ids are those of the primary that there is now.
+pub(crate) fn is_promotion_known(switchback: &Switchback) -> bool {
+    let told = told_to_proxy(switchback);
+    let promotion = &told["promotions"][epoch(&told).to_string()];
+    let timeline =
+        sql(switchback, "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int");
+    if promotion.is_object() {
+        assert_eq!(promotion["timeline"].to_string(), timeline, "{told}");
+        assert!(promotion["first_xid"].as_u64() > Some(700), "{told}");
+    }
+    promotion.is_object()
+}
+
+/// So that whoever has lost the answer of a commit can ask the new primary for it, however many proxies serve.
+#[test]
+fn proxies_are_told_since_when_transaction_ids_are_those_of_the_new_primary() {
+    let switchback = second_stage();
+    let before = told_to_proxy(&switchback);
+    switchback.status().primary().crash();
+    first_write(&switchback, Instant::now(), 1);
+    assert!(epoch(&told_to_proxy(&switchback)) > epoch(&before));
+    assert!(is_promotion_known(&switchback), "of a failover");
+    whole(&switchback);
+    switchback.must(&["failover"]);
+    first_write(&switchback, Instant::now(), 2);
+    assert!(is_promotion_known(&switchback), "of a switchover");
+    let promotions = told_to_proxy(&switchback)["promotions"].as_object().unwrap().len();
+    assert_eq!(promotions, 2, "who waits may have missed one");
+}
+
+/// It gives ids again, and nobody can say which.
+#[test]
+fn a_primary_that_comes_back_in_its_place_begins_an_epoch_of_which_no_promotion_is_known() {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
+    let before = epoch(&told_to_proxy(&switchback));
+    switchback.status().primary().crash();
+    first_write(&switchback, Instant::now(), 1);
+    assert_eq!(epoch(&told_to_proxy(&switchback)), before + 1);
+    assert!(!is_promotion_known(&switchback));
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use testkit::{App, Load, Mix, Status};
 
+use crate::cluster::is_promotion_known;
 use crate::data::sql;
 use crate::up;
 
@@ -72,4 +73,30 @@ fn zones(status: &testkit::Status) -> Vec<String> {
     zones.sort();
     zones.dedup();
     zones
+}
+
+/// The app's connections stay with the old process, and the drill's clients come to the new one: of the writes of both, the
+/// fate of those that are lost is found out while the other is given ids, too.
+#[test]
+fn while_two_proxies_serve_the_loss_of_primaries_costs_no_request_and_no_write() {
+    let switchback = up(App::guestbook("shop").stage(2));
+    sql(&switchback, "CREATE TABLE visits (id bigserial PRIMARY KEY)");
+    let whole = || switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+    whole();
+    let load = Load::start(&switchback.url("/visit"), Mix::both().at_most(300));
+    load.wait_for_more(50, Duration::from_secs(30));
+    for drill in ["proxy-replace", "primary-crash", "switchover", "primary-crash", "primary-crash"] {
+        let report = switchback.must(&["drill", drill, "--seconds", "4", "--json"]).json();
+        let clients = &report["database"];
+        for figure in ["failed", "lost", "doubled", "stale"] {
+            assert_eq!(clients[figure], 0, "{drill}: {clients}");
+        }
+        assert_eq!(whole().raw["departing"], serde_json::json!(["pgproxy-db.1"]), "{drill}");
+        assert_eq!(drill != "proxy-replace", is_promotion_known(&switchback), "{drill}");
+    }
+    let report = load.stop();
+    println!("{report:?}");
+    report.assert_nothing_failed(500);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), report.requests.to_string());
+    switchback.down();
 }

@@ -115,7 +115,8 @@ impl Machine {
                     format!("promote {}", primary.id),
                     "it is the primary and still follows",
                 );
-                session.promote().await?;
+                let promotion = session.promote().await?;
+                self.note_promotion(id, topology.clusters[id].epoch, promotion);
                 self.push_proxies().await?;
                 self.settle_members(id, &session).await
             }

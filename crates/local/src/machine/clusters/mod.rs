@@ -8,7 +8,7 @@
 //! 2. **Fence.** Nobody works in its data directory any more, so nobody can acknowledge a commit.
 //! 3. **Choose** among the followers that can be reached, by what each has received.
 //! 4. **Write down** the new primary with the next epoch. From here on a crash of the daemon leads forward.
-//! 5. **Promote** it, over a session that is kept open for that.
+//! 5. **Promote** it, over a session that is kept open for that, and write down since when transaction ids are its own.
 //! 6. **Tell** the proxies, then the other followers.
 //! 7. **Let the keeper go on**: the old primary comes back as a follower, rewound.
 
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{DatabaseNode, DatabaseRole, Lsn, NodeId, ResourceId, Topology};
+use model::{DatabaseNode, DatabaseRole, Lsn, NodeId, Promotion, ResourceId, Topology};
 use plan::failover::{Failover, Quorum, Reached, choose};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -63,6 +63,8 @@ pub(super) struct Clusters {
     expected: Mutex<BTreeMap<NodeId, oneshot::Sender<oneshot::Sender<()>>>>,
     /// Clusters whose clients wait for the next primary.
     holding: Mutex<BTreeSet<ResourceId>>,
+    /// Clusters whose primary was started again in an epoch that had begun before.
+    restarted: Mutex<BTreeSet<ResourceId>>,
     /// Of each follower, as its primary saw it last.
     lags: Mutex<BTreeMap<NodeId, Lag>>,
     /// What time is counted from.
@@ -139,6 +141,7 @@ impl Clusters {
             watches: Mutex::default(),
             expected: Mutex::default(),
             holding: Mutex::default(),
+            restarted: Mutex::default(),
             lags: Mutex::default(),
             began: Instant::now(),
         }
@@ -278,8 +281,11 @@ impl Machine {
     async fn node_down(&self, down: NodeDown) {
         let expected = locked(&self.inner.clusters.expected).remove(&down.id);
         if let Some(switchover) = expected {
-            // It may have given up meanwhile; then the node starts again as what it was.
-            let _ = switchover.send(down.decided);
+            if let Err(decided) = switchover.send(down.decided) {
+                // It has given up meanwhile; the node starts again as what it was.
+                self.begins_again(&down.id).await;
+                drop(decided);
+            }
             return;
         }
         if down.why == Down::Ended && self.is_running() {
@@ -300,7 +306,32 @@ impl Machine {
                 }
             }
         }
+        self.begins_again(&down.id).await;
         drop(down.decided);
+    }
+
+    /// A node is about to be started again. That of a primary begins an epoch: the ids that it gave to transactions of
+    /// which nothing was written down are given again.
+    pub(in crate::machine) async fn begins_again(&self, node: &NodeId) {
+        if self.world().topology.role_of(node) != DatabaseRole::Primary {
+            return;
+        }
+        let written_down = self.change_world(Journaling::Keep, |world| {
+            if let Some(cluster) = world.topology.clusters.get_mut(node.resource()) {
+                cluster.begin_again();
+            }
+            Ok(())
+        });
+        if let Err(error) = written_down {
+            // The disk is full. It starts all the same: the next promotion is then not written down either.
+            locked(&self.inner.clusters.restarted).insert(node.resource().clone());
+            tracing::warn!(%node, %error, "that it is started again could not be written down");
+            return;
+        }
+        // Before it is there: of an epoch that is told later, connections to it would be cut.
+        if !matches!(timeout(ANSWER_LIMIT, self.push_proxies()).await, Ok(Ok(()))) {
+            self.inner.changed.send_modify(|count| *count += 1);
+        }
     }
 
     /// `None` where nothing is to be done, or nobody else can take over.
@@ -365,11 +396,12 @@ impl Machine {
         let id = from.resource();
         let session = self.session(to).await?;
         self.crash_at(CrashPoint::Failover(FailoverMoment::Chosen));
-        self.change_world(Journaling::Keep, |world| {
+        let world = self.change_world(Journaling::Keep, |world| {
             world.topology.promote(to);
             world.generation += 1;
             Ok(())
         })?;
+        let epoch = world.topology.clusters[id].epoch;
         self.crash_at(CrashPoint::Failover(FailoverMoment::WrittenDown));
         self.watched(id, |watch| {
             watch.begin_again();
@@ -378,12 +410,32 @@ impl Machine {
         locked(&self.inner.clusters.sessions).remove(from);
         // Before anything can fail: whatever comes of it, the old primary never starts as one again.
         self.place_members(id, &self.topology());
-        session.promote().await.map_err(|error| failed(&error))?;
+        let promotion = session.promote().await.map_err(|error| failed(&error))?;
         self.crash_at(CrashPoint::Failover(FailoverMoment::Promoted));
+        self.note_promotion(id, epoch, promotion);
         locked(&self.inner.clusters.holding).remove(id);
         let pushed = self.push_proxies().await;
         let settled = self.settle_members(id, &session).await;
         pushed.and(settled)
+    }
+
+    /// Writes down, before anybody is told of the new primary, since when transaction ids are its own. Where that is not
+    /// known, proxies go by what their own connections were told.
+    fn note_promotion(&self, id: &ResourceId, epoch: u64, promotion: Option<Promotion>) {
+        let is_known = !locked(&self.inner.clusters.restarted).remove(id);
+        let Some(promotion) = promotion.filter(|_| is_known) else {
+            tracing::info!(cluster = %id, epoch, "since when transaction ids are the new primary's is not known");
+            return;
+        };
+        let noted = self.change_world(Journaling::Keep, |world| {
+            if let Some(cluster) = world.topology.clusters.get_mut(id) {
+                cluster.note_promotion(epoch, promotion);
+            }
+            Ok(())
+        });
+        if let Err(error) = noted {
+            tracing::warn!(cluster = %id, %error, "since when transaction ids are the new primary's is not written down");
+        }
     }
 
     /// After a promotion: the others follow the new primary, which keeps the log for them.

@@ -90,6 +90,7 @@ impl Machine {
         };
         let changed = self.take_over(id, from, to).await;
         // Whatever it is by now, it starts again.
+        self.begins_again(from).await;
         drop(decided);
         changed.map(|()| times_ready)
     }
