@@ -18,7 +18,6 @@ use crate::shell;
 /// In this order: each begins with a machine that is whole again.
 const AT_STAGE_2: &[&str] = &["primary-crash", "primary-hang", "standby-crash", "switchover"];
 const AT_STAGE_3: &[&str] = &[
-    "primary-crash",
     "replica-crash",
     "replica-lag",
     "zone-loss",
@@ -26,8 +25,9 @@ const AT_STAGE_3: &[&str] = &[
     "instance-hang",
     "daemon-crash",
     "edge-replace",
-    // The last: while two proxies serve, the fate of a commit that a failover has lost cannot be found out.
     "proxy-replace",
+    // Last, while two proxies serve: each finds out what became of the commits that are lost.
+    "primary-crash",
 ];
 /// Of load around each.
 const SECONDS: &str = "6";
