@@ -5,9 +5,13 @@
 //! one after the other, and which one first depends on the direction:
 //!
 //! - a standby that may confirm is recorded before it is configured, unless nobody is recorded;
-//! - where nobody is recorded, a standby is recorded once that is in force and it has all that was written by then;
-//! - one that leaves is configured away first, and struck from the record once another has all that was written by then;
+//! - where nobody is recorded, a standby is recorded once that is proved to be in force and it has all that was written by
+//!   then;
+//! - one that leaves is configured away first, and struck from the record once that is proved to be in force and another
+//!   has all that was written by then;
 //! - to go on alone, the record is emptied first.
+//!
+//! PostgreSQL may take any time to go by a new configuration, so time proves nothing here.
 //!
 //! A simulation in the tests holds this against random losses, returns and crashes.
 
@@ -28,14 +32,13 @@ pub struct Standby {
     pub flushed: Lsn,
 }
 
-/// How long a new configuration may take until every process of PostgreSQL goes by it: what one of them says of it does not
-/// prove that another has read it.
-pub const IN_FORCE_MS: u64 = 1_000;
-
 /// What is seen of a cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     pub now_ms: u64,
+    /// Whom commits were proved to wait for, before `written` was read: nobody is acknowledged any more who counted on less,
+    /// and nobody else's confirmation counts. `None` where that was not proved.
+    pub in_force: Option<BTreeSet<NodeId>>,
     /// What the primary has written.
     pub written: Lsn,
     /// The nodes that are meant to confirm, by what is seen of them. One that is not connected is here all the same.
@@ -55,8 +58,6 @@ pub enum Confirm {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quorum {
     configured: BTreeSet<NodeId>,
-    /// When it was told so.
-    configured_ms: Option<u64>,
     /// What was written when the configuration was surely in force.
     in_force_at: Option<Lsn>,
     /// When each was last seen streaming.
@@ -77,33 +78,31 @@ impl Quorum {
             if !recorded.is_empty() {
                 return Some(Confirm::Record(wanted));
             }
-            return self.configure(wanted, observed.now_ms);
+            return self.configure(wanted);
         }
         if !recorded.is_empty() && !wanted.is_subset(recorded) {
             return Some(Confirm::Record(recorded.union(&wanted).cloned().collect()));
         }
-        if let Some(change) = self.configure(wanted.clone(), observed.now_ms) {
+        if let Some(change) = self.configure(wanted.clone()) {
             return Some(change);
         }
         if *recorded == wanted {
             return None;
         }
-        let since = *self.configured_ms.get_or_insert(observed.now_ms);
-        if observed.now_ms.saturating_sub(since) < IN_FORCE_MS {
-            return None;
+        if self.in_force_at.is_none() && observed.in_force.as_ref() == Some(&self.configured) {
+            self.in_force_at = Some(observed.written);
         }
-        let mark = *self.in_force_at.get_or_insert(observed.written);
+        let mark = self.in_force_at?;
         // One with all that was written before is enough: what came later was confirmed by one of them.
         let has_all =
             |id: &NodeId| observed.standbys.get(id).is_some_and(|s| s.confirming && s.flushed >= mark);
         wanted.iter().any(has_all).then_some(Confirm::Record(wanted))
     }
 
-    fn configure(&mut self, wanted: BTreeSet<NodeId>, now_ms: u64) -> Option<Confirm> {
+    fn configure(&mut self, wanted: BTreeSet<NodeId>) -> Option<Confirm> {
         if self.configured == wanted {
             return None;
         }
-        self.configured_ms = Some(now_ms);
         self.in_force_at = None;
         self.configured.clone_from(&wanted);
         Some(Confirm::Configure(wanted))

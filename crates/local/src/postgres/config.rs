@@ -18,7 +18,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::archiving::HANDED_OVER_AFTER;
-use super::{Archiving, Membership, NodePaths, Place, PostgresError, Settings};
+use super::{Archiving, Membership, NodePaths, Place, PostgresError, Settings, standby_names};
 use crate::engines::PgVersion;
 
 /// `recovery_init_sync_method` is new in 14; without it, a start after a crash walks the whole data directory.
@@ -137,9 +137,7 @@ fn replication(paths: &NodePaths, membership: &Membership) -> String {
     set("cluster_name", &membership.name);
     match &membership.place {
         Place::Primary { confirmed_by } => {
-            let names: Vec<String> = confirmed_by.iter().map(|name| format!("\"{name}\"")).collect();
-            let any = if names.is_empty() { String::new() } else { format!("ANY 1 ({})", names.join(", ")) };
-            set("synchronous_standby_names", &any);
+            set("synchronous_standby_names", &standby_names(confirmed_by));
         }
         Place::Follower { primary_port } => {
             // For the moment in which it is promoted: nobody follows it yet.

@@ -42,6 +42,12 @@ pub fn member_name(id: &NodeId) -> String {
     plain(&id.to_string())
 }
 
+/// `synchronous_standby_names`, where each commit waits for one of these.
+pub(super) fn standby_names(confirmed_by: &[String]) -> String {
+    let names: Vec<String> = confirmed_by.iter().map(|name| format!("\"{name}\"")).collect();
+    if names.is_empty() { String::new() } else { format!("ANY 1 ({})", names.join(", ")) }
+}
+
 /// Whether a node of this cluster could be called so.
 pub(super) fn is_member_name(of: &ResourceId, name: &str) -> bool {
     let number = name.strip_prefix(&plain(of.as_str())).and_then(|rest| rest.strip_prefix('_'));

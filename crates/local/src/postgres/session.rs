@@ -47,12 +47,22 @@ pub struct Follower {
     pub streaming: bool,
     /// Commits may count on its confirmation.
     pub synchronous: bool,
+    /// The process that sends it the log lets commits go on when it confirms.
+    pub counts: bool,
     pub flushed: Lsn,
     pub replayed: Lsn,
     /// Written by the primary and not yet to be seen on the follower.
     pub replay_lag_bytes: u64,
     /// How long it took, the last time that something was replayed, from its being written on. 0 when all has been.
     pub replay_lag_ms: u64,
+}
+
+/// The checkpointer of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Checkpointer {
+    pub(super) pid: u32,
+    /// `wait_event`, as PostgreSQL calls it.
+    pub(super) wait: Option<String>,
 }
 
 /// How far a node's log is stored.
@@ -138,8 +148,8 @@ impl Session {
         let query = "SELECT application_name, state = 'streaming', sync_state IN ('sync', 'quorum'), \
                      flush_lsn - '0/0'::pg_lsn, \
                      CASE WHEN replay_lsn IS NOT NULL THEN greatest(pg_current_wal_lsn() - replay_lsn, 0) END, \
-                     coalesce(round(extract(epoch FROM replay_lag) * 1000), 0), replay_lsn - '0/0'::pg_lsn \
-                     FROM pg_stat_replication";
+                     coalesce(round(extract(epoch FROM replay_lag) * 1000), 0), replay_lsn - '0/0'::pg_lsn, \
+                     sync_priority > 0 FROM pg_stat_replication";
         let rows = self.rows(query).await?;
         let follower = |row: &SimpleQueryRow| {
             let text = |index: usize| row.get(index).unwrap_or_default();
@@ -147,6 +157,7 @@ impl Session {
                 name: text(0).to_owned(),
                 streaming: text(1) == "t",
                 synchronous: text(2) == "t",
+                counts: text(7) == "t",
                 flushed: Lsn(text(3).parse().unwrap_or_default()),
                 replayed: Lsn(text(6).parse().unwrap_or_default()),
                 // An unknown lag, of a follower that has just come, is an endless one.
@@ -155,6 +166,18 @@ impl Session {
             }
         };
         Ok(rows.iter().map(follower).collect())
+    }
+
+    /// The process that says whether commits wait, and what was told here of whom they wait for.
+    pub(super) async fn checkpointer(&self) -> Result<Option<(Checkpointer, String)>, PostgresError> {
+        let query = "SELECT pid, wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity \
+                     WHERE backend_type = 'checkpointer'";
+        let rows = self.rows(query).await?;
+        let seen = |row: &SimpleQueryRow| {
+            let wait = row.get(1).map(str::to_owned);
+            Some((Checkpointer { pid: row.get(0)?.parse().ok()?, wait }, row.get(2)?.to_owned()))
+        };
+        Ok(rows.first().and_then(seen))
     }
 
     /// Whether the node that this one follows has said something within `within`.

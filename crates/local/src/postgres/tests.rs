@@ -364,6 +364,52 @@ async fn a_failed_start_says_why_and_what_to_do() {
     assert!(matches!(error, PostgresError::Damaged { .. }), "{error:?}");
 }
 
+/// All of its sessions say that commits wait, and they do not.
+#[tokio::test]
+async fn commits_are_proved_to_wait_only_once_the_checkpointer_has_read_that_they_do() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let node = Node::running().await;
+    let session = Session::open(&node.paths, &node.credentials).await.unwrap();
+    let (names, nobody) = ([member_name(&"db.2".parse().unwrap())], []);
+    let in_force = async |names: &[String]| prove_in_force(&session, &node.paths, names).await;
+    in_force(&nobody).await.unwrap();
+    assert!(in_force(&names).await.is_err(), "nobody was told so");
+
+    let living = processes_in(&node.paths.pgdata()).unwrap();
+    let checkpointer = living.iter().find(|process| process.title.contains("checkpointer")).unwrap();
+    let checkpointer = Pid::from_raw(i32::try_from(checkpointer.pid).unwrap()).unwrap();
+    kill_process(checkpointer, Signal::STOP).unwrap();
+    let place = Place::Primary { confirmed_by: names.to_vec() };
+    let membership = Membership { place, ..alone() };
+    write_config(&node.paths, &node.engine.version, &small(), &membership, &Archiving::Off).unwrap();
+    reload(node.pid()).unwrap();
+    let refused = loop {
+        let refused = in_force(&names).await.unwrap_err();
+        if !refused.contains("is still") {
+            break refused;
+        }
+    };
+    assert!(refused.contains("stopped"), "{refused}");
+    assert_eq!(node.ask("SHOW synchronous_standby_names").await, standby_names(&names));
+    let client = ready::connect(&node.paths, &node.credentials.superuser, "postgres").await.unwrap();
+    client.batch_execute("CREATE TABLE acknowledged ()").await.unwrap();
+
+    kill_process(checkpointer, Signal::CONT).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(reason) = in_force(&names).await {
+        assert!(Instant::now() < deadline, "{reason}");
+    }
+    let waits = async {
+        let query = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        while node.ask(query).await != "1" {}
+    };
+    tokio::select! {
+        _ = client.batch_execute("CREATE TABLE not_acknowledged ()") => panic!("nobody has confirmed it"),
+        () = waits => {}
+    }
+}
+
 /// A second node on the same socket: told apart before it is started.
 #[tokio::test]
 async fn a_socket_in_use_by_another_data_directory_is_left_alone() {

@@ -1,11 +1,13 @@
 //! A database with a standby: what is lost comes back, and nothing that was acknowledged is lost with it.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::{App, Status, Switchback, request};
 
 use crate::data::sql;
+use crate::replicas::ask_node;
 use crate::up;
 
 /// For everything to be whole again: a rewind, a start and the next looks.
@@ -105,6 +107,43 @@ fn where_the_manifest_says_so_a_primary_without_standby_goes_on_alone() {
     assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "2");
     standby.go_on_with_children();
     whole(&switchback);
+}
+
+/// What PostgreSQL says of the standby shows nothing of whether commits wait for it: its checkpointer must have read so.
+#[test]
+fn a_standby_is_not_counted_on_before_commits_are_proved_to_wait_for_it() {
+    let switchback = up(App::guestbook("shop").stage(2).set("db", "without_standby", "\"degrade\""));
+    whole(&switchback);
+    sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
+    let status = switchback.status();
+    let (primary, standby) = (status.primary(), status.standbys()[0]);
+    let why = || switchback.must(&["why", "-n", "100"]).stdout;
+    standby.hang_with_children();
+    first_write(&switchback, Instant::now(), 1);
+
+    let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let checkpointer = ask_node(&switchback, primary, checkpointer);
+    signal("STOP", &checkpointer);
+    standby.go_on_with_children();
+    switchback.wait_for("its primary says that it confirms", RETURN_LIMIT, |_| {
+        ask_node(&switchback, primary, "SELECT sync_state FROM pg_stat_replication") == "quorum"
+    });
+    let not_yet = format!("do not count on {} yet", standby.name);
+    switchback.wait_for("it is said that it does not count", RETURN_LIMIT, |_| why().contains(&not_yet));
+    assert_eq!(switchback.status().standbys()[0].confirms_commits, Some(false), "{}", why());
+
+    signal("CONT", &checkpointer);
+    whole(&switchback);
+    first_write(&switchback, Instant::now(), 2);
+    primary.crash();
+    first_write(&switchback, Instant::now(), 3);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "3");
+    assert_eq!(whole(&switchback).primary().name, standby.name);
+}
+
+fn signal(name: &str, pid: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), pid]).status().unwrap();
+    assert!(sent.success(), "{pid}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn whole(switchback: &Switchback) -> Status {
 }
 
 /// As the superuser, on the node itself.
-fn ask_node(switchback: &Switchback, node: &Process, statement: &str) -> String {
+pub(crate) fn ask_node(switchback: &Switchback, node: &Process, statement: &str) -> String {
     let credentials = switchback.app().state_dir().join("credentials/db.json");
     let credentials: serde_json::Value =
         serde_json::from_slice(&std::fs::read(credentials).unwrap()).unwrap();

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
+use super::proof::Proof;
 use super::{ANSWER_LIMIT, Lag, Watch, locked};
 use crate::jobs::node::NodeDown;
 use crate::keeper::Phase;
@@ -20,7 +21,7 @@ use crate::usage;
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// A primary that does not answer a kept session within this has missed a look.
-const LOOK_LIMIT: Duration = Duration::from_millis(250);
+pub(super) const LOOK_LIMIT: Duration = Duration::from_millis(250);
 /// Misses in a row before a primary counts as hung that does nothing, and of which its followers hear nothing.
 const MISSES: u32 = 3;
 /// And before one that is busy with something does: on a machine that is short of everything, waiting beats killing.
@@ -89,8 +90,10 @@ impl Machine {
             return Ok(());
         }
         self.begin_watch(id, &topology)?;
+        self.prove_who_confirms(id, primary).await;
         let asked = async {
             let session = self.session(&primary.id).await?;
+            // After the proof: what was acknowledged without a standby is written by now.
             let (position, followers) = tokio::try_join!(session.position(), session.followers())?;
             Ok::<_, StepError>((session, position, followers))
         };
@@ -227,7 +230,10 @@ impl Machine {
                     self.say_who_confirms(id, &nodes.iter().collect::<Vec<_>>());
                 }
                 Some(Confirm::Configure(nodes)) => {
-                    self.watched(id, |watch| watch.confirmed_by = nodes);
+                    self.watched(id, |watch| {
+                        watch.confirmed_by = nodes;
+                        watch.proof = Proof::default();
+                    });
                     if let Err(error) = self.tell_members(id, &self.topology()) {
                         // What it believes to have told is not so: it begins anew with what is written down.
                         self.watched(id, |watch| watch.begun = false);
@@ -264,7 +270,8 @@ impl Machine {
             (node.id.clone(), standby)
         });
         let now_ms = u64::try_from(self.inner.clusters.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Observed { now_ms, written, standbys: standbys.collect() }
+        let in_force = self.proved_to_confirm(id, followers);
+        Observed { now_ms, in_force, written, standbys: standbys.collect() }
     }
 
     fn say_who_confirms(&self, id: &ResourceId, nodes: &[&NodeId]) {

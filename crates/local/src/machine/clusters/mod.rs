@@ -15,6 +15,7 @@
 mod disk;
 mod follower;
 mod guard;
+mod proof;
 mod replicas;
 mod restart;
 mod switchover;
@@ -85,6 +86,8 @@ struct Watch {
     quorum: Quorum,
     /// What the primary was told to wait for.
     confirmed_by: BTreeSet<NodeId>,
+    /// Whether it is proved to do so.
+    proof: proof::Proof,
     /// Followers that are about to be removed.
     leaving: BTreeSet<NodeId>,
     /// Read replicas that are about to be restarted.

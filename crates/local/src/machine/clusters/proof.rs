@@ -1,0 +1,77 @@
+//! Proving that commits wait for whom PostgreSQL was told they wait for, before that is written down.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::{DatabaseNode, NodeId, ResourceId};
+use tokio::time::{Instant, timeout};
+
+use super::guard::LOOK_LIMIT;
+use crate::machine::{Machine, StepError};
+use crate::postgres::{Follower, member_name, prove_in_force};
+
+/// After this long it is said that a standby is not counted on, and why.
+const SAID_AFTER: Duration = Duration::from_secs(10);
+
+/// What PostgreSQL was told last of whom commits wait for, and whether it is known to go by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Proof {
+    /// Not looked for yet.
+    #[default]
+    Open,
+    /// Looked for in vain since then; whether that was said.
+    Missing {
+        since: Instant,
+        said: bool,
+    },
+    Given,
+}
+
+impl Machine {
+    /// Sees whether commits on the primary go by what it was told last, where that is still to be written down.
+    pub(super) async fn prove_who_confirms(&self, id: &ResourceId, primary: &DatabaseNode) {
+        let Some(cluster) = self.topology().clusters.get(id).cloned() else { return };
+        let (proof, told) = self.watched(id, |watch| (watch.proof, watch.confirmed_by.clone()));
+        if proof == Proof::Given || told == cluster.synchronous {
+            return;
+        }
+        let names: Vec<String> = told.iter().map(member_name).collect();
+        let prove = async {
+            let session = self.session(&primary.id).await.map_err(|error: StepError| error.reason)?;
+            let job = self.node_kept(&primary.id).ok_or("it does not run")?;
+            prove_in_force(&session, &job.paths, &names).await
+        };
+        let proved =
+            timeout(LOOK_LIMIT, prove).await.unwrap_or_else(|_| Err("it does not answer".to_owned()));
+        let Err(reason) = proved else {
+            self.watched(id, |watch| watch.proof = Proof::Given);
+            return;
+        };
+        let (since, said) = match proof {
+            Proof::Missing { since, said } => (since, said),
+            Proof::Open | Proof::Given => (Instant::now(), false),
+        };
+        let is_late = since.elapsed() >= SAID_AFTER;
+        if is_late && !said {
+            let nodes: Vec<String> = told.iter().map(ToString::to_string).collect();
+            let evidence = format!(
+                "PostgreSQL was told {} s ago to let commits wait for it, and is not proved to do so: {reason}",
+                since.elapsed().as_secs()
+            );
+            self.remember(id.as_str(), format!("do not count on {} yet", nodes.join(", ")), evidence);
+        }
+        self.watched(id, |watch| watch.proof = Proof::Missing { since, said: said || is_late });
+    }
+
+    /// Whom commits are proved to wait for, by what was seen of the followers afterwards.
+    pub(super) fn proved_to_confirm(
+        &self,
+        id: &ResourceId,
+        followers: &[Follower],
+    ) -> Option<BTreeSet<NodeId>> {
+        let (proof, told) = self.watched(id, |watch| (watch.proof, watch.confirmed_by.clone()));
+        let names: BTreeSet<String> = told.iter().map(member_name).collect();
+        let nobody_else = followers.iter().all(|follower| !follower.counts || names.contains(&follower.name));
+        (proof == Proof::Given && nobody_else).then_some(told)
+    }
+}
