@@ -151,8 +151,9 @@ pub enum Failover {
 /// What a follower that can be reached says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
-    /// It has the log up to here.
+    /// It has the log up to here, of this timeline. Each primary begins one, with a higher number than those before it.
     pub received: Lsn,
+    pub timeline: u32,
     /// Its readers have seen what was done up to here.
     pub replayed: Lsn,
     /// It has not replayed anything for long: it may take as long to be promoted.
@@ -162,6 +163,10 @@ pub struct Reached {
 /// Decides on what each follower that can be reached has. The one that has received most is promoted, whatever its role:
 /// then nobody is ahead of the new primary, and nothing that a reader has seen is taken back. One that is far behind in
 /// replaying is passed over where another has everything that was acknowledged or seen.
+///
+/// One that missed an earlier change of primary may have received more than anybody, of a log that ended there. So only
+/// those count that have received of the timeline of the lost primary: the highest among the recorded, each of which was
+/// seen to follow it.
 pub fn choose(cluster: &ClusterState, reached: &BTreeMap<NodeId, Reached>) -> Failover {
     let restart = |because: String| Failover::Restart { because };
     if cluster.synchronous.is_empty() {
@@ -173,7 +178,9 @@ pub fn choose(cluster: &ClusterState, reached: &BTreeMap<NodeId, Reached>) -> Fa
     let most = |(id, one): &(&NodeId, &Reached)| {
         (one.received, !cluster.read_replicas.contains(*id), std::cmp::Reverse((*id).clone()))
     };
-    let followers = || reached.iter().filter(|(id, _)| **id != cluster.primary);
+    let timeline = cluster.synchronous.iter().filter_map(|id| reached.get(id)).map(|one| one.timeline).max();
+    let followers =
+        || reached.iter().filter(|(id, one)| **id != cluster.primary && Some(one.timeline) == timeline);
     // One of the recorded has every acknowledged commit.
     let acknowledged =
         followers().filter(|(id, _)| cluster.synchronous.contains(*id)).map(|(_, one)| one.received);

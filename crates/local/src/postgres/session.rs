@@ -34,6 +34,9 @@ pub enum Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     pub received: Lsn,
+    /// The highest of which it has log. One that is past the point where its primary went another way receives none of the
+    /// timeline that begins there.
+    pub timeline: u32,
     /// To be seen on it.
     pub replayed: Lsn,
 }
@@ -122,8 +125,10 @@ impl Session {
         Ok(messages.into_iter().filter_map(row).collect())
     }
 
-    /// `None` of a follower that has not received anything since it was started: what lies in its log already and is not
-    /// replayed yet would not be counted. Cancel safe, as are all that only ask.
+    /// `None` of a follower that has not received anything since it was started: what lies in its log already and is
+    /// not replayed yet would not be counted. The timeline of what it received is known to the process alone that
+    /// receives it, which ends with the primary; what stays are the files of the log, each named after its timeline.
+    /// Cancel safe, as are all that only ask.
     ///
     /// # Errors
     /// When the connection fails or PostgreSQL refuses; so for all below.
@@ -131,15 +136,22 @@ impl Session {
         let query = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() \
                      WHEN pg_last_wal_receive_lsn() IS NOT NULL \
                      THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) END - '0/0'::pg_lsn, \
-                     pg_last_wal_replay_lsn() - '0/0'::pg_lsn";
+                     pg_last_wal_replay_lsn() - '0/0'::pg_lsn, CASE WHEN pg_is_in_recovery() \
+                     THEN (SELECT max(left(name, 8)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$') END";
         let rows = self.rows(query).await?;
         let column = |index: usize| rows.first().and_then(|row| row.get(index));
         let lsn = |index: usize| column(index).and_then(|text| text.parse().ok()).map(Lsn);
         Ok(match (column(0), lsn(1)) {
             (Some("f"), Some(next)) => Position::Primary(written(next)),
-            (_, received) => Position::Follower(
-                received.map(|received| Progress { received, replayed: lsn(2).unwrap_or_default() }),
-            ),
+            (_, received) => {
+                let timeline = column(3).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+                let progress = |(received, timeline)| Progress {
+                    received,
+                    timeline,
+                    replayed: lsn(2).unwrap_or_default(),
+                };
+                Position::Follower(received.zip(timeline).map(progress))
+            }
         })
     }
 

@@ -28,7 +28,7 @@ fn received(of: &[(u32, u64)]) -> BTreeMap<NodeId, Reached> {
 }
 
 fn replayed(lsn: u64) -> Reached {
-    Reached { received: Lsn(lsn), replayed: Lsn(lsn), is_far_behind: false }
+    Reached { received: Lsn(lsn), timeline: 1, replayed: Lsn(lsn), is_far_behind: false }
 }
 
 #[test]
@@ -57,11 +57,24 @@ fn a_follower_that_is_far_behind_is_passed_over_where_another_has_what_was_ackno
     };
     let behind = |received, replayed| Reached {
         received: Lsn(received),
+        timeline: 1,
         replayed: Lsn(replayed),
         is_far_behind: true,
     };
     assert_eq!(choice(10, behind(11, 5)), Failover::Promote(node(2)), "nobody has seen what it has more");
     assert_eq!(choice(10, behind(12, 11)), Failover::Promote(node(3)), "its readers have seen more");
+}
+
+/// It was too slow for one failover, and nobody has rewound it yet.
+#[test]
+fn a_follower_that_missed_a_change_of_primary_does_not_take_over_however_much_it_has() {
+    let mut cluster = cluster(&[2]);
+    cluster.read_replicas.insert(node(3));
+    let on = |timeline, lsn| Reached { timeline, ..replayed(lsn) };
+    let choice = |of: [Reached; 2]| choose(&cluster, &BTreeMap::from([(node(2), of[0]), (node(3), of[1])]));
+    assert_eq!(choice([on(2, 10), on(1, 50)]), Failover::Promote(node(2)));
+    assert_eq!(choice([on(2, 10), on(2, 50)]), Failover::Promote(node(3)));
+    assert_eq!(choice([on(2, 10), on(3, 50)]), Failover::Promote(node(2)), "nobody knows whose log that is");
 }
 
 /// A primary, two standbys and a read replica to begin with, as far as who has which commit goes.
@@ -81,6 +94,10 @@ struct World {
     acknowledged: u64,
     /// Of every node there is, the primary too.
     flushed: BTreeMap<NodeId, u64>,
+    /// Of which timeline that is.
+    timelines: BTreeMap<NodeId, u32>,
+    /// Where each timeline but the first begins.
+    forks: BTreeMap<u32, u64>,
     connected: BTreeSet<NodeId>,
     /// About to be removed, once nothing counts on them.
     leaving: BTreeSet<NodeId>,
@@ -111,6 +128,8 @@ enum Happening {
     SwitchOver(u32, Arrived, usize),
     /// This follower is to be removed.
     Leave(u32),
+    /// One that has what its primary does not is brought back to where they parted.
+    Rewind(u32),
     /// A new follower is copied from the primary.
     Arrive(u32, DatabaseRole),
     /// The daemon was replaced: it knows only what was written down.
@@ -146,6 +165,8 @@ impl World {
             written: 0,
             acknowledged: 0,
             flushed: FOLLOWERS.map(|number| (node(number), 0)).collect(),
+            timelines: FOLLOWERS.map(|number| (node(number), 1)).collect(),
+            forks: BTreeMap::new(),
             connected: BTreeSet::new(),
             leaving: BTreeSet::new(),
         }
@@ -209,6 +230,7 @@ impl World {
         let counted = |id: &NodeId| self.state.synchronous.contains(id) || self.configured.contains(id);
         for id in self.leaving.clone().iter().filter(|id| !counted(id)) {
             self.flushed.remove(id);
+            self.timelines.remove(id);
             self.connected.remove(id);
             self.leaving.remove(id);
             self.state.read_replicas.remove(id);
@@ -221,15 +243,24 @@ impl World {
             .iter()
             .filter(|(id, _)| reachable.contains(&id.number()) && **id != self.state.primary);
         let reached: BTreeMap<NodeId, Reached> = reachable
-            .map(|(id, flushed)| match far_behind.contains(&id.number()) {
-                true => (id.clone(), Reached { replayed: Lsn(0), is_far_behind: true, ..replayed(*flushed) }),
-                false => (id.clone(), replayed(*flushed)),
+            .map(|(id, flushed)| {
+                let one = Reached { timeline: self.timelines[id], ..replayed(*flushed) };
+                match far_behind.contains(&id.number()) {
+                    true => (id.clone(), Reached { replayed: Lsn(0), is_far_behind: true, ..one }),
+                    false => (id.clone(), one),
+                }
             })
             .collect();
         let Failover::Promote(to) = choose(&self.state, &reached) else { return };
         let has = self.flushed[&to];
         assert!(has >= self.acknowledged, "{to} has {has} of {} acknowledged", self.acknowledged);
-        let seen = reached.values().map(|one| one.replayed.0).max().unwrap_or_default();
+        assert!(
+            !self.is_astray(&to),
+            "{to} has what its primary never had, and lacks what that acknowledged"
+        );
+        // Nobody reads on one that does not follow.
+        let read = reached.iter().filter(|(id, _)| !self.is_astray(id));
+        let seen = read.map(|(_, one)| one.replayed.0).max().unwrap_or_default();
         assert!(has >= seen, "{to} has {has} of {seen} that readers have seen");
         self.promote(&to, stand_in);
     }
@@ -261,17 +292,29 @@ impl World {
         self.state.promote(to, &others[stand_in % others.len()]);
         // It stays, for it takes writes.
         self.leaving.remove(to);
-        self.written = has;
+        let written = std::mem::replace(&mut self.written, has);
         self.quorum = Quorum::default();
         // It reads its configuration when it is promoted.
         self.configured.clear();
         self.waits = false;
         self.counted.clear();
         self.connected.clear();
-        // Whoever was ahead is rewound.
-        self.flushed.insert(old, has);
-        self.flushed.values_mut().for_each(|flushed| *flushed = (*flushed).min(has));
+        // Whoever was ahead stays so until it is rewound.
+        self.flushed.insert(old, written);
+        let timeline = self.timelines[to].max(self.forks.keys().max().copied().unwrap_or(1)) + 1;
+        self.forks.insert(timeline, has);
+        self.timelines.insert(to.clone(), timeline);
         self.acknowledge();
+    }
+
+    /// The position up to which this node's log is that of the primary.
+    fn shared(&self, id: &NodeId) -> u64 {
+        let later = self.forks.range(self.timelines[id] + 1..);
+        later.map(|(_, begins)| *begins).min().unwrap_or(u64::MAX)
+    }
+
+    fn is_astray(&self, id: &NodeId) -> bool {
+        self.flushed[id] > self.shared(id)
     }
 
     /// Every process of PostgreSQL reads what was told.
@@ -294,8 +337,9 @@ impl World {
                 *flushed = (*flushed + bytes).min(self.written);
             }
             Happening::Replicate(..) => {}
-            Happening::Connect(number) if self.follows(*number) => {
+            Happening::Connect(number) if self.follows(*number) && !self.is_astray(&node(*number)) => {
                 self.connected.insert(node(*number));
+                self.timelines.insert(node(*number), self.timelines[&self.state.primary]);
             }
             Happening::Connect(_) => {}
             Happening::Lose(number) => {
@@ -319,12 +363,18 @@ impl World {
             Happening::SwitchOver(number, arrived, stand_in) => {
                 self.switch_over(&node(*number), *arrived, *stand_in);
             }
+            Happening::Rewind(number) if self.follows(*number) && self.is_astray(&node(*number)) => {
+                let shared = self.shared(&node(*number));
+                self.flushed.insert(node(*number), shared);
+            }
+            Happening::Rewind(_) => {}
             Happening::Leave(number) if self.follows(*number) => {
                 self.leaving.insert(node(*number));
             }
             Happening::Leave(_) => {}
             Happening::Arrive(number, role) if !self.flushed.contains_key(&node(*number)) => {
                 self.flushed.insert(node(*number), self.written);
+                self.timelines.insert(node(*number), self.timelines[&self.state.primary]);
                 if *role == DatabaseRole::ReadReplica {
                     self.state.read_replicas.insert(node(*number));
                 }
@@ -359,6 +409,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         3 => (1..5_u64).prop_map(Happening::Write),
         4 => (FOLLOWERS, 1..9_u64).prop_map(|(number, bytes)| Happening::Replicate(number, bytes)),
         2 => FOLLOWERS.prop_map(Happening::Connect),
+        2 => FOLLOWERS.prop_map(Happening::Rewind),
         1 => FOLLOWERS.prop_map(Happening::Lose),
         4 => (1..3_000_u64).prop_map(Happening::Look),
         1 => (followers(), 0..4_usize, followers())
@@ -397,6 +448,7 @@ proptest! {
         }
         world.leaving.clear();
         for number in FOLLOWERS {
+            world.happen(&Happening::Rewind(number));
             world.happen(&Happening::Connect(number));
         }
         for _ in 0..10 {

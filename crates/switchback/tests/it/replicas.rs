@@ -37,6 +37,44 @@ pub(crate) fn ask_node(switchback: &Switchback, node: &Process, statement: &str)
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// It was stopped while the primary changed, and has more of the log that ended there than anybody has of the next one.
+#[test]
+fn a_follower_that_missed_a_failover_does_not_take_over_in_the_next_one() {
+    let switchback = up(App::guestbook("shop").stage(2).set("db", "read_replicas", "1"));
+    let status = whole(&switchback);
+    sql(&switchback, "CREATE TABLE visits (id bigserial PRIMARY KEY)");
+    sql(&switchback, "CREATE TABLE filling (text text)");
+    let (first, standby, replica) = (status.primary(), status.standbys()[0], status.read_replicas()[0]);
+    standby.hang_with_children();
+    let fill = "SET synchronous_commit = local; \
+                INSERT INTO filling SELECT repeat(md5(i::text), 8) FROM generate_series(1, 50000) i";
+    ask_node(&switchback, first, fill);
+    switchback.wait_for("the replica has what the standby has not", RETURN_LIMIT, |_| {
+        ask_node(&switchback, replica, "SELECT count(*) FROM filling") == "50000"
+    });
+    replica.hang_with_children();
+    first.crash();
+    standby.go_on_with_children();
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+    switchback.wait_for("the old primary confirms commits", RETURN_LIMIT, |status| {
+        status.primary().name == standby.name && status.process(&first.name).confirms_commits == Some(true)
+    });
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+
+    replica.go_on_with_children();
+    assert_eq!(ask_node(&switchback, replica, "SELECT pg_is_in_recovery()"), "t", "it can be asked again");
+    standby.crash();
+    sql(&switchback, "INSERT INTO visits DEFAULT VALUES");
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "3");
+    let status = whole(&switchback);
+    assert_eq!(status.primary().name, first.name);
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    let evidence = why.lines().find(|line| line.contains(&format!("{} was lost", standby.name)));
+    let has = evidence.and_then(|line| line.split_once(&format!("{} has ", replica.name)));
+    let (_, has) = has.unwrap_or_else(|| panic!("the replica did not answer in time: {why}"));
+    assert!(has.contains("of timeline 1"), "{why}");
+}
+
 #[test]
 fn the_third_stage_has_a_read_replica_in_each_zone_that_confirms_nothing() {
     let switchback = third_stage();

@@ -352,15 +352,17 @@ impl Machine {
         let received = self.received(&followers, &cluster.synchronous).await;
         let reached = |(id, progress): (&NodeId, &Progress)| {
             let is_far_behind = self.lag(id).is_some_and(|lag| lag.ms > FAR_BEHIND_MS);
-            let Progress { received, replayed } = *progress;
-            (id.clone(), Reached { received, replayed, is_far_behind })
+            let Progress { received, timeline, replayed } = *progress;
+            (id.clone(), Reached { received, timeline, replayed, is_far_behind })
         };
         match choose(cluster, &received.iter().map(reached).collect()) {
             Failover::Promote(to) => {
                 self.promote(lost, &to).await?;
                 let positions: Vec<String> = received
                     .iter()
-                    .map(|(node, has)| format!("{node} has {} bytes of log", has.received.0))
+                    .map(|(node, has)| {
+                        format!("{node} has {} bytes of log, of timeline {}", has.received.0, has.timeline)
+                    })
                     .collect();
                 Ok(Some((to, format!("{lost} was lost; {}", positions.join(", ")))))
             }

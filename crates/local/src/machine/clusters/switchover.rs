@@ -134,9 +134,12 @@ impl Machine {
         let job = self.node_kept(from).ok_or_else(|| StepError::new(format!("{from} was removed")))?;
         // One that had to be killed, or has crashed, may have more than anybody received.
         let end = shut_down_at(&job.engine, &job.paths, &job.owner).await?;
-        let has = |node: &NodeId| received.get(node).map(|progress| progress.received);
-        let has_everything = matches!((has(to), end), (Some(has), Some(end)) if has > end);
-        if !has_everything || has(to) != received.values().map(|progress| progress.received).max() {
+        let timeline = received.get(to).map(|progress| progress.timeline);
+        let has = received.get(to).map(|progress| progress.received);
+        let has_everything = matches!((has, end), (Some(has), Some(end)) if has > end);
+        // What somebody has of a timeline that ended belongs to nobody.
+        let others = received.values().filter(|progress| Some(progress.timeline) == timeline);
+        if !has_everything || has != others.map(|progress| progress.received).max() {
             let how = if end.is_some() { "has not received everything" } else { "may not have everything" };
             return Err(StepError::new(format!("{to} {how}; {from} starts again as it was")));
         }
