@@ -70,6 +70,11 @@ impl Quorum {
         Quorum { configured: by, ..Quorum::default() }
     }
 
+    /// The primary was started anew, and has to prove once more that it goes by what it is configured.
+    pub fn starts_anew(&mut self) {
+        self.in_force_at = None;
+    }
+
     /// The next thing to do, which the caller has done when it asks again; `None` when nothing is to be done now.
     pub fn next(&mut self, cluster: &ClusterState, observed: &Observed) -> Option<Confirm> {
         let recorded = &cluster.synchronous;

@@ -35,6 +35,20 @@ impl PgVersion {
     pub fn major(&self) -> u32 {
         self.major
     }
+
+    /// Whether commits wait for a standby from the first on that a start allows. In older minors a session may be served
+    /// before the checkpointer has said that they do.
+    pub fn commits_wait_from_the_start(&self) -> bool {
+        let since = match self.major {
+            13 => 21,
+            14 => 18,
+            15 => 13,
+            16 => 9,
+            17 => 5,
+            major => return major > 17,
+        };
+        self.minor >= since
+    }
 }
 
 impl fmt::Display for PgVersion {
@@ -61,6 +75,18 @@ impl From<PgVersion> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn older_minors_let_commits_go_on_for_a_moment_after_a_start() {
+        let waits = |text| PgVersion::parse(text).unwrap().commits_wait_from_the_start();
+        for (late, mended) in
+            [("13.20", "13.21"), ("14.17", "14.18"), ("15.12", "15.13"), ("16.8", "16.9"), ("17.4", "17.5")]
+        {
+            assert!(!waits(late) && waits(mended), "{late} {mended}");
+        }
+        assert!(waits("18.0"));
+        assert!(!waits("17beta1"));
+    }
 
     #[test]
     fn versions_are_read_from_what_postgres_says() {

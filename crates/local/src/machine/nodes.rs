@@ -134,6 +134,9 @@ impl Machine {
             self.begins_again(&node.id).await;
         }
         let processes = self.inner.setup.processes.clone();
+        if matches!(begin, Begin::Fresh) {
+            self.counts_on_nobody_at_start(&job);
+        }
         let keeper = Keeper::begin(job.clone(), processes, begin, self.inner.changed.clone());
         let mut watched = keeper.watch();
         self.units().nodes.insert(node.id.clone(), NodeUnit { keeper, job });

@@ -316,6 +316,9 @@ impl Machine {
     /// A node is about to be started again. That of a primary begins an epoch: the ids that it gave to transactions of
     /// which nothing was written down are given again.
     pub(in crate::machine) async fn begins_again(&self, node: &NodeId) {
+        if let Some(job) = self.node_kept(node) {
+            self.counts_on_nobody_at_start(&job);
+        }
         if self.world().topology.role_of(node) != DatabaseRole::Primary {
             return;
         }

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{DatabaseNode, NodeId, ResourceId};
+use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId};
 use tokio::time::{Instant, timeout};
 
 use super::guard::LOOK_LIMIT;
+use super::locked;
+use crate::jobs::node::NodeJob;
+use crate::machine::world::Journaling;
 use crate::machine::{Machine, StepError};
 use crate::postgres::{Follower, member_name, prove_in_force};
 
@@ -61,6 +64,42 @@ impl Machine {
             self.remember(id.as_str(), format!("do not count on {} yet", nodes.join(", ")), evidence);
         }
         self.watched(id, |watch| watch.proof = Proof::Missing { since, said: said || is_late });
+    }
+
+    /// Before a node is started: where it is a primary of a PostgreSQL that may let the first commits go on without a
+    /// standby, nobody is counted on until it is proved again that they wait.
+    pub(in crate::machine) fn counts_on_nobody_at_start(&self, job: &NodeJob) {
+        let (node, id) = (&job.id, job.id.resource());
+        let topology = self.topology();
+        let recorded = topology.clusters.get(id).is_some_and(|cluster| !cluster.synchronous.is_empty());
+        let is_primary = topology.role_of(node) == DatabaseRole::Primary;
+        if job.engine.version.commits_wait_from_the_start() || !is_primary {
+            return;
+        }
+        if let Some(watch) = locked(&self.inner.clusters.watches).get_mut(id) {
+            watch.proof = Proof::Open;
+            watch.quorum.starts_anew();
+        }
+        if !recorded {
+            return;
+        }
+        let cleared = self.change_world(Journaling::Keep, |world| {
+            if let Some(cluster) = world.topology.clusters.get_mut(id) {
+                cluster.synchronous.clear();
+            }
+            Ok(())
+        });
+        match cleared {
+            Ok(_) => self.remember(
+                id.as_str(),
+                "count on no standby until commits are proved to wait for one",
+                format!("PostgreSQL {} may serve commits without one when it starts", job.engine.version),
+            ),
+            Err(error) => {
+                let error = StepError::from(error).reason;
+                tracing::error!(%node, error, "who confirms commits cannot be written down");
+            }
+        }
     }
 
     /// Whom commits are proved to wait for, by what was seen of the followers afterwards.
