@@ -35,6 +35,9 @@ pub struct Process {
     /// Of a node that follows.
     #[serde(default)]
     pub streaming: Option<bool>,
+    /// Of a node that runs and does not follow: why.
+    #[serde(default)]
+    pub not_following: Option<String>,
     /// Of a standby: whether commits count on it.
     #[serde(default)]
     pub confirms_commits: Option<bool>,

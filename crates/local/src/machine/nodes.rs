@@ -134,7 +134,7 @@ impl Machine {
             self.begins_again(&node.id).await;
         }
         let processes = self.inner.setup.processes.clone();
-        if matches!(begin, Begin::Fresh) {
+        if !matches!(begin, Begin::Adopt(_)) {
             self.counts_on_nobody_at_start(&job);
         }
         let keeper = Keeper::begin(job.clone(), processes, begin, self.inner.changed.clone());

@@ -87,6 +87,9 @@ pub struct ProcessStatus {
     pub replay_lag_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_lag_ms: Option<u64>,
+    /// Of a node that runs and does not follow its primary: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_following: Option<String>,
     /// Of a standby: whether commits count on it, so that it can take over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirms_commits: Option<bool>,
@@ -170,6 +173,7 @@ impl Machine {
                 streaming: None,
                 replay_lag_bytes: None,
                 replay_lag_ms: None,
+                not_following: None,
                 confirms_commits: None,
                 serves_reads: None,
                 disk_free_bytes: None,
@@ -225,6 +229,7 @@ impl Machine {
             shown.streaming = lag.map(|lag| lag.streaming);
             shown.replay_lag_bytes = lag.map(|lag| lag.bytes);
             shown.replay_lag_ms = lag.map(|lag| lag.ms);
+            shown.not_following = self.not_following(&node.id);
         }
         for (index, instance) in instances {
             let shown = &mut processes[index];

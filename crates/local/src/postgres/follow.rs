@@ -120,6 +120,19 @@ pub async fn follow(
     Ok(refused.map_or(Followed::Copied, Followed::CopiedInsteadOfRewinding))
 }
 
+/// What the process says that receives the log, or the one that replays it, when they cannot: the last such line of a
+/// node's log.
+pub fn said_of_following(lines: &[String]) -> Option<String> {
+    lines.iter().rev().find_map(|line| {
+        // Of a client's session, its name stands before the severity.
+        let (_, text) = line.split_once("] ")?;
+        let fatal = text.strip_prefix("FATAL:").or_else(|| text.strip_prefix("ERROR:"));
+        let parted =
+            || text.strip_prefix("LOG:").filter(|text| text.contains("forked off current database system"));
+        Some(fatal.or_else(parted)?.trim().to_owned())
+    })
+}
+
 async fn copy(
     engine: &PostgresEngine,
     id: &NodeId,
@@ -203,4 +216,25 @@ fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_node_does_not_follow_is_what_its_own_processes_said_last() {
+        let at = "2026-11-25 23:00:00.000 UTC [7]";
+        let said = |lines: &[&str]| {
+            said_of_following(&lines.iter().map(|line| format!("{at} {line}")).collect::<Vec<_>>())
+        };
+        let refused =
+            "FATAL:  could not start WAL streaming: ERROR:  replication slot \"db_2\" does not exist";
+        let client = "app@shop ERROR:  relation \"visits\" does not exist";
+        assert_eq!(said(&[refused, client, "LOG:  waiting for WAL"]).unwrap(), refused["FATAL:  ".len()..]);
+        let parted = "LOG:  new timeline 2 forked off current database system timeline 1 before current recovery \
+                      point 0/5000060";
+        assert_eq!(said(&[refused, parted]).unwrap(), parted["LOG:  ".len()..]);
+        assert_eq!(said(&[client, "LOG:  redo starts at 0/2000028"]), None);
+    }
 }

@@ -43,7 +43,7 @@ pub use config::write_config;
 pub use contents::{Contents, all_contents, contents_at_rest};
 pub use credentials::{Credentials, CredentialsError, Login, database_url};
 pub use error::{PostgresError, diagnose};
-pub use follow::{Followed, Need, follow};
+pub use follow::{Followed, Need, follow, said_of_following};
 pub use in_force::prove_in_force;
 pub use init::{InitProgress, InitReport, init};
 pub use lock_file::{ServerProcess, clear_stale_lock, processes_in};

@@ -136,6 +136,11 @@ fn row(process: &ProcessStatus, stream: Stream) -> String {
             text.push_str(&paint(stream, DIM, &format!("  | {line}\n")));
         }
     }
+    if let Some(why) = &process.not_following {
+        text.push_str(&format!("  does not follow: {why}\n"));
+        let hint = "what stands in its way has to go; `switchback why` shows what was tried";
+        text.push_str(&format!("  {} {hint}\n", paint(stream, BOLD, "hint:")));
+    }
     text
 }
 

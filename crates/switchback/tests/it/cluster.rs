@@ -226,6 +226,31 @@ fn a_cluster_comes_back_whole_after_down_and_up() {
     assert!(!said.contains("rewind") && !said.contains("timeline forked"), "{said}");
 }
 
+/// A setting of its own stands in the way, and comes with each copy of the primary.
+#[test]
+fn a_standby_that_cannot_follow_says_why_and_follows_when_that_is_gone() {
+    let switchback = second_stage();
+    let status = switchback.status();
+    let (primary, standby) = (status.primary(), status.standbys()[0]);
+    for node in [primary, standby] {
+        ask_node(&switchback, node, "ALTER SYSTEM SET primary_slot_name = 'nowhere'");
+        ask_node(&switchback, node, "SELECT pg_reload_conf()");
+    }
+    let slot = "replication slot \"nowhere\" does not exist";
+    switchback.wait_for("status says why it does not follow", RETURN_LIMIT, |status| {
+        let said = status.process(&standby.name).not_following.as_deref();
+        said.is_some_and(|said| said.contains(slot))
+    });
+    let shown = switchback.must(&["status"]).stdout;
+    assert!(shown.contains("does not follow: ") && shown.contains(slot), "{shown}");
+    // It has its own from its primary when it is brought back.
+    ask_node(&switchback, primary, "ALTER SYSTEM RESET primary_slot_name");
+    whole(&switchback);
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    let tried = why.lines().find(|line| line.contains("rewind it"));
+    assert!(tried.is_some_and(|line| line.contains(slot)), "{why}");
+}
+
 #[test]
 fn a_standby_whose_data_is_gone_is_copied_anew() {
     let switchback = second_stage();

@@ -7,7 +7,7 @@ use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Topology, WithoutSta
 use plan::failover::{Confirm, Observed, Quorum, Standby};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::proof::Proof;
 use super::{ANSWER_LIMIT, Lag, Watch, locked};
@@ -15,7 +15,7 @@ use crate::jobs::node::NodeDown;
 use crate::keeper::Phase;
 use crate::machine::world::Journaling;
 use crate::machine::{Machine, StepError};
-use crate::postgres::{Follower, Need, Position, Session, member_name};
+use crate::postgres::{Follower, Position, member_name};
 use crate::usage;
 
 /// Between two looks.
@@ -28,8 +28,6 @@ const MISSES: u32 = 3;
 const MISSES_OF_A_BUSY_ONE: u32 = 20;
 /// A follower that has heard of its primary within this is evidence that it only is busy.
 const HEARD_WITHIN: Duration = Duration::from_millis(900);
-/// A follower that runs and does not follow for this long has lost its way, and is rewound; then copied anew.
-const ASTRAY_LIMIT: Duration = Duration::from_secs(10);
 /// What one look may do to settle who confirms.
 const CHANGES_A_LOOK: usize = 4;
 
@@ -307,51 +305,5 @@ impl Machine {
             (true, false) => self.remember(id.as_str(), "commits go on", "a standby is back"),
             _ => {}
         }
-    }
-
-    /// A follower that runs and does not follow is past the point where its primary went another way, or the log that it
-    /// needs is gone.
-    async fn mind_followers(
-        &self,
-        id: &ResourceId,
-        topology: &Topology,
-        session: &Session,
-        followers: &[Follower],
-    ) -> Result<(), StepError> {
-        for node in topology.followers_of(id) {
-            let name = member_name(&node.id);
-            let follows = followers.iter().any(|follower| follower.name == name);
-            let runs = self.node_phase(&node.id) == Some(Phase::Ready);
-            let astray = self.watched(id, |watch| {
-                if follows {
-                    watch.astray.remove(&node.id);
-                }
-                if follows || !runs {
-                    if let Some((since, _)) = watch.astray.get_mut(&node.id) {
-                        *since = Instant::now();
-                    }
-                    return None;
-                }
-                let (since, attempts) = watch.astray.entry(node.id.clone()).or_insert((Instant::now(), 0));
-                if since.elapsed() < ASTRAY_LIMIT {
-                    return None;
-                }
-                *since = Instant::now();
-                *attempts += 1;
-                Some(*attempts)
-            });
-            let (Some(attempts), Some(job)) = (astray, self.node_kept(&node.id)) else { continue };
-            let names: Vec<String> = topology.followers_of(id).map(|node| member_name(&node.id)).collect();
-            session.keep_slots(id, &names).await?;
-            let decision = if attempts == 1 { "rewind it" } else { "copy it anew" };
-            let evidence = format!("it runs and has not followed for {} s", ASTRAY_LIMIT.as_secs());
-            self.remember(&node.id.to_string(), decision, evidence);
-            *locked(&job.need) = if attempts == 1 { Need::Rewind } else { Need::Copy };
-            let watched = self.units().nodes.get(&node.id).map(|unit| unit.keeper.watch());
-            if let Some(mut watched) = watched {
-                watched.ask_to_restart().await;
-            }
-        }
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@
 //! 6. **Tell** the proxies, then the other followers.
 //! 7. **Let the keeper go on**: the old primary comes back as a follower, rewound.
 
+mod astray;
 mod disk;
 mod follower;
 mod guard;
@@ -104,8 +105,7 @@ struct Watch {
     used_at_first_miss: u64,
     /// When the primary was last ended because its disk is full.
     disk_full: Option<Instant>,
-    /// Since when a follower that runs does not follow, and what was done about it.
-    astray: BTreeMap<NodeId, (Instant, u32)>,
+    astray: BTreeMap<NodeId, astray::Astray>,
     /// Whether it was said that commits wait.
     blocked: bool,
 }
