@@ -28,15 +28,17 @@ pub struct ServerProcess {
     pub title: String,
 }
 
-/// All living processes whose working directory is `pgdata`. Zombies do not count: they hold nothing.
+/// All living processes whose working directory is `pgdata`, or was until it was deleted. Zombies do not count: they hold
+/// nothing.
 ///
 /// # Errors
-/// When `/proc` cannot be read. Processes of other users are left out when we are not root: they cannot be PostgreSQL
-/// in a directory that is ours alone.
+/// When `/proc` or the way to `pgdata` cannot be read: then nobody knows who is there. Processes of other users are
+/// left out when we are not root: they cannot be PostgreSQL in a directory that is ours alone.
 pub fn processes_in(pgdata: &Path) -> io::Result<Vec<ServerProcess>> {
-    let Ok(pgdata) = pgdata.canonicalize() else {
-        return Ok(Vec::new());
-    };
+    let pgdata = resolved(pgdata)?;
+    // As the kernel names a folder that was deleted under a process.
+    let mut deleted = pgdata.clone().into_os_string();
+    deleted.push(" (deleted)");
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
@@ -44,7 +46,7 @@ pub fn processes_in(pgdata: &Path) -> io::Result<Vec<ServerProcess>> {
             continue;
         };
         let proc = entry.path();
-        if fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == pgdata) {
+        if fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == pgdata || cwd == deleted) {
             // Empty for a zombie, which has no working directory either on most kernels.
             let title = fs::read(proc.join("cmdline")).unwrap_or_default();
             let title = String::from_utf8_lossy(&title).replace('\0', " ").trim().to_owned();
@@ -54,6 +56,16 @@ pub fn processes_in(pgdata: &Path) -> io::Result<Vec<ServerProcess>> {
         }
     }
     Ok(found)
+}
+
+/// Without symbolic links, as far as it exists.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(resolved(parent)?.join(name))
+        }
+        (resolved, ..) => resolved,
+    }
 }
 
 /// Makes way for a start: removes what a crash has left of `postmaster.pid` and of the Unix socket's lock file, where
@@ -117,5 +129,32 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Nobody may take over from a server of which nobody knows whether it is still there.
+    #[test]
+    fn where_the_way_to_a_data_directory_cannot_be_read_nobody_says_that_it_is_empty() {
+        assert!(processes_in(Path::new("/proc/self/status/pgdata")).is_err());
+        assert_eq!(processes_in(Path::new("/nowhere/pgdata")).unwrap(), []);
+    }
+
+    #[test]
+    fn a_server_whose_data_directory_was_deleted_is_still_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let pgdata = folder.path().join("db.1/pgdata");
+        fs::create_dir_all(&pgdata).unwrap();
+        let mut server = Command::new("sleep").arg("600").current_dir(&pgdata).spawn().unwrap();
+        fs::remove_dir_all(folder.path().join("db.1")).unwrap();
+        let found = processes_in(&pgdata).unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(found.iter().map(|process| process.pid).collect::<Vec<_>>(), [server.id()]);
     }
 }
