@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout, timeout_at};
 
 use crate::chain;
-use crate::process::{Command, Ended, Process, Processes, Spec};
+use crate::process::{Command, Ended, FENCE_LIMIT, Process, Processes, Spec};
 
 pub(crate) use trouble::{Trouble, out_of_memory};
 
@@ -60,8 +60,14 @@ pub(crate) trait Job: Send + Sync + 'static {
         UNRESPONSIVE_GRACE
     }
 
-    /// Called when nothing of the process is left and before it is started again: what must be decided while it is down
-    /// is decided here.
+    /// How long such children are waited for once they were killed: longer than the kernel needs, unless a disk holds
+    /// them.
+    fn orphan_limit(&self) -> Duration {
+        FENCE_LIMIT
+    }
+
+    /// Called when nothing of the process is left that could do anything, and before it is started again: what must be
+    /// decided while it is down is decided here.
     fn down(&self, _why: Down) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -432,7 +438,11 @@ impl<J: Job> Run<J> {
             // Asked first: a hung process may still be able to end in order. What is dead only leaves children behind.
             Some(process) => {
                 let dead = process.try_exited().is_some();
-                end(&process, if dead { self.job.orphan_grace() } else { UNRESPONSIVE_GRACE }).await;
+                if dead {
+                    end_within(&process, self.job.orphan_grace(), self.job.orphan_limit()).await;
+                } else {
+                    end(&process, UNRESPONSIVE_GRACE).await;
+                }
             }
             None => {
                 if let Err(left) = self.processes.clear(&name).await {
@@ -524,8 +534,13 @@ fn left_by(order: Order) -> Left {
 
 /// Stops a process and all it left behind. What had to be done to get there is logged: the caller goes on anyway.
 pub(crate) async fn end(process: &Process, grace: Duration) {
+    end_within(process, grace, FENCE_LIMIT).await;
+}
+
+/// `limit` is for what SIGKILL does not end.
+async fn end_within(process: &Process, grace: Duration, limit: Duration) {
     let name = process.name();
-    match process.stop(grace).await {
+    match process.stop_within(grace, limit).await {
         Ok(report) if report.ended == Ended::AtOnce => {
             tracing::warn!(process = name, "did not end within its grace and was told to end at once");
         }

@@ -40,6 +40,9 @@ pub struct DatabaseStatus {
     pub servers_idle: u64,
     /// Requests answered to their end.
     pub requests_total: u64,
+    /// Of those, how many the primary answered.
+    #[serde(default)]
+    pub primary_requests_total: u64,
     /// Statements sent, by what they may do.
     pub statements_total: BTreeMap<String, u64>,
     /// Requests and transactions run again after their connection was lost.
@@ -166,6 +169,7 @@ pub(crate) struct Counters {
     pub cancel_requests: AtomicU64,
     pub held: AtomicU64,
     pub requests: AtomicU64,
+    pub primary_requests: AtomicU64,
     /// Of the primary.
     pub statements: Statements,
     pub replays: AtomicU64,
@@ -197,6 +201,7 @@ impl Counters {
             }
         }
         DatabaseStatus {
+            primary_requests_total: self.primary_requests.load(Relaxed),
             held: self.held.load(Relaxed),
             servers: census.open as u64,
             servers_idle: census.idle as u64,

@@ -68,9 +68,24 @@ impl App {
         Ok(App { disk: Some(disk), ..self })
     }
 
+    /// As [`App::with_a_disk_at`], with one that can be frozen.
+    ///
+    /// # Errors
+    /// When this user may not mount or freeze: why.
+    pub fn with_a_freezable_disk_at(self, below: &str, megabytes: u64) -> Result<App, String> {
+        let disk = Disk::mount_freezable(&self.state_dir().join(below), megabytes << 20)?;
+        Ok(App { disk: Some(disk), ..self })
+    }
+
     /// The one of [`App::on_a_disk_of`] or [`App::with_a_disk_at`].
     pub fn disk(&self) -> Option<&Disk> {
         self.disk.as_ref()
+    }
+
+    pub(crate) fn disk_answers_again(&self) {
+        if let Some(disk) = &self.disk {
+            disk.answer_again();
+        }
     }
 
     pub fn stage(self, stage: u8) -> App {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 /// Waits for the end of its input, which is the end of the test. Then does what `Drop` would have done.
 const SCRIPT: &str = r#"
 cat > /dev/null
+grep -o " $2/[^ ]*" /proc/self/mounts | xargs -r -n1 fsfreeze --unfreeze > /dev/null 2>&1
 timeout 20 "$1" -C "$2/app" --state-dir "$2/state" down --now > /dev/null 2>&1
 for process in /proc/[0-9]*; do
     pid=${process#/proc/}

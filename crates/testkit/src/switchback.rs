@@ -207,6 +207,7 @@ impl Switchback {
 impl Drop for Switchback {
     fn drop(&mut self) {
         self.guardian.dismiss();
+        self.app.disk_answers_again();
         let root = self.app.root();
         for process in folder::inhabitants(root) {
             // What a test has stopped could not stop in order.

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{NodeId, Size};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backup::Archive;
 use crate::chain;
@@ -23,6 +25,12 @@ use crate::setup::Setup;
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 /// A fast shutdown writes a checkpoint.
 const GRACE: Duration = Duration::from_secs(60);
+/// SIGKILL takes effect at once, or when the disk answers again. Whoever takes over sees to it that nobody can write.
+const ORPHAN_LIMIT: Duration = Duration::from_millis(500);
+/// Between two looks at whether a disk has let everybody go.
+const DISK_POLL: Duration = Duration::from_millis(100);
+/// A disk that takes longer to take a few bytes is worth a word.
+const DISK_SAID_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub(crate) struct NodeJob {
@@ -41,6 +49,8 @@ pub(crate) struct NodeJob {
     pub(crate) downs: mpsc::Sender<NodeDown>,
     /// What the next start of a follower has to do first. Taken by it.
     pub(crate) need: Arc<Mutex<Need>>,
+    /// Nothing may be written to its disk before that has taken a write: whoever tried would hang, too.
+    pub(crate) waits_for_disk: Arc<AtomicBool>,
 }
 
 /// A node is down and will be started again.
@@ -115,6 +125,32 @@ impl NodeJob {
         }
     }
 
+    /// Also when it was an earlier daemon that has killed who hangs over it.
+    pub(crate) fn waits_for_disk(&self) -> bool {
+        self.waits_for_disk.load(Relaxed) || postgres::killed_in_kernel(&self.paths.pgdata()) > 0
+    }
+
+    /// Resolves when nobody hangs in the kernel over this node's data any more, and its disk has taken a write. Cancel
+    /// safe.
+    async fn disk_answers(&self) {
+        self.waits_for_disk.store(true, Relaxed);
+        let answered = async {
+            while postgres::killed_in_kernel(&self.paths.pgdata()) > 0 {
+                sleep(DISK_POLL).await;
+            }
+            let folder = self.paths.root().to_owned();
+            // Not on the runtime's threads: it may take as long as it likes.
+            let _ = tokio::task::spawn_blocking(move || touch_disk(&folder)).await;
+        };
+        tokio::pin!(answered);
+        if timeout(DISK_SAID_AFTER, &mut answered).await.is_err() {
+            tracing::warn!(node = %self.id, "its disk does not answer; it is started when that does");
+            self.note("its disk does not answer; it is started when that does");
+            answered.await;
+        }
+        self.waits_for_disk.store(false, Relaxed);
+    }
+
     /// Makes the data directory of a follower one that can follow.
     async fn prepare_to_follow(&self, primary_port: u16) -> Result<(), String> {
         let (engine, paths, credentials) = (&self.engine, &self.paths, &self.credentials);
@@ -142,6 +178,7 @@ impl Job for NodeJob {
     }
 
     async fn spec(&self) -> Result<Spec, String> {
+        self.disk_answers().await;
         if let Place::Follower { primary_port } = self.membership().place {
             self.prepare_to_follow(primary_port).await?;
         }
@@ -195,6 +232,10 @@ impl Job for NodeJob {
         Duration::ZERO
     }
 
+    fn orphan_limit(&self) -> Duration {
+        ORPHAN_LIMIT
+    }
+
     async fn down(&self, why: Down) {
         let (decided, decision) = oneshot::channel();
         let down = NodeDown { id: self.id.clone(), why, decided };
@@ -220,6 +261,15 @@ impl Job for NodeJob {
             Trouble::Ended(_) | Trouble::NotReady => None,
         }
     }
+}
+
+/// Whether it could be written is not asked here: a full disk answers, too.
+fn touch_disk(folder: &Path) -> io::Result<()> {
+    let path = folder.join("disk.probe");
+    let file = std::fs::File::create(&path)?;
+    io::Write::write_all(&mut &file, b"switchback")?;
+    file.sync_all()?;
+    std::fs::remove_file(&path)
 }
 
 /// The error and what to do about it, in one line.

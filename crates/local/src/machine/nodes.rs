@@ -207,6 +207,7 @@ impl Machine {
             told: Arc::default(),
             downs: self.inner.clusters.downs.clone(),
             need: Arc::new(Mutex::new(Need::Nothing)),
+            waits_for_disk: Arc::default(),
         })
     }
 

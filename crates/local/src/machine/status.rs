@@ -224,6 +224,12 @@ impl Machine {
                 .filter(|_| role == DatabaseRole::Standby)
                 .map(|cluster| cluster.synchronous.contains(&node.id));
             shown.serves_reads = (role == DatabaseRole::ReadReplica).then(|| self.serves_reads(&node.id));
+            if shown.state != Phase::Ready && self.node_kept(&node.id).is_some_and(|job| job.waits_for_disk())
+            {
+                shown.reason = Some("its disk does not answer; it is started when that does".to_owned());
+                shown.hint =
+                    Some("look at the disk of its data; `dmesg` may say what it waits for".to_owned());
+            }
             shown.disk_free_bytes = free_bytes(&self.inner.setup.state.node(&node.id));
             let lag = self.lag(&node.id);
             shown.streaming = lag.map(|lag| lag.streaming);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{NodePaths, PostgresError};
+use crate::process::stat::is_killed_in_kernel;
 
 /// Backends notice the death of their postmaster when they next wait for something: 30-50 ms, unless they compute.
 const ORPHAN_WAIT: Duration = Duration::from_secs(10);
@@ -66,6 +67,12 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
         }
         (resolved, ..) => resolved,
     }
+}
+
+/// Those that work in `pgdata`, were killed, and wait in the kernel for the disk: see [`is_killed_in_kernel`].
+pub fn killed_in_kernel(pgdata: &Path) -> usize {
+    let living = processes_in(pgdata).unwrap_or_default();
+    living.iter().filter(|process| is_killed_in_kernel(process.pid)).count()
 }
 
 /// Makes way for a start: removes what a crash has left of `postmaster.pid` and of the Unix socket's lock file, where

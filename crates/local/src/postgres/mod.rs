@@ -46,7 +46,7 @@ pub use error::{PostgresError, diagnose};
 pub use follow::{Followed, Need, follow, said_of_following};
 pub use in_force::prove_in_force;
 pub use init::{InitProgress, InitReport, init};
-pub use lock_file::{ServerProcess, clear_stale_lock, processes_in};
+pub use lock_file::{ServerProcess, clear_stale_lock, killed_in_kernel, processes_in};
 use membership::standby_names;
 pub use membership::{Membership, Place, member_name};
 pub use owner::{Owner, choose_owner};
@@ -55,7 +55,7 @@ pub use provision::{Provisioned, provision};
 pub use ready::{Readiness, probe, wait_ready};
 pub use recover::{Replay, mark_for_recovery, recovery_command};
 use session::Checkpointer;
-pub use session::{Archiver, Follower, Position, Progress, Session};
+pub use session::{Archiver, Follower, Log, Position, Progress, Session};
 pub use settings::{Change, Settings, memory_settings};
 pub use shutdown::shut_down_at;
 

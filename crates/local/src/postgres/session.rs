@@ -68,6 +68,14 @@ pub(super) struct Checkpointer {
     pub(super) wait: Option<String>,
 }
 
+/// The log of a primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    pub written: Lsn,
+    /// What is on the disk for good.
+    pub flushed: Lsn,
+}
+
 /// How far a node's log is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Archiver {
@@ -190,6 +198,21 @@ impl Session {
             Some((Checkpointer { pid: row.get(0)?.parse().ok()?, wait }, row.get(2)?.to_owned()))
         };
         Ok(rows.first().and_then(seen))
+    }
+
+    /// What this primary has written to its log, and how much of that its disk has taken. `None` of a follower.
+    pub async fn log(&self) -> Result<Option<Log>, PostgresError> {
+        let query = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_current_wal_flush_lsn() - '0/0'::pg_lsn \
+                     WHERE NOT pg_is_in_recovery()";
+        let rows = self.rows(query).await?;
+        let lsn = |index: usize| rows.first()?.get(index)?.parse().ok().map(Lsn);
+        Ok(lsn(0).zip(lsn(1)).map(|(next, flushed)| Log { written: written(next), flushed }))
+    }
+
+    /// Writes a few bytes to the log of this primary that mean nothing to anybody. They belong to no transaction, so that
+    /// none gets an id, and PostgreSQL hands them to the disk a moment later without anybody waiting for that.
+    pub async fn write_to_log(&self) -> Result<(), PostgresError> {
+        self.rows("SELECT pg_logical_emit_message(false, 'switchback', '')").await.map(drop)
     }
 
     /// Whether the node that this one follows has said something within `within`.

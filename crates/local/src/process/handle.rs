@@ -83,7 +83,7 @@ pub enum Ended {
     LeaderKilled,
 }
 
-/// Someone survived SIGKILL for [`FENCE_LIMIT`].
+/// Someone survived SIGKILL for as long as was waited.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct StillAlive {
     pub name: String,
@@ -93,8 +93,7 @@ pub struct StillAlive {
 impl fmt::Display for StillAlive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pids: Vec<String> = self.pids.iter().map(u32::to_string).collect();
-        let limit = FENCE_LIMIT.as_secs();
-        write!(f, "{} does not die: still there {limit} s after SIGKILL: pid {}", self.name, pids.join(", "))
+        write!(f, "{} does not die: still there after SIGKILL: pid {}", self.name, pids.join(", "))
     }
 }
 
@@ -211,6 +210,15 @@ impl Process {
     /// # Errors
     /// When someone survived SIGKILL for [`FENCE_LIMIT`].
     pub async fn stop(&self, grace: Duration) -> Result<StopReport, StillAlive> {
+        self.stop_within(grace, FENCE_LIMIT).await
+    }
+
+    /// As [`Process::stop`], for a caller who does not wait for what SIGKILL does not end within `limit`.
+    pub(crate) async fn stop_within(
+        &self,
+        grace: Duration,
+        limit: Duration,
+    ) -> Result<StopReport, StillAlive> {
         let begun = Instant::now();
         self.ask_to_end();
         let all_gone = async {
@@ -238,7 +246,7 @@ impl Process {
                 Some(_) if leftover > 0 => Ended::ChildrenKilled,
                 Some(_) => Ended::InGrace,
             };
-            self.kill_group().await?;
+            self.kill_group_within(limit).await?;
         }
         Ok(StopReport { exit: self.exited().await, ended, leftover, took: begun.elapsed() })
     }
@@ -251,11 +259,15 @@ impl Process {
     /// # Errors
     /// When someone survived SIGKILL for [`FENCE_LIMIT`].
     pub async fn kill_group(&self) -> Result<(), StillAlive> {
+        self.kill_group_within(FENCE_LIMIT).await
+    }
+
+    async fn kill_group_within(&self, limit: Duration) -> Result<(), StillAlive> {
         // By the pidfd too: without a control group a leader that left its own session would be missed.
         let _ = self.signal(Signal::KILL);
         let still_alive = |pids| StillAlive { name: self.name().to_owned(), pids };
-        self.inner.members.kill(FENCE_LIMIT).await.map_err(still_alive)?;
-        let reaped = tokio::time::timeout(FENCE_LIMIT, self.exited()).await;
+        self.inner.members.kill(limit).await.map_err(still_alive)?;
+        let reaped = tokio::time::timeout(limit, self.exited()).await;
         reaped.map(|_| ()).map_err(|_| still_alive(vec![self.pid()]))
     }
 

@@ -44,7 +44,7 @@ use crate::user::Identity;
 
 pub use error::SpawnError;
 pub use exit::Exit;
-pub use handle::{Ended, Limits, Process, StillAlive, StopReport};
+pub use handle::{Ended, FENCE_LIMIT, Limits, Process, StillAlive, StopReport};
 pub use record::Record;
 
 /// What to start. Everything the child will see stands here: nothing else reaches it.

@@ -49,6 +49,24 @@ impl Stat {
     }
 }
 
+/// Whether SIGKILL waits for this process to come out of the kernel: it sits in a call that cannot be broken off, as one
+/// to a disk that does not answer. It executes nothing of its program any more: the kernel looks for signals before it
+/// returns to it. What it has asked the kernel for may still be done.
+pub(crate) fn is_killed_in_kernel(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    kill_is_pending(&status)
+}
+
+/// Of one thread, and of the process.
+fn kill_is_pending(status: &str) -> bool {
+    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+    let pending = |line: &str| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    status.lines().filter_map(pending).any(|mask| mask & SIGKILL != 0)
+}
+
 /// Every process that can be seen now.
 pub(crate) fn all() -> impl Iterator<Item = Stat> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -65,6 +83,17 @@ mod tests {
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.pid, stat.state, stat.pgid, stat.session), (42, b'S', 40, 39));
         assert_eq!((stat.cpu_ticks, stat.start_time_ticks, stat.resident_pages), (12, 12345, 33));
+    }
+
+    #[test]
+    fn one_that_was_killed_and_has_not_ended_is_known_by_the_signal_that_waits() {
+        let status =
+            |thread: &str, process: &str| format!("Name:\tpostgres\nSigPnd:\t{thread}\nShdPnd:\t{process}\n");
+        assert!(kill_is_pending(&status("0000000000000100", "0000000000000000")));
+        assert!(kill_is_pending(&status("0000000000000000", "0000000000004100")));
+        assert!(!kill_is_pending(&status("0000000000000000", "0000000000004000")));
+        assert!(!kill_is_pending(""));
+        assert!(!is_killed_in_kernel(std::process::id()));
     }
 
     #[test]

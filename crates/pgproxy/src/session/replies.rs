@@ -293,7 +293,11 @@ impl Session {
         self.release_replies();
         self.settle_settings(status);
         if !self.is_muted {
-            self.shared.counters.requests.fetch_add(1, Relaxed);
+            let counters = &self.shared.counters;
+            counters.requests.fetch_add(1, Relaxed);
+            if self.replica.is_none() {
+                counters.primary_requests.fetch_add(1, Relaxed);
+            }
         }
         self.answered = Some(status);
         Fate::Forward

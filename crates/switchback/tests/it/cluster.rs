@@ -69,8 +69,40 @@ fn a_primary_that_hangs_is_replaced_within_seconds() {
     old.hang_with_children();
     let took = first_write(&switchback, Instant::now(), 1);
     println!("first write {took:?} after SIGSTOP of the primary");
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    assert!(why.contains("of clients wait and none was answered"), "{why}");
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_ne!(whole(&switchback).primary().name, old.name);
+}
+
+/// What clients get counts for more than what the supervisor sees: here it is its own session that hangs.
+#[test]
+fn a_primary_that_answers_its_clients_is_not_taken_for_hung() {
+    let switchback = second_stage();
+    let before = switchback.status();
+    let ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'switchback'";
+    let sessions = sql(&switchback, ours);
+    assert!(!sessions.is_empty(), "the supervisor keeps a session");
+    for pid in sessions.lines() {
+        signal(pid, "STOP");
+    }
+    // Reads alone: a follower hears nothing of them. For longer than a busy primary is waited for.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(8) {
+        sql(&switchback, "SELECT count(*) FROM visits");
+    }
+    // And at rest nobody vouches for it, but the supervisor has another session by now.
+    std::thread::sleep(Duration::from_secs(3));
+    let after = switchback.status();
+    assert_eq!(before.primary().pid, after.primary().pid, "{}", switchback.daemon_log());
+    for pid in sessions.lines() {
+        signal(pid, "CONT");
+    }
+}
+
+fn signal(pid: &str, name: &str) {
+    let status = std::process::Command::new("kill").args(["-s", name, pid]).status().unwrap();
+    assert!(status.success(), "kill -s {name} {pid}");
 }
 
 #[test]

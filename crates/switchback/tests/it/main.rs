@@ -18,6 +18,7 @@ mod replicas;
 mod service;
 mod standalone;
 mod stopped;
+mod stuck_disk;
 
 use testkit::{App, Switchback};
 

@@ -3,13 +3,15 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Topology, WithoutStandby};
+use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Topology, WithoutStandby, counted};
 use plan::failover::{Confirm, Observed, Quorum, Standby};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::proof::Proof;
+use super::proxied::Evidence;
+use super::writes::DiskState;
 use super::{ANSWER_LIMIT, Lag, Watch, locked};
 use crate::jobs::node::NodeDown;
 use crate::keeper::Phase;
@@ -92,20 +94,25 @@ impl Machine {
         let asked = async {
             let session = self.session(&primary.id).await?;
             // After the proof: what was acknowledged without a standby is written by now.
-            let (position, followers) = tokio::try_join!(session.position(), session.followers())?;
-            Ok::<_, StepError>((session, position, followers))
+            let (position, log, followers) =
+                tokio::try_join!(session.position(), session.log(), session.followers())?;
+            Ok::<_, StepError>((session, position, log, followers))
         };
         match timeout(LOOK_LIMIT, asked).await {
-            Ok(Ok((session, Position::Primary(written), followers))) => {
+            Ok(Ok((session, Position::Primary(written), log, followers))) => {
                 self.watched(id, |watch| watch.misses = 0);
                 self.note_lags(&topology, id, &followers);
                 self.note_following(&topology, id, &followers);
                 self.mind_disk(id, &topology, primary, &followers);
+                if self.mind_writes(&topology, primary, &session, log, &followers).await? == DiskState::Stuck
+                {
+                    return Ok(());
+                }
                 self.settle_quorum(id, &topology, written, &followers).await?;
                 self.mind_followers(id, &topology, &session, &followers).await
             }
             // Between writing down this primary and promoting it, a daemon was killed or something failed.
-            Ok(Ok((session, Position::Follower(_), _))) => {
+            Ok(Ok((session, Position::Follower(_), _, _))) => {
                 for node in topology.followers_of(id) {
                     if self.takes_writes(&node.id).await {
                         self.fence(&node.id).await?;
@@ -160,27 +167,49 @@ impl Machine {
         let id = primary.id.resource();
         let Some(process) = self.inner.setup.processes.find(&primary.id.to_string()) else { return Ok(()) };
         let used = usage::of(&process).cpu_us;
-        let (misses, does_something) = self.watched(id, |watch| {
+        let requests = self.requests(id).await;
+        let (misses, does_something, evidence, missed_for) = self.watched(id, |watch| {
             watch.misses += 1;
+            let before = std::mem::replace(&mut watch.requests, requests);
             if watch.misses == 1 {
+                watch.first_miss = Some(Instant::now());
                 watch.used_at_first_miss = used;
+                return (1, false, Evidence::Nothing, Duration::ZERO);
             }
-            (watch.misses, used != watch.used_at_first_miss)
+            let missed_for = watch.first_miss.map(|first| first.elapsed()).unwrap_or_default();
+            (watch.misses, used != watch.used_at_first_miss, Evidence::of(before, requests), missed_for)
         });
+        if evidence == Evidence::Answers {
+            // It is busy, or it is our own session that hangs.
+            locked(&self.inner.clusters.sessions).remove(&primary.id);
+            self.watched(id, |watch| watch.misses = 0);
+            return Ok(());
+        }
         if misses < if does_something { MISSES_OF_A_BUSY_ONE } else { MISSES } {
             return Ok(());
         }
+        // Where clients wait as well, what followers have heard before that counts for nothing.
+        let within = match evidence {
+            Evidence::Waits { .. } => missed_for.min(HEARD_WITHIN),
+            Evidence::Nothing | Evidence::Answers => HEARD_WITHIN,
+        };
         for node in topology.followers_of(id) {
             let hears = async {
-                Ok::<_, StepError>(self.session(&node.id).await?.hears_from_its_primary(HEARD_WITHIN).await?)
+                Ok::<_, StepError>(self.session(&node.id).await?.hears_from_its_primary(within).await?)
             };
             if let Ok(Ok(true)) = timeout(ANSWER_LIMIT, hears).await {
                 return Ok(());
             }
         }
         self.watched(id, |watch| watch.misses = 0);
+        let clients = match evidence {
+            Evidence::Waits { requests } => {
+                format!(", {} of clients wait and none was answered", counted(requests as usize, "request"))
+            }
+            Evidence::Nothing | Evidence::Answers => String::new(),
+        };
         let evidence =
-            format!("{misses} looks in a row failed ({why}), and its followers hear nothing of it");
+            format!("{misses} looks in a row failed ({why}){clients}, and its followers hear nothing of it");
         self.remember(&primary.id.to_string(), "kill it: it is hung", evidence);
         // Its keeper sees the end, and what follows is as after any crash.
         process.signal_all(rustix::process::Signal::KILL);

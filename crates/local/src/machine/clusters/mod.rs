@@ -5,7 +5,8 @@
 //!
 //! 1. **The primary is down.** Its keeper has seen the process end and has ended all that was left of it. It asks, before it
 //!    starts it again (see [`crate::keeper::Job::down`]), and waits.
-//! 2. **Fence.** Nobody works in its data directory any more, so nobody can acknowledge a commit.
+//! 2. **Fence.** Nobody works in its data directory any more, so nobody can acknowledge a commit. Whoever was killed and
+//!    hangs in the kernel over a disk that does not answer does not work: it never returns from there.
 //! 3. **Choose** among the followers that can be reached, by what each has received.
 //! 4. **Write down** the new primary with the next epoch. From here on a crash of the daemon leads forward.
 //! 5. **Promote** it, over a session that is kept open for that, and write down since when transaction ids are its own.
@@ -17,11 +18,14 @@ mod disk;
 mod follower;
 mod guard;
 mod proof;
+mod proxied;
 mod replicas;
 mod restart;
 mod switchover;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +35,8 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use disk::free_bytes;
+use proxied::Requests;
+use writes::Writes;
 
 use super::nodes::failed;
 use super::world::Journaling;
@@ -40,6 +46,7 @@ use crate::keeper::{Down, Phase};
 use crate::postgres::{
     self, Follower, Membership, Place, Position, Progress, RELOAD_SIGNAL, Session, member_name, processes_in,
 };
+use crate::process::stat::is_killed_in_kernel;
 
 /// To reach a node over its Unix socket and get one answer. A follower that is slower than this does not take part in a
 /// failover.
@@ -101,8 +108,14 @@ struct Watch {
     begun: bool,
     /// Looks in a row that the primary did not answer.
     misses: u32,
+    /// When that began.
+    first_miss: Option<Instant>,
     /// The CPU time it had used by then, in microseconds.
     used_at_first_miss: u64,
+    /// What the proxies had to say at the last miss.
+    requests: Option<Requests>,
+    /// How its log reaches its disk.
+    writes: Writes,
     /// When the primary was last ended because its disk is full.
     disk_full: Option<Instant>,
     astray: BTreeMap<NodeId, astray::Astray>,
@@ -195,6 +208,10 @@ impl Machine {
         for node in topology.nodes_of(cluster) {
             let Some(job) = self.node_kept(&node.id) else { continue };
             if *locked(&job.told) == Some(job.membership()) {
+                continue;
+            }
+            // It writes it itself before it starts.
+            if job.waits_for_disk() {
                 continue;
             }
             if let Err(error) = job.write_config() {
@@ -351,7 +368,7 @@ impl Machine {
         let Some(cluster) = topology.clusters.get(id).filter(|_| !followers.is_empty()) else {
             return Ok(None);
         };
-        self.fence(lost).await?;
+        let stuck = self.fence(lost).await?;
         let received = self.received(&followers, &cluster.synchronous).await;
         let reached = |(id, progress): (&NodeId, &Progress)| {
             let is_far_behind = self.lag(id).is_some_and(|lag| lag.ms > FAR_BEHIND_MS);
@@ -367,7 +384,11 @@ impl Machine {
                         format!("{node} has {} bytes of log, of timeline {}", has.received.0, has.timeline)
                     })
                     .collect();
-                Ok(Some((to, format!("{lost} was lost; {}", positions.join(", ")))))
+                let left = match stuck {
+                    0 => String::new(),
+                    _ => format!(" {stuck} processes of it were killed and wait in the kernel for its disk;"),
+                };
+                Ok(Some((to, format!("{lost} was lost;{left} {}", positions.join(", ")))))
             }
             Failover::Restart { because } => {
                 self.remember(id.as_str(), format!("start {lost} again where it was"), because);
@@ -376,16 +397,22 @@ impl Machine {
         }
     }
 
-    /// Waits until no PostgreSQL works in the data directory of a node that is down.
-    async fn fence(&self, lost: &NodeId) -> Result<(), StepError> {
-        let Some(job) = self.node_kept(lost) else { return Ok(()) };
+    /// Waits until no PostgreSQL works in the data directory of a node that is down. How many of its processes were killed
+    /// and still wait in the kernel for its disk: they execute nothing any more, so they can acknowledge nothing either,
+    /// and nobody starts there before they are gone.
+    async fn fence(&self, lost: &NodeId) -> Result<usize, StepError> {
+        let Some(job) = self.node_kept(lost) else { return Ok(0) };
         let pgdata = job.paths.pgdata();
         let deadline = Instant::now() + FENCE_LIMIT;
         loop {
             let mut living = processes_in(&pgdata).map_err(|error| StepError::new(error.to_string()))?;
             // Not somebody's shell that happens to stand there.
             living.retain(|process| process.title.contains("postgres"));
-            let Some(first) = living.first() else { return Ok(()) };
+            let Some(first) = living.first() else { return Ok(0) };
+            if living.iter().all(|process| is_killed_in_kernel(process.pid)) {
+                job.waits_for_disk.store(true, Relaxed);
+                return Ok(living.len());
+            }
             if Instant::now() >= deadline {
                 return Err(StepError::new(format!("pid {} of {lost} does not end", first.pid)));
             }

@@ -13,7 +13,6 @@ use tokio::time::{sleep, timeout};
 
 use super::locked;
 use crate::control::{self, Request};
-use crate::machine::roles::proxy_unit;
 use crate::machine::{Machine, StepError};
 use crate::postgres::{member_name, shut_down_at};
 
@@ -97,10 +96,7 @@ impl Machine {
 
     /// Resolves when nobody is in a transaction any more, or too late for those who are: they are run again, or fail.
     async fn transactions_end(&self, id: &ResourceId, primary: &NodeId) {
-        let unit = proxy_unit(id);
-        let departing = self.departing_of(&unit);
-        let departing = departing.iter().map(|process| self.inner.setup.state.control_socket(process));
-        let controls: Vec<std::path::PathBuf> = self.control_of(&unit).into_iter().chain(departing).collect();
+        let controls = self.proxies_of(id);
         let idle = async {
             for control in &controls {
                 loop {
