@@ -40,9 +40,10 @@ use crate::store::{Decision, Store, StoreError, World};
 pub use crate::keeper::Phase;
 pub use apply::{Applied, ApplyError, CrashPoint, Event, FailoverMoment, Moment, Report};
 pub use backups::{BackupState, BackupStatus};
+pub use clusters::Commits;
 pub use edge_config::MAX_REPLICA_LAG_MS;
 pub use releases::{build_environment, memory};
-pub use status::{MachineStatus, ProcessKind, ProcessStatus};
+pub use status::{CommitsStatus, MachineStatus, ProcessKind, ProcessStatus};
 pub use stop::StopMode;
 
 use backups::Backups;

@@ -447,10 +447,10 @@ impl Machine {
         Ok(())
     }
 
-    /// Prometheus text of every role. One that cannot be asked is left out.
+    /// Prometheus text of the machine and of every role. One that cannot be asked is left out.
     pub async fn metrics(&self) -> String {
         let units: Vec<String> = self.units().roles.keys().cloned().collect();
-        let mut text = String::new();
+        let mut text = self.own_metrics();
         for unit in units {
             let Some(socket) = self.control_of(&unit) else { continue };
             let asked = timeout(CONFIGURE_TIMEOUT, control::ask(&socket, &Request::Metrics)).await;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use edge::status::EndpointStatus;
 use model::DatabaseRole;
 use serde::{Deserialize, Serialize};
+use telemetry::metrics::{Exposition, Kind};
 use tokio::time::Instant;
 
 use super::Machine;
 use super::backups::BackupStatus;
-use super::clusters::free_bytes;
+use super::clusters::{Commits, free_bytes};
 use super::roles::{edge_unit, proxy_unit};
 use crate::keeper::{KeptState, Phase};
 use crate::setup::instance_process;
@@ -40,12 +41,24 @@ pub struct MachineStatus {
     /// Of each database.
     #[serde(default)]
     pub backups: Vec<BackupStatus>,
+    /// Of each database that has standbys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commits: Vec<CommitsStatus>,
     /// That there is too little space for any change, where it is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_low: Option<String>,
     /// Why sizes are not enforced, where they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlimited_because: Option<String>,
+}
+
+/// Who confirms the commits of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitsStatus {
+    pub database: String,
+    pub state: Commits,
+    /// For how long, as far as this daemon has seen.
+    pub for_s: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,9 +282,37 @@ impl Machine {
             processes,
             departing,
             backups: self.backup_statuses().await,
+            commits: self.commit_statuses(),
             disk_low: self.disk_low().map(|low| low.to_string()),
             unlimited_because: self.inner.setup.processes.cgroups().unavailable().map(ToString::to_string),
         }
+    }
+
+    fn commit_statuses(&self) -> Vec<CommitsStatus> {
+        let status = |(id, (state, since)): (model::ResourceId, (Commits, Duration))| CommitsStatus {
+            database: id.to_string(),
+            state,
+            for_s: since.as_secs(),
+        };
+        self.commits().into_iter().map(status).collect()
+    }
+
+    /// What the machine itself has to say, for Prometheus.
+    pub(super) fn own_metrics(&self) -> String {
+        let mut page = Exposition::new();
+        let mut family = page.family(
+            "switchback_database_commits",
+            Kind::Gauge,
+            "1 for who confirms commits: a standby, nobody so that they wait, or the primary alone.",
+        );
+        for (id, (commits, _)) in self.commits() {
+            for (state, named) in
+                [(Commits::Confirmed, "confirmed"), (Commits::Waiting, "waiting"), (Commits::Alone, "alone")]
+            {
+                family.sample(&[("database", id.as_str()), ("state", named)], u8::from(commits == state));
+            }
+        }
+        page.finish()
     }
 
     fn rates(&self) -> BTreeMap<String, Rates> {

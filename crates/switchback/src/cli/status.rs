@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Phase;
-use local::machine::{BackupState, BackupStatus, ProcessKind, ProcessStatus};
+use local::machine::{BackupState, BackupStatus, Commits, CommitsStatus, ProcessKind, ProcessStatus};
 use model::{ByteSize, DatabaseRole, counted};
 
 use super::Place;
@@ -60,19 +60,45 @@ fn table(status: &Status, stream: Stream) -> String {
         let line = format!("{process} was replaced, and serves the sessions it still has\n");
         text.push_str(&paint(stream, DIM, &line));
     }
+    for commits in &machine.commits {
+        text.push_str(&commits_line(commits, stream));
+    }
     for backups in &machine.backups {
         text.push_str(&backups_line(backups, stream));
     }
     text
 }
 
-fn backups_line(backups: &BackupStatus, stream: Stream) -> String {
-    let ago = |seconds: u64| match seconds {
+fn ago(seconds: u64) -> String {
+    match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Nothing as long as standbys confirm them.
+fn commits_line(commits: &CommitsStatus, stream: Stream) -> String {
+    let (since, database) = (ago(commits.for_s), &commits.database);
+    let (style, said, hint) = match commits.state {
+        Commits::Confirmed => return String::new(),
+        Commits::Waiting => (
+            RED,
+            format!("wait for a standby since {since}; reads do not"),
+            "they go on when one follows; `without_standby = \"degrade\"` lets the primary acknowledge alone",
+        ),
+        Commits::Alone => (
+            YELLOW,
+            format!("acknowledged by the primary alone since {since}"),
+            "until a standby follows, what is lost with the primary's disk is lost",
+        ),
     };
+    let said = paint(stream, style, &said);
+    format!("commits of {database}: {said}\n  {} {hint}\n", paint(stream, BOLD, "hint:"))
+}
+
+fn backups_line(backups: &BackupStatus, stream: Stream) -> String {
     let proven = || {
         let age = backups.proven_age_s.map(ago);
         age.map_or_else(|| "none proven".to_owned(), |age| format!("the newest proven is {age} old"))

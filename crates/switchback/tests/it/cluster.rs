@@ -115,9 +115,24 @@ fn without_a_standby_commits_wait_and_go_on_when_it_is_back() {
     let writing = std::thread::spawn(move || request("POST", &url, &[], b"INSERT INTO visits VALUES (1)"));
     std::thread::sleep(Duration::from_secs(3));
     assert!(!writing.is_finished(), "it was acknowledged by the primary alone");
+    // It is said: until PostgreSQL gives a standby up that says nothing, it counts as there.
+    let waiting = |status: &Status| status.raw["commits"][0]["state"] == "waiting";
+    switchback.wait_for("it is said that commits wait", RETURN_LIMIT, waiting);
+    let shown = switchback.must(&["status"]).stdout;
+    assert!(shown.contains("commits of db: wait for a standby since"), "{shown}");
+    let metrics = switchback.must(&["metrics"]).stdout;
+    let line = r#"switchback_database_commits{database="db",state="waiting"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
+    let log = switchback.daemon_log();
+    assert!(log.contains("WARN") && log.contains("commits wait: no standby confirms them"), "{log}");
     assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "0", "reads do not wait");
     standby.go_on_with_children();
     assert_eq!(writing.join().unwrap().unwrap().status, 200);
+    whole(&switchback);
+    switchback.wait_for("nobody waits any more", RETURN_LIMIT, |status| {
+        status.raw["commits"][0]["state"] == "confirmed"
+    });
+    assert!(!switchback.must(&["status"]).stdout.contains("commits of db"));
 }
 
 #[test]
@@ -132,6 +147,10 @@ fn where_the_manifest_says_so_a_primary_without_standby_goes_on_alone() {
     assert!(took < Duration::from_secs(20), "{took:?}");
     let why = switchback.must(&["why", "-n", "100"]).stdout;
     assert!(why.contains("acknowledge commits by the primary alone"), "{why}");
+    let shown = switchback.must(&["status"]).stdout;
+    assert!(shown.contains("commits of db: acknowledged by the primary alone since"), "{shown}");
+    assert_eq!(switchback.status().raw["commits"][0]["state"], "alone");
+    assert!(switchback.daemon_log().contains("commits are acknowledged by the primary alone"));
     // Whoever is lost now has commits that nobody else has: it is started again, not replaced.
     status.primary().crash();
     first_write(&switchback, Instant::now(), 2);

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use super::proof::Proof;
 use super::proxied::Evidence;
 use super::writes::DiskState;
-use super::{ANSWER_LIMIT, Lag, Watch, locked};
+use super::{ANSWER_LIMIT, Commits, Lag, Watch, locked};
 use crate::jobs::node::NodeDown;
 use crate::keeper::Phase;
 use crate::machine::world::Journaling;
@@ -318,21 +318,38 @@ impl Machine {
     }
 
     fn say_whether_commits_wait(&self, id: &ResourceId, topology: &Topology, observed: &Observed) {
-        let policy = topology.clusters[id].without_standby;
-        let blocked = self.watched(id, |watch| {
-            let waits = !watch.confirmed_by.is_empty();
+        let waits = topology.clusters[id].without_standby == WithoutStandby::Block;
+        let (before, now) = self.watched(id, |watch| {
             let confirmed = observed.standbys.values().any(|standby| standby.streaming);
-            let blocked = waits && !confirmed && policy == WithoutStandby::Block;
-            (std::mem::replace(&mut watch.blocked, blocked), blocked)
+            let now = if observed.standbys.is_empty() {
+                Commits::Confirmed
+            } else if watch.confirmed_by.is_empty() {
+                Commits::Alone
+            } else if !confirmed && waits {
+                Commits::Waiting
+            } else {
+                Commits::Confirmed
+            };
+            (watch.commits_are(now), now)
         });
-        match blocked {
-            (false, true) => self.remember(
-                id.as_str(),
-                "let commits wait",
-                "no standby confirms them, and `db.without_standby` is `block`",
-            ),
-            (true, false) => self.remember(id.as_str(), "commits go on", "a standby is back"),
-            _ => {}
+        match (before, now) {
+            (before, now) if before == Some(now) => {}
+            (_, Commits::Waiting) => {
+                tracing::warn!(cluster = %id, "commits wait: no standby confirms them");
+                self.remember(
+                    id.as_str(),
+                    "let commits wait",
+                    "no standby confirms them, and `db.without_standby` is `block`",
+                );
+            }
+            (Some(Commits::Waiting), Commits::Confirmed) => {
+                self.remember(id.as_str(), "commits go on", "a standby is back");
+            }
+            // That it is decided has been said; while a first standby is added, and after a failover, it is meant to be so.
+            (Some(_), Commits::Alone) => {
+                tracing::warn!(cluster = %id, "commits are acknowledged by the primary alone");
+            }
+            (_, Commits::Confirmed | Commits::Alone) => {}
         }
     }
 }

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use model::{DatabaseNode, DatabaseRole, Lsn, NodeId, Promotion, ResourceId, Topology};
 use plan::failover::{Failover, Quorum, Reached, choose};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -88,6 +89,18 @@ pub(super) struct Lag {
     pub(super) ms: u64,
 }
 
+/// Who confirms the commits of a database that has standbys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Commits {
+    /// One of its standbys.
+    Confirmed,
+    /// Nobody: they wait for a standby.
+    Waiting,
+    /// Nobody but the primary, which acknowledges them alone.
+    Alone,
+}
+
 /// One cluster over time.
 #[derive(Default)]
 struct Watch {
@@ -119,8 +132,8 @@ struct Watch {
     /// When the primary was last ended because its disk is full.
     disk_full: Option<Instant>,
     astray: BTreeMap<NodeId, astray::Astray>,
-    /// Whether it was said that commits wait.
-    blocked: bool,
+    /// Who confirms commits, and since when; `None` before the first look.
+    commits: Option<(Commits, Instant)>,
 }
 
 impl Watch {
@@ -128,6 +141,15 @@ impl Watch {
     fn begin_again(&mut self) {
         let (leaving, resting) = (std::mem::take(&mut self.leaving), std::mem::take(&mut self.resting));
         *self = Watch { leaving, resting, ..Watch::default() };
+    }
+
+    /// What was so before; `None` before the first look.
+    fn commits_are(&mut self, now: Commits) -> Option<Commits> {
+        let before = self.commits.map(|(before, _)| before);
+        if before != Some(now) {
+            self.commits = Some((now, Instant::now()));
+        }
+        before
     }
 
     /// How long ago the newest thing to be seen on a follower was written. PostgreSQL says how long it took the last time
@@ -172,6 +194,19 @@ impl Machine {
     /// Whether the proxy is to let everybody wait.
     pub(super) fn holds(&self, id: &ResourceId) -> bool {
         locked(&self.inner.clusters.holding).contains(id)
+    }
+
+    /// Who confirms the commits of each database that has standbys, and for how long that has been so.
+    pub(super) fn commits(&self) -> BTreeMap<ResourceId, (Commits, Duration)> {
+        let topology = self.topology();
+        let watches = locked(&self.inner.clusters.watches);
+        let commits = topology.clusters.keys().filter_map(|id| {
+            let is_standby = |node: &DatabaseNode| topology.role_of(&node.id) == DatabaseRole::Standby;
+            topology.nodes_of(id).find(|node| is_standby(node))?;
+            let (commits, since) = watches.get(id)?.commits?;
+            Some((id.clone(), (commits, since.elapsed())))
+        });
+        commits.collect()
     }
 
     /// What a node has to be told of the others.
