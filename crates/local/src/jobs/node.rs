@@ -16,9 +16,10 @@ use crate::chain;
 use crate::engines::PostgresEngine;
 use crate::keeper::{Down, Job, Trouble};
 use crate::postgres::{
-    self, Archiving, Credentials, Followed, Membership, Need, NodePaths, Owner, Place, Readiness,
+    self, Archiving, Credentials, Followed, Membership, Need, NodePaths, Owner, Place, PostgresError,
+    Readiness,
 };
-use crate::process::{Command, Priority, Spec, StopSignal};
+use crate::process::{Command, Exit, Priority, Spec, StopSignal};
 use crate::setup::Setup;
 
 /// Crash recovery replays up to `max_wal_size`; a slow disk takes minutes for that, and killing it would begin anew.
@@ -151,6 +152,15 @@ impl NodeJob {
         self.waits_for_disk.store(false, Relaxed);
     }
 
+    /// What PostgreSQL's last words mean, and what to do about it; `None` where that is not known.
+    fn said_itself(&self) -> Option<String> {
+        let log = self.last_lines().join("\n");
+        match postgres::diagnose("postgres", &log, &self.paths.pgdata(), &self.owner.name()) {
+            PostgresError::Failed { .. } => None,
+            error => Some(format!("{error}: {}", error.hint())),
+        }
+    }
+
     /// Makes the data directory of a follower one that can follow.
     async fn prepare_to_follow(&self, primary_port: u16) -> Result<(), String> {
         let (engine, paths, credentials) = (&self.engine, &self.paths, &self.credentials);
@@ -258,6 +268,8 @@ impl Job for NodeJob {
             Trouble::OutOfMemory { .. } => {
                 Some(format!("a larger `memory` in `size` under [{}]", self.id.resource()))
             }
+            // It has said why itself. By a signal it ends in the middle of something, but for the one of a PANIC.
+            Trouble::Ended(Exit::Code(_) | Exit::Signal(libc::SIGABRT)) => self.said_itself(),
             Trouble::Ended(_) | Trouble::NotReady => None,
         }
     }

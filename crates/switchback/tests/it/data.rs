@@ -1,5 +1,7 @@
 //! The database: what is in it stays in it.
 
+use std::time::Duration;
+
 use testkit::{App, Switchback, request};
 
 use crate::up;
@@ -120,4 +122,48 @@ fn down_with_destroy_leaves_nothing_but_what_others_have_put_there() {
     switchback.must(&["down", "--destroy", "--yes", "shop"]);
     let left: Vec<_> = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["notes.txt"]);
+}
+
+/// `spoil` is undone by putting the file back as it was.
+fn refuses_to_start(file: &str, spoil: impl Fn(&mut Vec<u8>), says: &[&str]) {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    let path = switchback.app().state_dir().join("data/postgres/db.1/pgdata").join(file);
+    switchback.down();
+    let good = std::fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    spoil(&mut bad);
+    std::fs::write(&path, bad).unwrap();
+
+    let up = switchback.cli(&["up", "--detach"]);
+    let status = switchback.wait_for("PostgreSQL has ended", Duration::from_secs(30), |status| {
+        status.process("db.1").restarts > 0
+    });
+    assert_ne!(status.process("db.1").state, "ready");
+    let shown = switchback.must(&["status"]).stdout;
+    for words in says {
+        assert!(shown.contains(words), "{shown}\n{up:#?}");
+    }
+
+    std::fs::write(&path, good).unwrap();
+    switchback.wait_for("it starts by itself", Duration::from_secs(60), testkit::Status::all_ready);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "0");
+}
+
+#[test]
+fn data_of_another_major_version_is_said_to_be_that_with_what_to_do() {
+    let older = |version: &mut Vec<u8>| *version = b"9.6\n".to_vec();
+    let says = ["was made by PostgreSQL 9.6", "apt-get install postgresql-9.6"];
+    refuses_to_start("PG_VERSION", older, &says);
+}
+
+#[test]
+fn a_damaged_control_file_is_said_to_be_that_with_what_to_do() {
+    // Any byte before the checksum.
+    let damage = |control: &mut Vec<u8>| control[100] ^= 0xFF;
+    refuses_to_start(
+        "global/pg_control",
+        damage,
+        &["is damaged", "restore a backup", "do not run pg_resetwal"],
+    );
 }
