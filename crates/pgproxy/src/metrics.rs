@@ -106,7 +106,7 @@ pub(crate) fn expose(status: &Status, text: &mut String) {
     for (name, kind, help, read) in FAMILIES {
         let mut family = page.family(name, *kind, help);
         for (database, figures) in &status.databases {
-            family.sample(&[("database", database)], read(figures));
+            family.sample(&[("database", database), ("user", &figures.user)], read(figures));
         }
     }
     let mut refused =
@@ -124,7 +124,13 @@ pub(crate) fn expose(status: &Status, text: &mut String) {
     for (database, figures) in &status.databases {
         for (node, of_node) in &figures.nodes {
             for (class, &sent) in &of_node.statements_total {
-                statements.sample(&[("database", database), ("node", node), ("class", class)], sent);
+                let labels = [
+                    ("database", database.as_str()),
+                    ("user", &figures.user),
+                    ("node", node),
+                    ("class", class),
+                ];
+                statements.sample(&labels, sent);
             }
         }
     }

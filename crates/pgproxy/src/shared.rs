@@ -86,7 +86,8 @@ impl Shared {
         let (census, epoch) = (self.pool.census(), served.config.epoch);
         let nodes = served.config.nodes.iter();
         let nodes = nodes.map(|(name, node)| (name.clone(), self.node_status(name, node.role, served)));
-        self.counters.snapshot(census, self.clients.pinned(), primary, epoch, nodes.collect())
+        let (user, pinned) = (&served.credentials.role, self.clients.pinned());
+        self.counters.snapshot(user, census, pinned, primary, epoch, nodes.collect())
     }
 
     fn node_status(&self, name: &str, role: Role, served: &Served) -> NodeStatus {

@@ -21,6 +21,9 @@ pub struct Status {
 /// Totals only grow for the life of the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseStatus {
+    /// The role that clients log in as.
+    #[serde(default)]
+    pub user: String,
     /// Sessions open or waiting.
     pub clients: u64,
     /// Of those, how many wait for a connection.
@@ -188,6 +191,7 @@ pub(crate) struct Counters {
 impl Counters {
     pub fn snapshot(
         &self,
+        user: &str,
         census: Census,
         pinned: u64,
         primary: Option<String>,
@@ -201,6 +205,7 @@ impl Counters {
             }
         }
         DatabaseStatus {
+            user: user.to_owned(),
             primary_requests_total: self.primary_requests.load(Relaxed),
             held: self.held.load(Relaxed),
             servers: census.open as u64,

@@ -150,10 +150,10 @@ async fn metrics_are_exposed_once_per_family() {
     let proxy = start(here);
     let mut text = String::new();
     proxy.handle.metrics(&mut text);
-    assert!(text.contains("switchback_pgproxy_clients{database=\"db\"} 0\n"), "{text}");
+    assert!(text.contains("switchback_pgproxy_clients{database=\"db\",user=\"app\"} 0\n"), "{text}");
     assert!(text.contains("switchback_pgproxy_refused_total{database=\"db\",reason=\"full\"} 0\n"), "{text}");
-    let class = "switchback_pgproxy_statements_total{database=\"db\",node=\"db.1\",class=\"read\"} 0\n";
-    assert!(text.contains(class), "{text}");
+    let of = r#"{database="db",user="app",node="db.1",class="read"}"#;
+    assert!(text.contains(&format!("switchback_pgproxy_statements_total{of} 0\n")), "{text}");
     let types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
     let unique: std::collections::BTreeSet<_> = types.iter().collect();
     assert_eq!(types.len(), unique.len());
