@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::house;
+use crate::http;
+use crate::load::Load;
 use crate::shell;
 
 /// In this order: each begins with a machine that is whole again.
@@ -44,12 +46,14 @@ pub fn run() -> Result {
     let app = FrontPage::up()?;
     let mut failures = Vec::new();
     for (stage, drills) in [("2", AT_STAGE_2), ("3", AT_STAGE_3)] {
-        app.must(&["stage", stage, "--yes"])?;
+        failures.extend(app.stage_under_load(stage)?);
         for drill in drills {
             failures.extend(flaws(&app, drill, stage)?);
         }
     }
-    app.must(&["stage", "1", "--yes"])?;
+    for stage in ["2", "1"] {
+        failures.extend(app.stage_under_load(stage)?);
+    }
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
 }
 
@@ -115,6 +119,28 @@ impl FrontPage {
 
     fn must(&self, arguments: &[&str]) -> Result {
         shell::run(&mut self.switchback(arguments))
+    }
+
+    /// Changes the stage while clients ask. What they saw that they should not have.
+    fn stage_under_load(&self, stage: &str) -> Result<Option<String>> {
+        let text = shell::read(&mut self.switchback(&["status", "--json"]))?;
+        let status: Value = serde_json::from_str(&text).map_err(Failure::while_doing("status"))?;
+        let front = status["front"][0].as_str().and_then(http::authority);
+        let front = front.ok_or_else(|| Failure::new("the app has no front door"))?;
+        let load = Load::start(front);
+        let changed = self.must(&["stage", stage, "--yes"]);
+        let seen = load.stop();
+        changed?;
+        eprintln!(
+            "    to stage {stage}: {} failed of {} requests, the longest took {} ms",
+            seen.failed,
+            seen.requests,
+            seen.longest.as_millis()
+        );
+        if seen.requests == 0 {
+            return Err(Failure::new(format!("nobody asked while the app went to stage {stage}")));
+        }
+        Ok((seen.failed > 0).then(|| format!("to stage {stage}: {:?}", seen.failures)))
     }
 
     fn drill(&self, name: &str) -> Result<Value> {

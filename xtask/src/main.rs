@@ -13,6 +13,7 @@ mod failure;
 mod flags;
 mod house;
 mod http;
+mod load;
 mod setup;
 mod shell;
 mod sqlsmith;

@@ -1,6 +1,5 @@
 //! A database with a standby: what is lost comes back, and nothing that was acknowledged is lost with it.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -174,7 +173,7 @@ fn a_standby_is_not_counted_on_before_commits_are_proved_to_wait_for_it() {
 
     let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
     let checkpointer = ask_node(&switchback, primary, checkpointer);
-    signal("STOP", &checkpointer);
+    signal(&checkpointer, "STOP");
     standby.go_on_with_children();
     switchback.wait_for("its primary says that it confirms", RETURN_LIMIT, |_| {
         ask_node(&switchback, primary, "SELECT sync_state FROM pg_stat_replication") == "quorum"
@@ -183,18 +182,13 @@ fn a_standby_is_not_counted_on_before_commits_are_proved_to_wait_for_it() {
     switchback.wait_for("it is said that it does not count", RETURN_LIMIT, |_| why().contains(&not_yet));
     assert_eq!(switchback.status().standbys()[0].confirms_commits, Some(false), "{}", why());
 
-    signal("CONT", &checkpointer);
+    signal(&checkpointer, "CONT");
     whole(&switchback);
     first_write(&switchback, Instant::now(), 2);
     primary.crash();
     first_write(&switchback, Instant::now(), 3);
     assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "3");
     assert_eq!(whole(&switchback).primary().name, standby.name);
-}
-
-fn signal(name: &str, pid: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), pid]).status().unwrap();
-    assert!(sent.success(), "{pid}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_primary_whose_disk_does_not_answer_hands_over_to_a_standby_whose_disk_does(
     assert_eq!(switchback.status().primary().name, "db.1");
 
     // Nobody writes meanwhile: it is the supervisor who finds it out.
-    switchback.app().disk().freeze();
+    switchback.app().disk().unwrap().freeze();
     let began = Instant::now();
     let status = switchback.wait_for("the standby has taken over", HAND_OVER_LIMIT, |status| {
         status.process("db.2").role.as_deref() == Some("primary")
@@ -52,7 +52,7 @@ fn a_primary_whose_disk_does_not_answer_hands_over_to_a_standby_whose_disk_does(
     assert!(why.contains("were killed and wait in the kernel for its disk"), "{why}");
     assert!(status.process("db.2").pid.is_some_and(is_there));
 
-    switchback.app().disk().thaw();
+    switchback.app().disk().unwrap().thaw();
     switchback.wait_for("the old one follows", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "INSERT INTO visits VALUES (3)");
     assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "3");
@@ -70,13 +70,13 @@ fn a_commit_that_a_stuck_disk_holds_is_made_by_the_standby() {
     let switchback = up(app);
     switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
-    switchback.app().disk().freeze();
+    switchback.app().disk().unwrap().freeze();
     let began = Instant::now();
     let answer = request("POST", &switchback.url("/sql"), &[], b"INSERT INTO visits VALUES (1)").unwrap();
     println!("committed {:?} after the disk had stopped to answer", began.elapsed());
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert!(began.elapsed() < HAND_OVER_LIMIT, "{:?}", began.elapsed());
-    switchback.app().disk().thaw();
+    switchback.app().disk().unwrap().thaw();
     let status = switchback.wait_for("the old one follows", Duration::from_secs(60), Status::is_whole);
     assert_eq!(status.primary().name, "db.2");
     assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "1");
@@ -93,7 +93,7 @@ fn where_all_stand_on_the_disk_that_does_not_answer_nobody_is_killed_and_commits
     let switchback = up(app);
     let before = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
-    switchback.app().disk().freeze();
+    switchback.app().disk().unwrap().freeze();
     let url = switchback.url("/sql");
     let writing = std::thread::spawn(move || request("POST", &url, &[], b"INSERT INTO visits VALUES (1)"));
     let began = Instant::now();
@@ -104,7 +104,7 @@ fn where_all_stand_on_the_disk_that_does_not_answer_nobody_is_killed_and_commits
     }
     assert!(why.contains("db.2 stands on the same disk"), "{why}");
     assert!(!writing.is_finished(), "it was acknowledged by nothing");
-    switchback.app().disk().thaw();
+    switchback.app().disk().unwrap().thaw();
     assert_eq!(writing.join().unwrap().unwrap().status, 200);
     let after = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
     assert_eq!(before.primary().pid, after.primary().pid);
