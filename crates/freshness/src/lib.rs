@@ -2,13 +2,16 @@
 //!
 //! Whoever has seen their write acknowledged must find it when they read, over whatever connection the app reads then.
 //! The proxy in front of a database knows when a write was acknowledged, the edge knows which client comes back after
-//! it, and neither knows the other. They meet here, in three numbers that both have mapped into memory:
+//! it, and neither knows the other. They meet here, in numbers that both have mapped into memory:
 //!
 //! - `committed`: when the newest write of this database was acknowledged to any client. Set by the proxy, before it
 //!   acknowledges.
 //! - `required`: a read that goes to a replica must see all that was acknowledged up to here. Set by the edge, from what
 //!   the client brings, before it passes the request on. Never more than `committed`: a mark from outside cannot ask for
-//!   more than has happened, however it was forged.
+//!   more than has happened, however it was forged. Set by the proxy as well, to the time itself, when it has shown a
+//!   client what replicas may still lack.
+//! - `shown`: the position in the primary's log up to which reads on replicas may have shown what there is. Set and obeyed
+//!   by the proxy alone, of which there are two while one replaces the other.
 //! - a clock, from which every [`Mark`] comes.
 //!
 //! A replica is as fresh as a mark when that mark was taken, *then* the primary was asked how far it has written, and the
@@ -22,7 +25,9 @@
 //! offset   0   magic, 8 bytes; version, 8 bytes
 //!         64   clock
 //!        128   committed
-//!        192   required        each a native 64-bit number in a cache line of its own; 256 bytes in all
+//!        192   required
+//!        200   shown           each a native 64-bit number, in a cache line of its own but for the last, which is read
+//!                              with the one before; 256 bytes in all
 //! ```
 //!
 //! Every change is one atomic instruction, so a process may be killed between any two and leaves the file whole.
@@ -68,13 +73,20 @@ pub struct Freshness {
 #[repr(C, align(64))]
 struct Line(AtomicU64);
 
+/// What every read on a replica is compared with.
+#[repr(C, align(64))]
+struct Required {
+    mark: AtomicU64,
+    shown: AtomicU64,
+}
+
 /// What the file holds. See the module.
 #[repr(C)]
 struct Lines {
     head: Line,
     clock: Line,
     committed: Line,
-    required: Line,
+    required: Required,
 }
 
 const LENGTH: usize = size_of::<Lines>();
@@ -146,7 +158,7 @@ impl Freshness {
 
     /// Reads on replicas must see all that was acknowledged up to this mark.
     pub fn required(&self) -> Mark {
-        Mark(self.lines().required.0.load(Ordering::Acquire))
+        Mark(self.lines().required.mark.load(Ordering::Acquire))
     }
 
     /// From here on every read must be as fresh as `mark`, or as the newest write where `mark` is later than that.
@@ -154,8 +166,33 @@ impl Freshness {
         let mark = mark.min(self.committed());
         // Most clients ask for what is required already, and a line that is only read stays with all of them.
         if mark > self.required() {
-            self.lines().required.0.fetch_max(mark.0, Ordering::AcqRel);
+            self.lines().required.mark.fetch_max(mark.0, Ordering::AcqRel);
         }
+    }
+
+    /// From here on every read must see all that there is by now, acknowledged or not.
+    pub fn require_all(&self) {
+        let mark = self.now();
+        self.lines().required.mark.fetch_max(mark.0, Ordering::AcqRel);
+    }
+
+    /// How far into the log reads on replicas may have seen.
+    pub fn shown(&self) -> u64 {
+        self.lines().required.shown.load(Ordering::Acquire)
+    }
+
+    /// A read is about to be answered that saw nothing behind this position in the log.
+    pub fn show(&self, position: u64) {
+        if position > self.shown() {
+            self.lines().required.shown.fetch_max(position, Ordering::AcqRel);
+        }
+    }
+
+    /// The log of the primary ended at `end`, asked after `shown` was taken, and so is not the log in which that was a
+    /// position: the database was restored to what it was before.
+    pub fn forget_shown(&self, shown: u64, end: u64) {
+        // Where it has grown since, the next to ask finds that.
+        let _ = self.lines().required.shown.compare_exchange(shown, end, Ordering::AcqRel, Ordering::Acquire);
     }
 
     fn lines(&self) -> &Lines {

@@ -45,6 +45,35 @@ fn nobody_can_require_more_than_has_happened() {
     assert!(freshness.now() > freshness.required(), "a replica can be as fresh as that");
 }
 
+/// What was shown may be more than was acknowledged to anybody.
+#[test]
+fn whoever_has_shown_something_can_require_it_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let (one, other) = (Freshness::create(&path).unwrap(), Freshness::open(&path).unwrap());
+    let before = one.now();
+    one.require_all();
+    assert!(other.required() > before && other.required() > other.committed());
+    assert!(other.now() > other.required(), "a replica can be as fresh as that");
+}
+
+#[test]
+fn what_replicas_have_shown_is_known_to_all_and_is_never_less_in_the_same_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let (one, other) = (Freshness::create(&path).unwrap(), Freshness::open(&path).unwrap());
+    one.show(700);
+    other.show(300);
+    assert_eq!((one.shown(), other.shown()), (700, 700));
+    // Of a database that was restored the log is shorter, unless it has grown since it was asked.
+    one.show(800);
+    other.forget_shown(700, 100);
+    assert_eq!(one.shown(), 800);
+    other.forget_shown(800, 100);
+    drop((one, other));
+    assert_eq!(Freshness::open(&path).unwrap().shown(), 100);
+}
+
 #[test]
 fn the_file_is_its_owners_alone_and_nothing_else_is_left_in_the_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ use crate::pool::Pool;
 use crate::prepared::Statement;
 use crate::replicas::{Positions, Replica, Replicas, configured, watch_primary, watch_standby};
 use crate::scram::Pretender;
-use crate::session::XID;
+use crate::session::{REPLAYED, XID};
 use crate::shared::{Clients, Served, Shared};
 use crate::status::{Counters, DatabaseStatus, Status};
 use crate::tls;
@@ -269,6 +269,7 @@ impl Handle {
             counters: Counters::default(),
             cache: Mutex::default(),
             xid: Arc::new(Statement::new(XID)),
+            replayed: Arc::new(Statement::new(REPLAYED)),
             definitions_changed: Notify::new(),
             replicas: watch::Sender::new(Replicas::default()),
             positions: Positions::default(),
@@ -329,6 +330,10 @@ impl Running {
             replicas.iter().any(|there| Arc::ptr_eq(there, replica))
         };
         self.shared.replicas.send_replace(now.clone());
+        // What a lone one has shown, or the primary where there was none, stands behind no position that was noted.
+        if before.len() < 2 && now.iter().any(|replica| !has(&before, replica)) {
+            self.shared.freshness.require_all();
+        }
         for gone in before.iter().filter(|replica| !has(&now, replica)) {
             gone.gone.cancel();
             gone.lost();

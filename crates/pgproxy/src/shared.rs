@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub cache: Mutex<Cache>,
     /// What asks for the id of a transaction.
     pub xid: Arc<Statement>,
+    /// What asks a replica how far it has replayed.
+    pub replayed: Arc<Statement>,
     pub known: watch::Sender<Arc<Known>>,
     pub paths: Arc<Paths>,
     /// A client may have changed what names stand for.
@@ -97,6 +99,11 @@ impl Shared {
             (Role::Primary, _) => NodeStatus::of_primary(self.pool.census(), &self.counters.statements),
             (Role::Standby | Role::ReadReplica, _) => NodeStatus::unused(role),
         }
+    }
+
+    /// Whether what was read on one replica may be missed on another.
+    pub fn has_several_replicas(&self) -> bool {
+        self.replicas.borrow().len() > 1
     }
 
     /// Of each connection that nobody uses.

@@ -8,7 +8,7 @@ use freshness::Mark;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Replica, Replicas};
+use super::{Life, Needed, Replica, Replicas};
 use crate::acquire::apply;
 use crate::config::Database;
 use crate::pool::{Offer, Turn};
@@ -20,61 +20,30 @@ use crate::status::Gauge;
 /// A replica that was late by more than this many times what may be waited is not waited for.
 const WORTHWHILE: u32 = 4;
 
-/// What a session has seen, and must find again.
-#[derive(Default)]
-pub(crate) struct Seen {
-    /// Everything as of this time.
-    pub mark: Mark,
-    /// What it has read last, where, and when that was there.
-    read: Option<(Arc<Replica>, Mark)>,
-}
-
-impl Seen {
-    /// It has read on `replica` what was there at `now`.
-    pub fn read_on(&mut self, replica: &Arc<Replica>, now: Mark) {
-        match &mut self.read {
-            Some((last, at)) if Arc::ptr_eq(last, replica) => *at = now,
-            read => *read = Some((replica.clone(), now)),
-        }
-    }
-
-    /// A replica never goes back, but another may be behind it.
-    fn needed_of(&self, replica: &Arc<Replica>) -> Mark {
-        match &self.read {
-            Some((last, at)) if !Arc::ptr_eq(last, replica) => self.mark.max(*at),
-            _ => self.mark,
-        }
-    }
-
-    /// What every replica would satisfy it with.
-    fn needed_of_any(&self) -> Mark {
-        self.read.as_ref().map_or(self.mark, |(_, at)| self.mark.max(*at))
-    }
-}
-
-/// A connection, with the `wanted` settings, to a replica that has what was `seen`, and is as fresh as is `required` of
-/// all. Waits for one to become that for at most `read_wait_ms`. `None`: it is for the primary.
+/// A connection, with the `wanted` settings, to a replica that has what is needed, and of which life of it that is. Waits
+/// for one to come so far for at most `read_wait_ms`. `None`: it is for the primary.
 ///
 /// Cancel safe: what was on its way to whoever gave up is closed or goes to the next.
 pub(crate) async fn reader(
     shared: &Shared,
     served: &watch::Receiver<Arc<Served>>,
     wanted: &Settings,
-    seen: &Seen,
-    required: Mark,
-) -> Option<(Box<Server>, Arc<Replica>)> {
+    needed: Needed,
+) -> Option<(Box<Server>, Arc<Replica>, Life)> {
     let now = served.borrow().clone();
     let mut failed: Vec<Arc<Replica>> = Vec::new();
     let mut wait: Option<Wait<'_>> = None;
     loop {
-        let of_all = required.max(too_old(shared, &now.config));
-        let needed = |replica: &Arc<Replica>| seen.needed_of(replica).max(of_all);
+        let needed = Needed { since: needed.since.max(too_old(shared, &now.config)), ..needed };
         let choice = choose(&shared.replicas.borrow(), &failed, &now.config, needed);
         match choice {
-            Choice::Take(replica) => match take(shared, &now, &replica, wanted, needed(&replica)).await {
-                Some(server) => return Some((server, replica)),
-                None => failed.push(replica),
-            },
+            Choice::Take(replica) => {
+                let life = replica.life();
+                match take(shared, &now, &replica, wanted, needed).await {
+                    Some(server) => return Some((server, replica, life)),
+                    None => failed.push(replica),
+                }
+            }
             Choice::None => return None,
             Choice::TooLate => {
                 shared.counters.reads_too_late.fetch_add(1, Relaxed);
@@ -86,7 +55,7 @@ pub(crate) async fn reader(
                     wait = Some(Wait::begin(shared, Duration::from_millis(now.config.read_wait_ms)));
                     continue;
                 };
-                if shared.positions.latest_as_of() <= seen.needed_of_any().max(of_all) {
+                if !shared.positions.would_do(needed) {
                     shared.positions.wake();
                 }
                 if timeout_at(waiting.until, waiting.progress.changed()).await.is_err() {
@@ -108,12 +77,7 @@ enum Choice {
 }
 
 /// Among those that have not failed.
-fn choose(
-    replicas: &Replicas,
-    failed: &[Arc<Replica>],
-    config: &Database,
-    needed: impl Fn(&Arc<Replica>) -> Mark,
-) -> Choice {
+fn choose(replicas: &Replicas, failed: &[Arc<Replica>], config: &Database, needed: Needed) -> Choice {
     let has_failed = |replica: &Arc<Replica>| failed.iter().any(|there| Arc::ptr_eq(there, replica));
     let left = || replicas.iter().filter(|replica| !has_failed(replica));
     if let Some(replica) = best(left(), config, needed) {
@@ -155,18 +119,18 @@ fn too_old(shared: &Shared, config: &Database) -> Mark {
 fn best<'a>(
     replicas: impl Iterator<Item = &'a Arc<Replica>>,
     config: &Database,
-    needed: impl Fn(&Arc<Replica>) -> Mark,
+    needed: Needed,
 ) -> Option<&'a Arc<Replica>> {
     let max_lag_bytes = config.max_replica_lag_bytes.unwrap_or(u64::MAX);
-    replicas
-        .filter(|replica| replica.as_of() > needed(replica) && replica.lag_bytes() <= max_lag_bytes)
-        .min_by_key(|replica| {
+    replicas.filter(|replica| replica.has(needed) && replica.lag_bytes() <= max_lag_bytes).min_by_key(
+        |replica| {
             let is_elsewhere = config.zone.is_some() && replica.zone != config.zone;
             let census = replica.pool.census();
             let in_use = census.open - census.idle;
             let is_full = in_use >= config.pool_size as usize;
             (is_full, is_elsewhere, in_use)
-        })
+        },
+    )
 }
 
 /// A connection to this replica, if it can be had and the replica still is what it was chosen for.
@@ -175,7 +139,7 @@ async fn take(
     served: &Served,
     replica: &Replica,
     wanted: &Settings,
-    needed: Mark,
+    needed: Needed,
 ) -> Option<Box<Server>> {
     let turn = match replica.pool.offer(wanted) {
         Offer::Now(turn) => turn,
@@ -189,7 +153,7 @@ async fn take(
     let mut server = match turn {
         Turn::Server(server) => server,
         Turn::Connect(permit) => match Server::connect(permit, &served.credentials).await {
-            Ok(mut server) if replica.is_proven_at(server.replayed) => {
+            Ok(mut server) if replica.is_proven_at(server.replayed) && server.replayed >= needed.shown => {
                 shared.pool.told(&mut server);
                 Box::new(server)
             }
@@ -219,7 +183,7 @@ async fn take(
         }
         Err(_) => return None,
     }
-    if replica.as_of() <= needed {
+    if !replica.has(needed) {
         server.give_back();
         return None;
     }

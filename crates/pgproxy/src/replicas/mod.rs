@@ -5,6 +5,9 @@
 //! was acknowledged before is there. So no client's request asks for a position, and one question serves all reads that
 //! wait for it.
 //!
+//! What a replica has shown may be more than that. So each of several is asked behind each read how far it has replayed
+//! (`session/shown.rs`), and none is read that is not known to have come as far as any has shown.
+//!
 //! ```text
 //!  primary.rs: time, position  --latest-->  standby.rs, for each replica: fresh as of  --progress-->  reads that wait
 //! ```
@@ -29,7 +32,7 @@ use crate::lsn::Lsn;
 use crate::pool::{Limits, Pool, Serves, Target};
 use crate::shared::Served;
 use crate::status::{NodeState, NodeStatus, Statements, by_kind};
-pub(crate) use choose::{Seen, reader};
+pub(crate) use choose::reader;
 pub(crate) use control::Control;
 pub(crate) use primary::watch_primary;
 pub(crate) use standby::watch_standby;
@@ -48,7 +51,9 @@ pub(crate) struct Replica {
     pub repaired: AtomicU64,
     /// What was proven last. 0: nothing.
     as_of: AtomicU64,
-    proof: Mutex<Position>,
+    /// What it has replayed, and perhaps more. 0: nothing is known.
+    replayed: AtomicU64,
+    proof: Mutex<Proof>,
     /// How long it took to come to a position, of the last that it came to or still lacks. In microseconds.
     late: AtomicU64,
     /// How much there was to be replayed when it was last asked.
@@ -65,6 +70,25 @@ pub(crate) struct Position {
     pub epoch: u64,
     pub as_of: Mark,
     pub lsn: Lsn,
+}
+
+/// What a read must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needed {
+    /// Everything as of a later time than this.
+    pub since: Mark,
+    /// Everything in the log up to here.
+    pub shown: Lsn,
+}
+
+/// From when a replica is found to when it is lost: how often it was.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life(u64);
+
+#[derive(Default)]
+struct Proof {
+    position: Position,
+    life: Life,
 }
 
 /// What those who ask for positions, and those who need them, tell each other.
@@ -104,6 +128,7 @@ impl Replica {
             statements: Statements::default(),
             repaired: AtomicU64::new(0),
             as_of: AtomicU64::new(0),
+            replayed: AtomicU64::new(0),
             proof: Mutex::default(),
             late: AtomicU64::new(0),
             lag_bytes: AtomicU64::new(0),
@@ -115,6 +140,11 @@ impl Replica {
     /// The time as of which it is fresh.
     pub fn as_of(&self) -> Mark {
         Mark::from_micros(self.as_of.load(Acquire))
+    }
+
+    /// Whether what is needed is known to be there.
+    fn has(&self, needed: Needed) -> bool {
+        self.as_of() > needed.since && self.replayed.load(Acquire) >= needed.shown.0
     }
 
     pub fn lag_bytes(&self) -> u64 {
@@ -134,22 +164,37 @@ impl Replica {
     /// that starts again may begin behind where it was.
     pub fn lost(&self) {
         let mut proof = self.proof();
-        *proof = Position::default();
+        *proof = Proof { position: Position::default(), life: Life(proof.life.0 + 1) };
         self.is_reachable.store(false, Relaxed);
         self.as_of.store(0, Release);
+        self.replayed.store(0, Release);
     }
 
-    /// It has replayed everything before `position`.
-    fn proven(&self, position: Position) {
+    /// What is asked of it from now on says something about it until it is lost.
+    pub fn life(&self) -> Life {
+        self.proof().life
+    }
+
+    /// It has replayed everything before `position`, and said so in this life.
+    fn proven(&self, position: Position, life: Life) {
         let mut proof = self.proof();
-        *proof = position;
-        self.as_of.store(position.as_of.as_micros(), Release);
+        if proof.life == life {
+            proof.position = position;
+            self.is_reachable.store(true, Relaxed);
+            self.as_of.store(position.as_of.as_micros(), Release);
+        }
+    }
+
+    /// It said so in this life. Whether that is news.
+    pub fn has_replayed(&self, lsn: Lsn, life: Life) -> bool {
+        let proof = self.proof();
+        proof.life == life && self.replayed.fetch_max(lsn.0, AcqRel) < lsn.0
     }
 
     /// Whether a connection on which it said how far it had replayed leads to what was proven of it: to the same standby,
     /// or to one that has come as far again.
     fn is_proven_at(&self, replayed: Lsn) -> bool {
-        let proven = self.proof().lsn;
+        let proven = self.proof().position.lsn;
         proven != Lsn::default() && replayed >= proven
     }
 
@@ -177,7 +222,7 @@ impl Replica {
         }
     }
 
-    fn proof(&self) -> MutexGuard<'_, Position> {
+    fn proof(&self) -> MutexGuard<'_, Proof> {
         self.proof.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,8 +233,9 @@ impl Positions {
         self.wanted.notify_one();
     }
 
-    fn latest_as_of(&self) -> Mark {
-        self.latest.borrow().map_or(Mark::default(), |latest| latest.as_of)
+    /// Whether a replica has what is needed when it has come to the position that was asked for last.
+    fn would_do(&self, needed: Needed) -> bool {
+        self.latest.borrow().is_some_and(|latest| latest.as_of > needed.since && latest.lsn >= needed.shown)
     }
 
     fn push(&self) {
@@ -217,4 +263,55 @@ pub(crate) fn configured(served: &Served, before: &Replicas) -> Replicas {
         Replica::new(target, node, limits)
     };
     served.config.read_replicas().map(replica).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Upstream;
+
+    fn at(n: u64) -> Position {
+        Position { epoch: 1, as_of: Mark::from_micros(n), lsn: Lsn(n) }
+    }
+
+    fn needed(since: u64, shown: u64) -> Needed {
+        Needed { since: Mark::from_micros(since), shown: Lsn(shown) }
+    }
+
+    fn replica() -> Arc<Replica> {
+        let upstream = Upstream::Unix("/nowhere".into());
+        let node = Node { upstream: upstream.clone(), zone: None, role: Role::ReadReplica };
+        let target = Target { node: "db.2".to_owned(), serves: Serves::Reads, upstream, epoch: 0, login: 1 };
+        let limits =
+            Limits { size: 1, queue: 0, idle_timeout: Duration::MAX, server_lifetime: Duration::MAX };
+        Replica::new(target, &node, limits)
+    }
+
+    #[test]
+    fn a_read_goes_where_everything_up_to_a_time_is_and_everything_that_was_shown() {
+        let replica = replica();
+        assert!(!replica.has(needed(0, 0)), "nothing is known of it");
+        replica.proven(at(100), replica.life());
+        assert!(replica.has(needed(99, 0)) && !replica.has(needed(100, 0)));
+        assert!(!replica.has(needed(99, 80)));
+        assert!(replica.has_replayed(Lsn(80), replica.life()));
+        assert!(!replica.has_replayed(Lsn(70), replica.life()), "it never goes back");
+        assert!(replica.has(needed(99, 80)) && !replica.has(needed(99, 81)));
+    }
+
+    /// It may be another process by then, which begins behind.
+    #[test]
+    fn what_a_replica_told_before_it_was_lost_proves_nothing() {
+        let replica = replica();
+        let before = replica.life();
+        replica.proven(at(100), before);
+        replica.has_replayed(Lsn(100), before);
+        replica.lost();
+        assert!(!replica.has(needed(0, 0)));
+        replica.proven(at(110), before);
+        assert!(!replica.has_replayed(Lsn(110), before));
+        assert!(!replica.has(needed(0, 0)));
+        replica.proven(at(120), replica.life());
+        assert!(replica.has(needed(119, 0)) && !replica.has(needed(119, 110)));
+    }
 }

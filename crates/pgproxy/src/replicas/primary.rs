@@ -82,7 +82,11 @@ async fn poll(
         if !shared.pool.leads_to(&target) {
             return Ok(());
         }
+        let shown = shared.freshness.shown();
         let (mut lsn, mut flushed) = position(server, segment_bytes).await?;
+        if shown > lsn.0 {
+            shared.freshness.forget_shown(shown, lsn.0);
+        }
         let is_stuck = unflushed.is_some_and(|(at, since)| at == flushed && since.elapsed() > UNFLUSHED);
         let wanted = positions.pushes.load(Acquire);
         if is_stuck || wanted != pushes {

@@ -64,6 +64,9 @@ pub(crate) async fn watch_standby(
 async fn follow(shared: &Shared, replica: &Replica, server: &mut Server) -> String {
     let mut latest = shared.positions.latest.subscribe();
     latest.mark_changed();
+    // When it starts again it may begin behind what it has shown since an earlier position was asked for.
+    let found = shared.freshness.now();
+    shared.positions.wake();
     let mut pending = VecDeque::new();
     let mut barrier: Option<(u64, Lsn)> = None;
     loop {
@@ -78,7 +81,9 @@ async fn follow(shared: &Shared, replica: &Replica, server: &mut Server) -> Stri
             () = sleep(pause) => {}
             cause = server.lost() => return cause.to_string(),
         }
-        let Some(position) = *latest.borrow_and_update() else { continue };
+        let Some(position) = latest.borrow_and_update().filter(|position| position.as_of > found) else {
+            continue;
+        };
         let asked =
             timeout(HANG_LIMIT, compare(shared, replica, server, position, &mut barrier, &mut pending));
         match asked.await {
@@ -120,7 +125,9 @@ async fn compare(
         }
         pending.push_back(position);
     }
+    let life = replica.life();
     let replayed = lsn(server, REPLAYED).await?;
+    let has_moved = replica.has_replayed(replayed, life);
     replica.lag_bytes.store(position.lsn.0.saturating_sub(replayed.0), Relaxed);
     let mut proven = None;
     while let Some(reached) = pending.pop_front_if(|position| position.lsn <= replayed) {
@@ -130,8 +137,9 @@ async fn compare(
     let ages = proven.iter().chain(pending.front()).map(|position| age(shared, position).as_micros() as u64);
     replica.late.store(ages.max().unwrap_or(0).max(before), Relaxed);
     if let Some(position) = proven {
-        replica.is_reachable.store(true, Relaxed);
-        replica.proven(position);
+        replica.proven(position, life);
+    }
+    if has_moved || proven.is_some() {
         shared.positions.progress.send_replace(());
     }
     Ok(())

@@ -55,6 +55,8 @@ pub(super) enum What {
     },
     /// The id of a transaction, before it is committed.
     Xid(Committed),
+    /// How far a replica has replayed, behind a request.
+    Replayed,
     Sync,
     /// The client has ended a COPY; nothing answers it.
     CopyEnd,

@@ -131,7 +131,7 @@ impl Session {
                     message::ready(&mut out, TransactionStatus::Idle);
                 }
                 What::Sync => message::ready(&mut out, TransactionStatus::Idle),
-                What::CopyEnd | What::Xid(_) => {}
+                What::CopyEnd | What::Xid(_) | What::Replayed => {}
             }
         }
         self.client.output.unsplit(out);

@@ -16,6 +16,7 @@ mod recovery;
 mod replies;
 mod requests;
 mod route;
+mod shown;
 mod unit;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use bytes::BytesMut;
+use freshness::Mark;
 use tokio::sync::watch;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -35,7 +37,7 @@ use crate::frame::Framer;
 use crate::judge::Judge;
 use crate::message::{Refusal, Severity, TransactionStatus};
 use crate::prepared::Statement;
-use crate::replicas::{Replica, Replicas, Seen, reader};
+use crate::replicas::{Life, Replica, Replicas, reader};
 use crate::server::{Parameters, Server};
 use crate::settings::Settings;
 use crate::shared::{Registered, Served, Shared};
@@ -47,6 +49,8 @@ use held::Held;
 pub(crate) use implicit::XID;
 use requests::Step;
 use route::Route;
+pub(crate) use shown::REPLAYED;
+use shown::Withheld;
 use unit::Unit;
 
 /// Up to this size a client's message is looked into as a whole. Of a longer one only the beginning is.
@@ -65,15 +69,19 @@ pub(crate) struct Session {
     server: Option<Box<Server>>,
     /// Where that leads to, when it is not the primary.
     replica: Option<Arc<Replica>>,
+    /// Of that.
+    life: Life,
     replicas: watch::Receiver<Replicas>,
     has_replicas: bool,
     route: Route,
     /// The request at the front has its place.
     is_routed: bool,
-    /// Where in the client's output a reply begins that it does not get yet.
-    withheld: Option<usize>,
-    /// What reads must find.
-    seen: Seen,
+    /// A reply that the client does not get yet.
+    withheld: Option<Withheld>,
+    /// Reads must find everything as of then.
+    seen: Mark,
+    /// The client is about to be sent rows.
+    has_rows: bool,
     /// Since it was last at rest.
     may_have_written: bool,
     may_have_defined: bool,
@@ -176,12 +184,14 @@ impl Session {
             framer: Framer::new(MAX_INSPECTED_BYTES),
             server: None,
             replica: None,
+            life: Life::default(),
             replicas,
             has_replicas: false,
             route: Route::Primary,
             is_routed: false,
             withheld: None,
-            seen: Seen::default(),
+            seen: Mark::default(),
+            has_rows: false,
             may_have_written: false,
             may_have_defined: false,
             expected: Queue::default(),
@@ -276,7 +286,7 @@ impl Session {
             self.stop_withholding_too_much();
             let flushed = match &mut self.withheld {
                 // What stands before it is none of it.
-                Some(from) => self.client.poll_flush_first(cx, from),
+                Some(withheld) => self.client.poll_flush_first(cx, &mut withheld.from),
                 None => self.client.poll_flush(cx),
             };
             if let Poll::Ready(Err(_)) = flushed {
@@ -298,7 +308,8 @@ impl Session {
                     // There is room for requests that were read before.
                     return Poll::Ready(Event::Client);
                 }
-                let unsaid = self.client.output.len() - self.withheld.unwrap_or(0);
+                let unsaid =
+                    self.client.output.len() - self.withheld.as_ref().map_or(0, |withheld| withheld.from);
                 if unsaid < HIGH_WATER_BYTES {
                     match server.wire.poll_fill(cx) {
                         Poll::Ready(Ok(0)) => {
@@ -367,14 +378,13 @@ impl Session {
         let wanted = self.settings.clone();
         let cancelled = self.registered.slot.wait();
         let acquired = {
-            let required = self.shared.freshness.required();
+            let needed = self.needed();
             let (shared, served, route) = (&self.shared, &mut self.served, self.route);
-            let seen = &self.seen;
             let acquiring = async {
                 if route == Route::Replica
-                    && let Some((server, replica)) = reader(shared, served, &wanted, seen, required).await
+                    && let Some((server, replica, life)) = reader(shared, served, &wanted, needed).await
                 {
-                    return Ok((server, Some(replica)));
+                    return Ok((server, Some((replica, life))));
                 }
                 Ok((acquire(shared, served, &wanted).await?, None))
             };
@@ -412,7 +422,10 @@ impl Session {
             self.route = Route::Primary;
         }
         self.server = Some(server);
-        self.replica = replica;
+        self.replica = None;
+        if let Some((replica, life)) = replica {
+            (self.replica, self.life) = (Some(replica), life);
+        }
         self.is_routed = true;
         self.tell_parameters();
         self.enter_lost_block();

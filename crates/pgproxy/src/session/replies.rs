@@ -42,6 +42,7 @@ impl Session {
         let Some(server) = &mut self.server else { return Ok(Heard::Replies) };
         let mut input = std::mem::take(&mut server.wire.input);
         let heard = self.read_messages(&mut input);
+        self.show_rows();
         if let Some(server) = &mut self.server {
             server.wire.input = input;
         }
@@ -65,7 +66,10 @@ impl Session {
                 Cut::Rest { bytes } if self.server_rest == Rest::Forward => (Fate::Forward, bytes),
                 Cut::Rest { bytes } => (Fate::Drop, bytes),
                 // The most frequent by far.
-                Cut::Whole { tag: b'D' | b'd', bytes } if self.is_for_client() => (Fate::Forward, bytes),
+                Cut::Whole { tag: b'D' | b'd', bytes } if self.is_for_client() => {
+                    self.has_rows = true;
+                    (Fate::Forward, bytes)
+                }
                 Cut::Whole { tag, bytes } | Cut::Head { tag, bytes } => {
                     let said = &input[at..at + bytes];
                     if tag == b'E' && is_fatal(said) && (is_shutdown(said) || self.replica.is_some()) {
@@ -158,8 +162,10 @@ impl Session {
             b'I' | b's' => self.pop_if(fate, |what| matches!(what, What::Execute { .. })),
             b'C' => self.command_complete(said, fate),
             b'D' => {
-                if let Some(&What::Xid(committed)) = self.expected.front().map(|head| &head.what) {
-                    self.learn_xid(said, committed);
+                match self.expected.front().map(|head| &head.what) {
+                    Some(&What::Xid(committed)) => self.learn_xid(said, committed),
+                    Some(What::Replayed) => self.learn_what_is_shown(said),
+                    _ => self.has_rows |= is_for_client,
                 }
                 fate
             }
@@ -229,7 +235,7 @@ impl Session {
                 self.expected.pop();
                 sets
             }
-            Some(What::Xid(_)) => {
+            Some(What::Xid(_) | What::Replayed) => {
                 self.expected.pop();
                 None
             }
@@ -283,12 +289,11 @@ impl Session {
             }
         };
         if is_ours {
+            self.is_shown_at_last();
             return Fate::Drop;
         }
         self.acknowledge();
-        if !self.is_muted {
-            self.withheld = None;
-        }
+        self.reply_is_whole();
         self.status = status;
         self.release_replies();
         self.settle_settings(status);

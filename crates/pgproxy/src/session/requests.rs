@@ -211,6 +211,7 @@ impl Session {
         self.output().put_slice(said);
         self.expected.push(What::Query { sets: facts.sets, is_complete: false }, Audience::Client);
         self.unit.request_sent();
+        self.ask_what_is_shown();
     }
 
     fn parse(&mut self, said: &[u8], piece: Piece) -> Result<(), End> {
@@ -362,6 +363,7 @@ impl Session {
         self.bound = None;
         self.expected.push(What::Sync, Audience::Client);
         self.unit.request_sent();
+        self.ask_what_is_shown();
     }
 
     fn forward(&mut self, said: &[u8], what: What) {

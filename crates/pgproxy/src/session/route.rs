@@ -8,6 +8,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::expected::What;
+use super::shown::Withheld;
 use super::{End, MAX_INSPECTED_BYTES, Session};
 use crate::config::PoolMode;
 use crate::frame::{Cut, Framer};
@@ -113,7 +114,7 @@ impl Session {
             && allow_replica(&self.settings)
     }
 
-    fn has_replicas(&mut self) -> bool {
+    pub(super) fn has_replicas(&mut self) -> bool {
         if self.replicas.has_changed().unwrap_or(false) {
             self.has_replicas = !self.replicas.borrow_and_update().is_empty();
         }
@@ -187,30 +188,36 @@ impl Session {
     /// A request is about to be sent to a replica.
     pub(super) fn withhold(&mut self) {
         if self.replica.is_some() {
-            self.withheld = Some(self.client.output.len());
+            self.withheld = Some(Withheld { from: self.client.output.len(), is_whole: false });
         }
     }
 
     /// A reply that is longer than what may be withheld goes to the client.
     pub(super) fn stop_withholding_too_much(&mut self) {
-        let is_too_much = |from: usize| self.client.output.len().saturating_sub(from) > MAX_WITHHELD_BYTES;
-        if self.withheld.is_some_and(is_too_much) {
+        let is_too_much =
+            |withheld: &Withheld| self.client.output.len().saturating_sub(withheld.from) > MAX_WITHHELD_BYTES;
+        if self.withheld.as_ref().is_some_and(is_too_much) {
             self.withheld = None;
+            self.show_what_is_there();
         }
     }
 
-    /// What was withheld has not been said.
+    /// What was withheld has not been said, unless it is a whole reply: there is nothing to be run again for that.
     pub(super) fn take_back(&mut self) {
-        if let Some(from) = self.withheld.take() {
-            self.client.output.truncate(from);
-            self.unit.unsay();
+        match self.withheld.take() {
+            Some(Withheld { is_whole: true, .. }) => self.show_what_is_there(),
+            Some(Withheld { from, is_whole: false }) => {
+                self.client.output.truncate(from);
+                self.unit.unsay();
+            }
+            None => {}
         }
     }
 
     /// Whether an error of the replica is none of the statement's.
     pub(super) fn repair_of(&mut self, error: &[u8]) -> Option<Repair> {
         let can_be_repaired = self.replica.is_some()
-            && (self.withheld.is_some() || self.is_muted)
+            && (self.withheld.as_ref().is_some_and(|withheld| !withheld.is_whole) || self.is_muted)
             && self.unit.can_be_repeated();
         if !can_be_repaired {
             return None;
@@ -275,16 +282,13 @@ impl Session {
 
     /// Before the client hears that something was done: from now on it must be seen.
     pub(super) fn acknowledge(&mut self) {
-        if let Some(replica) = &self.replica {
-            return self.seen.read_on(replica, self.shared.freshness.now());
-        }
-        if !(self.has_replicas() || self.shared.shares_marks) {
+        if self.replica.is_some() || !(self.has_replicas() || self.shared.shares_marks) {
             return;
         }
         // Also what was only read on the primary must not be unread on a replica.
-        self.seen.mark = self.shared.freshness.now();
+        self.seen = self.shared.freshness.now();
         if self.may_have_written {
-            self.shared.freshness.commit(self.seen.mark);
+            self.shared.freshness.commit(self.seen);
         }
     }
 }

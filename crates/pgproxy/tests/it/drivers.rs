@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::failover::{move_to, pair, take_over};
 use crate::proxy::{Proxy, running};
-use crate::reads::{reads, split};
+use crate::reads::{reads, split_in_two};
 
 /// Acknowledged writes before the primary dies, and after.
 const WRITES: usize = 25;
@@ -43,7 +43,7 @@ fn node(program: &str) -> Command {
 async fn passes(program: impl Fn() -> Command) {
     let (_cluster, proxy) = running();
     check(program(), &proxy, "one-node").await;
-    let (_primary, _replica, proxy) = split().await;
+    let (_primary, _replica, proxy) = split_in_two().await;
     let before = reads(&proxy);
     check(program(), &proxy, "two-nodes").await;
     assert!(reads(&proxy) > before, "nothing was read from the replica");

@@ -17,6 +17,7 @@ mod properties;
 mod proxy;
 mod reads;
 mod replies;
+mod shown;
 mod sqlsmith;
 mod tools;
 mod wire;
