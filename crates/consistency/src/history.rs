@@ -110,7 +110,7 @@ pub fn edn<A: Act>(operations: &[Operation<A>], faults: &[Fault]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lists::{Isolation, Step, Transaction};
+    use crate::lists::{Isolation, Node, Step, Transaction};
 
     fn at_ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn a_history_of_lists_is_written_as_elle_reads_it() {
         let steps = |read| vec![Step::Append(3, 1), Step::Read(4, read)];
-        let transaction = |read| Transaction { block: Some(Isolation::Serializable), steps: steps(read) };
+        let block = Some(Isolation::Serializable);
+        let transaction = |read| Transaction { block, steps: steps(read), by: Node::Primary };
         let operation = |process, from, to, outcome, error: Option<&str>, act| Operation {
             client: 0,
             process,

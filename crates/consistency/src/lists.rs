@@ -40,6 +40,14 @@ pub struct Transaction {
     /// `None`: one statement, without a block.
     pub block: Option<Isolation>,
     pub steps: Vec<Step>,
+    /// Who has answered, as far as that is asked: the primary answers all but single reads.
+    pub by: Node,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    Primary,
+    Replica,
 }
 
 impl Transaction {
@@ -115,7 +123,7 @@ impl Lists {
                 *step = next;
             }
         }
-        Transaction { block: Some(isolation), steps }
+        Transaction { block: Some(isolation), steps, by: Node::Primary }
     }
 
     /// A read, an append, or an append that returns what it made.
@@ -129,7 +137,7 @@ impl Lists {
                 vec![append, Step::Read(key, None)]
             }
         };
-        Transaction { block: None, steps }
+        Transaction { block: None, steps, by: Node::Primary }
     }
 
     fn append(&mut self, rng: &mut Rng) -> Step {

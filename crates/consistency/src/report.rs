@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::check::Violation;
 use crate::history::{Fault, Operation, Outcome};
+use crate::lists::Node;
 use crate::load::Heard;
 
 /// The first of them tell what the others will say.
@@ -46,6 +47,8 @@ impl fmt::Display for Counts {
 pub struct Report {
     pub seed: u64,
     pub lists: Counts,
+    /// Reads that a replica has answered.
+    pub on_replicas: usize,
     pub bank: Counts,
     /// By SQLSTATE, or by a word where no server said one.
     pub errors: BTreeMap<String, usize>,
@@ -83,6 +86,7 @@ impl Report {
         Report {
             seed,
             lists: Counts::of(&heard.lists),
+            on_replicas: heard.lists.iter().filter(|op| op.act.by == Node::Replica).count(),
             bank: Counts::of(&heard.bank),
             errors,
             unexpected,
@@ -108,7 +112,7 @@ impl fmt::Display for Report {
         let errors = self.errors.iter().map(|(code, count)| format!("{code} {count}"));
         writeln!(f, "seed            {}", self.seed)?;
         writeln!(f, "faults          {}", list(faults.collect()))?;
-        writeln!(f, "lists           {}", self.lists)?;
+        writeln!(f, "lists           {}, {} on replicas", self.lists, self.on_replicas)?;
         writeln!(f, "bank            {}", self.bank)?;
         writeln!(f, "errors          {}", list(errors.collect()))?;
         for error in self.unexpected.iter().take(ERRORS_SAID) {

@@ -10,15 +10,19 @@ use tokio_postgres::Config;
 use crate::bank::{Banking, Transfer};
 use crate::client::{Connection, Protocol, Refused};
 use crate::history::Outcome;
-use crate::lists::{Isolation, Step, Transaction, Value};
+use crate::lists::{Isolation, Node, Step, Transaction, Value};
 
 pub const TABLES: &[&str] = &[
     "CREATE TABLE lists (key int PRIMARY KEY, elements text NOT NULL)",
     "CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL)",
     // Without a key, so that a transfer made twice is there twice.
     "CREATE TABLE ledger (id int NOT NULL, \"from\" int NOT NULL, \"to\" int NOT NULL, amount int NOT NULL)",
+    // PostgreSQL's own would be asked of the primary.
+    "CREATE FUNCTION replica() RETURNS boolean STABLE LANGUAGE sql AS 'SELECT pg_is_in_recovery()'",
 ];
 
+/// Whether a replica has answered, as `t` or `f`, and the list.
+const READ_ANYWHERE: &str = "SELECT concat(replica(), ' ', (SELECT elements FROM lists WHERE key = $1))";
 const READ: &str = "SELECT elements FROM lists WHERE key = $1";
 const APPEND: &str = "INSERT INTO lists (key, elements) VALUES ($1::int, ($2::int)::text) \
      ON CONFLICT (key) DO UPDATE SET elements = lists.elements || ',' || excluded.elements";
@@ -94,8 +98,13 @@ impl Session {
                     self.connection.run(protocol, APPEND, &pair(*key, *value)).await.map(drop)
                 }
                 [Step::Read(key, list)] => {
-                    let read = self.connection.run(protocol, READ, &[key.cast_signed()]).await;
-                    read.map(|text| *list = Some(numbers(text)))
+                    let read = self.connection.run(protocol, READ_ANYWHERE, &[key.cast_signed()]).await;
+                    read.map(|text| {
+                        let text = text.unwrap_or_default();
+                        let (is_replica, elements) = text.split_once(' ').expect("it says who has answered");
+                        transaction.by = if is_replica == "t" { Node::Replica } else { Node::Primary };
+                        *list = Some(numbers(Some(elements.to_owned())));
+                    })
                 }
                 other => unreachable!("no single statement does {other:?}"),
             };

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::{Kind, Violation};
 use crate::history::{Operation, Outcome};
-use crate::lists::{Isolation, Key, Step, Transaction, Value};
+use crate::lists::{Isolation, Key, Node, Step, Transaction, Value};
 
 /// How fresh reads have to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// All come from the primary: whatever was acknowledged to anybody before.
     Newest,
-    /// Some come from replicas: whatever was acknowledged to the same client before.
+    /// Some come from replicas: whatever was acknowledged to the same client before, and whatever was shown to anybody.
     Own,
 }
 
@@ -67,6 +67,7 @@ pub fn check(history: &[Op], last: &BTreeMap<Key, Vec<Value>>, reads: Reads) -> 
         }
     }
     check_clients(history, &last, &mut found);
+    check_shown(history, &mut found);
     if reads == Reads::Newest {
         check_newest(history, &last, &mut found);
     }
@@ -207,7 +208,8 @@ fn check_read(
     }
 }
 
-/// Each client by itself: it does one thing after the other.
+/// Each client by itself: it does one thing after the other. A replica may show what waits for its standby on the primary,
+/// which shows it later.
 fn check_clients(history: &[Op], last: &Last<'_>, found: &mut Vec<Violation>) {
     let mut by_client: BTreeMap<u32, Vec<&Op>> = BTreeMap::new();
     for op in history {
@@ -215,13 +217,16 @@ fn check_clients(history: &[Op], last: &Last<'_>, found: &mut Vec<Violation>) {
     }
     for ops in by_client.values_mut() {
         ops.sort_by_key(|op| op.invoked);
-        // How long each list was with the last of what was acknowledged, and when it was read last.
+        // How long each list was with the last of what was acknowledged, and when the primary was read last.
         let (mut acknowledged, mut seen) = (HashMap::new(), HashMap::new());
         for op in ops.iter().filter(|op| op.outcome == Outcome::Ok) {
             for (key, list) in others_reads(op) {
                 if list.len() < acknowledged.get(&key).copied().unwrap_or(0) {
                     let detail = format!("{} read list {key} as {list:?}, without its own", who(op));
                     found.push(Violation::new(Kind::StaleOwn, detail));
+                }
+                if op.act.by == Node::Replica {
+                    continue;
                 }
                 let before = seen.entry(key).or_insert(0);
                 if list.len() < *before {
@@ -242,27 +247,16 @@ fn check_clients(history: &[Op], last: &Last<'_>, found: &mut Vec<Violation>) {
 
 /// Every read against whatever had been acknowledged before it began.
 fn check_newest(history: &[Op], last: &Last<'_>, found: &mut Vec<Violation>) {
-    // By list: when it was acknowledged to be that long, both growing.
-    let mut grown: HashMap<Key, Vec<(Duration, usize)>> = HashMap::new();
+    let mut grown = Grown::default();
     for op in history.iter().filter(|op| op.outcome == Outcome::Ok) {
         for (key, value) in appends(op) {
-            let length = last.length_with(key, value).unwrap_or(0);
-            grown.entry(key).or_default().push((op.completed, length));
+            grown.note(key, op.completed, last.length_with(key, value).unwrap_or(0));
         }
     }
-    for steps in grown.values_mut() {
-        steps.sort();
-        let mut longest = 0;
-        for (_, length) in steps {
-            longest = longest.max(*length);
-            *length = longest;
-        }
-    }
+    grown.sort();
     for op in history.iter().filter(|op| op.outcome == Outcome::Ok) {
         for (key, list) in others_reads(op) {
-            let steps = grown.get(&key).map_or(&[][..], Vec::as_slice);
-            let before = steps.partition_point(|(acknowledged, _)| *acknowledged < op.invoked);
-            let needed = before.checked_sub(1).map_or(0, |at| steps[at].1);
+            let needed = grown.before(key, op.invoked);
             if list.len() < needed {
                 let detail = format!(
                     "{} read list {key} as {list:?}, when {needed} values of it had been acknowledged",
@@ -271,6 +265,58 @@ fn check_newest(history: &[Op], last: &Last<'_>, found: &mut Vec<Violation>) {
                 found.push(Violation::new(Kind::Stale, detail));
             }
         }
+    }
+}
+
+/// Every read on a replica against whatever had been shown to anybody before it began.
+fn check_shown(history: &[Op], found: &mut Vec<Violation>) {
+    let mut grown = Grown::default();
+    for op in history.iter().filter(|op| op.outcome == Outcome::Ok) {
+        for (key, list) in others_reads(op) {
+            grown.note(key, op.completed, list.len());
+        }
+    }
+    grown.sort();
+    for op in history.iter().filter(|op| op.outcome == Outcome::Ok && op.act.by == Node::Replica) {
+        for (key, list) in others_reads(op) {
+            let needed = grown.before(key, op.invoked);
+            if list.len() < needed {
+                let detail = format!(
+                    "{} read list {key} on a replica as {list:?}, when {needed} values of it had been shown",
+                    who(op)
+                );
+                found.push(Violation::new(Kind::Backwards, detail));
+            }
+        }
+    }
+}
+
+/// By list: when it was known to be how long.
+#[derive(Default)]
+struct Grown(HashMap<Key, Vec<(Duration, usize)>>);
+
+impl Grown {
+    fn note(&mut self, key: Key, at: Duration, length: usize) {
+        self.0.entry(key).or_default().push((at, length));
+    }
+
+    /// After all was noted: both grow.
+    fn sort(&mut self) {
+        for steps in self.0.values_mut() {
+            steps.sort();
+            let mut longest = 0;
+            for (_, length) in steps {
+                longest = longest.max(*length);
+                *length = longest;
+            }
+        }
+    }
+
+    /// How long it was known to be before then.
+    fn before(&self, key: Key, then: Duration) -> usize {
+        let steps = self.0.get(&key).map_or(&[][..], Vec::as_slice);
+        let before = steps.partition_point(|(at, _)| *at < then);
+        before.checked_sub(1).map_or(0, |at| steps[at].1)
     }
 }
 

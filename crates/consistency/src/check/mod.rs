@@ -32,7 +32,7 @@ pub enum Kind {
     Unrepeatable,
     /// A client did not see what was acknowledged to itself.
     StaleOwn,
-    /// A client saw less than it had seen before.
+    /// A client saw less on the primary than it had seen there before, or on a replica less than anybody had seen.
     Backwards,
     /// A read did not see what had been acknowledged to anybody before it began.
     Stale,

@@ -23,8 +23,15 @@ fn op(client: u32, invoked: u64, completed: u64, outcome: Outcome, steps: &str) 
         completed: Duration::from_millis(completed),
         outcome,
         error: None,
-        act: Transaction { block, steps },
+        act: Transaction { block, steps, by: Node::Primary },
     }
+}
+
+/// A read that a replica has answered.
+fn on_replica(client: u32, invoked: u64, completed: u64, steps: &str) -> Op {
+    let mut read = ok(client, invoked, completed, steps);
+    read.act.by = Node::Replica;
+    read
 }
 
 fn ok(client: u32, invoked: u64, completed: u64, steps: &str) -> Op {
@@ -146,6 +153,20 @@ fn a_stale_read_of_anothers_is_found_where_reads_must_be_newest() {
 fn a_client_that_sees_less_than_before_is_found() {
     let history = [op(0, 1, 9, Outcome::Info, "a1"), ok(1, 2, 3, "r1"), ok(1, 4, 5, "r")];
     assert_eq!(kinds(&history, &[1]), [Kind::Backwards]);
+}
+
+#[test]
+fn a_replica_that_shows_less_than_anybody_was_shown_is_found() {
+    let append = op(0, 1, 30, Outcome::Ok, "a1");
+    for shown in [ok(1, 2, 3, "r1"), on_replica(1, 2, 3, "r1")] {
+        let history = [append.clone(), shown, on_replica(2, 4, 5, "r")];
+        assert_eq!(check_to(&history, &[1], Reads::Own), [Kind::Backwards]);
+    }
+    let at_once = [append.clone(), on_replica(1, 2, 5, "r1"), on_replica(2, 4, 6, "r")];
+    assert_eq!(check_to(&at_once, &[1], Reads::Own), [], "it began before the other was shown it");
+    // The primary shows it when the standby has it.
+    let waits = [append, on_replica(1, 2, 3, "r1"), ok(1, 4, 5, "r")];
+    assert_eq!(check_to(&waits, &[1], Reads::Own), []);
 }
 
 #[test]
