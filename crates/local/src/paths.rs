@@ -113,7 +113,7 @@ impl StateDir {
             (state.tls(), 0o700),
             (state.sockets(), 0o711),
             (state.root.join("data"), 0o711),
-            (state.root.join("data/postgres"), 0o711),
+            (state.nodes(), 0o711),
             (state.releases(), 0o711),
             // Requests and what the app says are nobody else's business; children get their files opened.
             (state.logs(), 0o700),
@@ -298,8 +298,12 @@ impl StateDir {
         self.root.join("tls")
     }
 
+    pub fn nodes(&self) -> PathBuf {
+        self.root.join("data/postgres")
+    }
+
     pub fn node(&self, node: &NodeId) -> PathBuf {
-        self.root.join("data/postgres").join(node.to_string())
+        self.nodes().join(node.to_string())
     }
 
     /// Where a data directory goes that a plan was rolled back from.

@@ -28,7 +28,16 @@ pub enum Action {
         #[serde(default)]
         backups: Option<BackupPolicy>,
     },
-    /// Stops the node and sets its data directory aside. Only ever the inverse of `CreateNode`.
+    /// Starts a cluster whose data is there and which nothing knows any more, with this node of it as the primary. No
+    /// number up to `spent` is given again: other folders may bear it.
+    TakeUpNode {
+        node: DatabaseNode,
+        spent: u32,
+        without_standby: WithoutStandby,
+        backups: Option<BackupPolicy>,
+    },
+    /// Stops the node and sets the data directory aside that the plan has made; one that was taken up stays. Only ever the
+    /// inverse of `CreateNode` and `TakeUpNode`.
     RetireNode {
         node: DatabaseNode,
     },
@@ -201,7 +210,7 @@ impl Action {
                     "the zones have changed".into()
                 })
             }
-            Action::CreateNode { node, .. } => {
+            Action::CreateNode { node, .. } | Action::TakeUpNode { node, .. } => {
                 require(!topology.nodes.contains_key(&node.id), || format!("{} exists already", node.id))?;
                 let second = topology.primary_of(node.id.resource()).is_some();
                 require(!second, || format!("{} would get a second primary", node.id.resource()))
@@ -345,19 +354,11 @@ impl Action {
                 topology.stage = *stage_to;
             }
             Action::CreateNode { node, without_standby, backups } => {
-                let state = ClusterState {
-                    primary: node.id.clone(),
-                    epoch: 1,
-                    promotions: BTreeMap::new(),
-                    synchronous: BTreeSet::new(),
-                    read_replicas: BTreeSet::new(),
-                    without_standby: *without_standby,
-                    backups: backups.clone(),
-                };
-                topology.clusters.insert(node.id.resource().clone(), state);
-                add_node(topology, node);
-                // An empty database must see the release command, whatever an earlier one has seen.
-                topology.prepared.clear();
+                add_cluster(topology, node, *without_standby, backups);
+            }
+            Action::TakeUpNode { node, spent, without_standby, backups } => {
+                spend_number(topology, &NodeId::new(node.id.resource().clone(), *spent));
+                add_cluster(topology, node, *without_standby, backups);
             }
             Action::RestoreNode { node, cluster } => {
                 topology.clusters.insert(node.id.resource().clone(), cluster.clone());
@@ -466,7 +467,7 @@ impl Action {
             Action::SetZones { from, to, stage_from, stage_to } => {
                 Action::SetZones { from: to, to: from, stage_from: stage_to, stage_to: stage_from }
             }
-            Action::CreateNode { node, .. } => Action::RetireNode { node },
+            Action::CreateNode { node, .. } | Action::TakeUpNode { node, .. } => Action::RetireNode { node },
             Action::AddFollower { node, role } => Action::RemoveFollower { node, role },
             Action::RemoveFollower { node, role } => Action::AddFollower { node, role },
             Action::SwitchOver { id, from, to } => Action::SwitchOver { id, from: to, to: from },
@@ -505,6 +506,27 @@ impl Action {
             | Action::Compare { .. } => return None,
         })
     }
+}
+
+fn add_cluster(
+    topology: &mut Topology,
+    node: &DatabaseNode,
+    without_standby: WithoutStandby,
+    backups: &Option<BackupPolicy>,
+) {
+    let state = ClusterState {
+        primary: node.id.clone(),
+        epoch: 1,
+        promotions: BTreeMap::new(),
+        synchronous: BTreeSet::new(),
+        read_replicas: BTreeSet::new(),
+        without_standby,
+        backups: backups.clone(),
+    };
+    topology.clusters.insert(node.id.resource().clone(), state);
+    add_node(topology, node);
+    // Another database must see the release command, whatever an earlier one has seen.
+    topology.prepared.clear();
 }
 
 fn add_node(topology: &mut Topology, node: &DatabaseNode) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{DatabaseCluster, DatabaseNode, DatabaseRole, NodeId, ProxyProcess, ResourceId, Topology, Zone};
 
-use crate::diff::{Draft, PlanError};
+use crate::diff::{Draft, FoundData, PlanError};
 use crate::{Action, ChangeKind, Interruption};
 
 /// A restart of a small PostgreSQL, from the last checkpoint to the first query. What is new waits in the proxy.
@@ -80,9 +80,19 @@ pub(crate) fn destroy(draft: &mut Draft<'_>) {
 
 fn create(draft: &mut Draft<'_>, id: &ResourceId, wished: &DatabaseCluster) {
     let zone = draft.first_zone();
+    let (without_standby, backups) = (wished.without_standby, wished.backups.clone());
+    if let Some(FoundData { number, spent }) = draft.request.found.get(id).copied() {
+        let node = numbered(number, id, zone, wished);
+        draft.note(
+            id,
+            ChangeKind::Create,
+            format!("a PostgreSQL with the data of {}, which is there", node.id),
+        );
+        draft.push(Action::TakeUpNode { node, spent, without_standby, backups });
+        return;
+    }
     let node = new_node(&draft.world, id, zone, wished);
     draft.note(id, ChangeKind::Create, "a PostgreSQL, empty");
-    let (without_standby, backups) = (wished.without_standby, wished.backups.clone());
     draft.push(Action::CreateNode { node, without_standby, backups });
 }
 
@@ -152,7 +162,10 @@ fn switch_over(draft: &mut Draft<'_>, id: &ResourceId, from: NodeId, to: NodeId,
 }
 
 fn new_node(world: &Topology, id: &ResourceId, zone: Zone, wished: &DatabaseCluster) -> DatabaseNode {
-    let number = world.next_node.get(id).copied().unwrap_or(1);
+    numbered(world.next_node.get(id).copied().unwrap_or(1), id, zone, wished)
+}
+
+fn numbered(number: u32, id: &ResourceId, zone: Zone, wished: &DatabaseCluster) -> DatabaseNode {
     DatabaseNode {
         id: NodeId::new(id.clone(), number),
         zone,

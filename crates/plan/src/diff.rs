@@ -26,6 +26,17 @@ pub struct Request<'a> {
     pub free_ports: &'a [u16],
     /// Resources whose data may be deleted.
     pub destroy: &'a BTreeSet<ResourceId>,
+    /// By database cluster that does not stand: data of it that is there all the same.
+    pub found: &'a BTreeMap<ResourceId, FoundData>,
+}
+
+/// What is left of a cluster on the disk whose state was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundData {
+    /// Of the node that took writes last.
+    pub number: u32,
+    /// The highest number that any folder of the cluster bears.
+    pub spent: u32,
 }
 
 /// Why there is no plan.

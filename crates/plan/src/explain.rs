@@ -21,6 +21,9 @@ impl fmt::Display for Action {
                 }
             }
             Action::CreateNode { node, .. } => write!(f, "create {} in zone {}", node.id, node.zone),
+            Action::TakeUpNode { node, .. } => {
+                write!(f, "take up {} and its data in zone {}", node.id, node.zone)
+            }
             Action::RetireNode { node } => write!(f, "retire {}, keeping its data aside", node.id),
             Action::DestroyNode { node, .. } => write!(f, "destroy {} and its data", node.id),
             Action::RestoreNode { node, .. } => write!(f, "bring {} and its data back", node.id),

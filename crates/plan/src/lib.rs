@@ -15,7 +15,7 @@ mod instances;
 mod restore;
 
 pub use action::{Action, EdgeChange, Unmet};
-pub use diff::{PlanError, Request, plan};
+pub use diff::{FoundData, PlanError, Request, plan};
 pub use restore::{Restore, follow_again, restore};
 
 use std::fmt;

@@ -7,7 +7,7 @@ use model::{
     LoadBalancer, NodeId, RecoveryTarget, Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service,
     ServiceProtocol, Size, Topology, WithoutStandby, Zone,
 };
-use plan::{Action, Interruption, Plan, PlanError, Request, Restore, follow_again, plan, restore};
+use plan::{Action, FoundData, Interruption, Plan, PlanError, Request, Restore, follow_again, plan, restore};
 use proptest::prelude::*;
 
 fn id(name: &str) -> ResourceId {
@@ -124,6 +124,15 @@ fn plan_destroying(
     wish: &Wish,
     destroy: &BTreeSet<ResourceId>,
 ) -> Result<Plan, PlanError> {
+    plan_finding(current, wish, destroy, &BTreeMap::new())
+}
+
+fn plan_finding(
+    current: &Topology,
+    wish: &Wish,
+    destroy: &BTreeSet<ResourceId>,
+    found: &BTreeMap<ResourceId, FoundData>,
+) -> Result<Plan, PlanError> {
     let releases = BTreeMap::from([(id("web"), release(wish.release))]);
     let free_ports: Vec<u16> = PORTS.collect();
     let desired = wish.graph();
@@ -134,6 +143,7 @@ fn plan_destroying(
         releases: &releases,
         free_ports: &free_ports,
         destroy,
+        found,
     })
 }
 
@@ -503,6 +513,25 @@ fn a_database_that_left_the_manifest_is_kept_unless_it_is_named() {
         plan_destroying(&world, &STAGE_1, &BTreeSet::from([id("db")])),
         Err(PlanError::NothingToDestroy(id("db")))
     );
+}
+
+#[test]
+fn data_that_is_there_is_taken_up_and_followers_get_numbers_that_no_folder_bears() {
+    let found = BTreeMap::from([(id("db"), FoundData { number: 2, spent: 3 })]);
+    let plan = plan_finding(&Topology::default(), &STAGE_2, &BTreeSet::new(), &found).unwrap();
+    let steps: Vec<String> = plan.steps.iter().map(|step| step.action.to_string()).collect();
+    assert!(steps.iter().any(|step| step == "take up db.2 and its data in zone a"), "{steps:#?}");
+    assert!(steps.iter().any(|step| step == "add db.4 as a standby in zone b"), "{steps:#?}");
+    assert!(!steps.iter().any(|step| step.starts_with("create db")), "{steps:#?}");
+    let mut world = applied(&Topology::default(), &plan);
+    assert_eq!(world.primary_of(&id("db")).unwrap().id.number(), 2);
+    assert!(plan_to(&world, &STAGE_2).unwrap().is_empty());
+    for step in plan.steps.iter().rev() {
+        if let Some(inverse) = step.action.inverse() {
+            inverse.apply(&mut world).unwrap();
+        }
+    }
+    assert_eq!(shape(&world), shape(&Topology::default()));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod clusters;
 mod compare;
 mod departing;
 mod edge_config;
+mod found;
 mod nodes;
 mod perform;
 mod releases;

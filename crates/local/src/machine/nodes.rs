@@ -62,11 +62,39 @@ impl Machine {
         report: &Report,
     ) -> Result<(), StepError> {
         let job = self.node_job(node, next, report).await?;
-        // Only what this plan makes may be set aside when it is taken back; data that was there is nobody's draft.
-        if !job.paths.has_cluster() {
-            let mark = self.new_node_mark(&node.id);
-            fs::write(&mark, "").map_err(|error| at(&mark, &error))?;
+        self.mark_as_new(&job)?;
+        self.begin_primary(job, node, report).await
+    }
+
+    /// Starts a cluster from data that is there.
+    pub(super) async fn take_up_node(
+        &self,
+        node: &DatabaseNode,
+        next: &Topology,
+        report: &Report,
+    ) -> Result<(), StepError> {
+        let job = self.node_job(node, next, report).await?;
+        // A daemon may have been killed before it removed it; this is nobody's draft.
+        let mark = self.new_node_mark(&node.id);
+        match fs::remove_file(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(&mark, &error)),
+            _ => {}
         }
+        if !job.paths.has_cluster() || job.paths.standby_signal().exists() {
+            let pgdata = job.paths.pgdata();
+            return Err(StepError::new(format!("{} is not what was found there", pgdata.display()))
+                .hint("`switchback up` looks again"));
+        }
+        self.begin_primary(job, node, report).await
+    }
+
+    /// Makes the node's cluster where there is none, and starts it.
+    async fn begin_primary(
+        &self,
+        job: NodeJob,
+        node: &DatabaseNode,
+        report: &Report,
+    ) -> Result<(), StepError> {
         let making = |progress: InitProgress| {
             if progress == InitProgress::RemovingPartial {
                 report(Event::Note { text: "removing a half-made cluster; it never held data".into() });
@@ -275,7 +303,7 @@ impl Machine {
     /// Stops the node and keeps its folder under another name.
     pub(super) async fn retire_node(&self, node: &DatabaseNode) -> Result<(), StepError> {
         self.stop_node(&node.id).await;
-        if !self.new_node_mark(&node.id).exists() {
+        if !self.is_new(&node.id) {
             tracing::warn!(node = %node.id, "its data was there before this plan and stays where it is");
             return Ok(());
         }
@@ -300,6 +328,25 @@ impl Machine {
         let doomed = retired.join(format!("{id}-destroyed-{}", jiff::Timestamp::now().as_millisecond()));
         move_if_there(&self.inner.setup.state.node(id), &doomed)?;
         Machine::remove_tree(doomed).await
+    }
+
+    /// Only what this plan makes may be set aside or deleted when it is taken back. Data that was there before is nobody's
+    /// draft: nothing is made in its place.
+    pub(super) fn mark_as_new(&self, job: &NodeJob) -> Result<(), StepError> {
+        let mark = self.new_node_mark(&job.id);
+        if !job.paths.has_cluster() {
+            return fs::write(&mark, "").map_err(|error| at(&mark, &error));
+        }
+        if mark.exists() {
+            return Ok(());
+        }
+        let reason = format!("{} holds data that nothing accounts for", job.paths.pgdata().display());
+        Err(StepError::new(reason).hint("move the folder away; nothing was made in its place"))
+    }
+
+    /// Whether the plan in progress has made its data.
+    pub(super) fn is_new(&self, id: &NodeId) -> bool {
+        self.new_node_mark(id).exists()
     }
 
     /// Beside a node's folder from before it is made until the plan that makes it has ended.

@@ -42,6 +42,7 @@ impl Machine {
                 Ok(())
             }
             Action::CreateNode { node, .. } => self.create_node(node, next, report).await,
+            Action::TakeUpNode { node, .. } => self.take_up_node(node, next, report).await,
             Action::AddFollower { node, .. } => self.add_follower(node, next, report).await,
             Action::RemoveFollower { node, .. } => self.remove_follower(node).await,
             Action::SwitchOver { id, to, .. } => self.switch_over(id, to).await,
@@ -125,7 +126,7 @@ impl Machine {
                 self.stop_instance(&instance.id, grace).await;
             }
             Action::AddFollower { node, .. } => {
-                if let Err(error) = self.remove_follower(node).await {
+                if let Err(error) = self.take_follower_back(node).await {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be removed");
                 }
             }
@@ -135,6 +136,7 @@ impl Machine {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be started again");
                 }
             }
+            Action::TakeUpNode { node, .. } => self.stop_node(&node.id).await,
             Action::CreateNode { node, .. } => {
                 if let Err(error) = self.retire_node(node).await {
                     tracing::warn!(node = %node.id, error = error.reason, "could not be set aside");

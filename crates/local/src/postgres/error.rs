@@ -22,6 +22,8 @@ pub enum PostgresError {
     WrongOwner { path: PathBuf, user: String, log: String },
     #[error("the data in {} was made by PostgreSQL {data}, and PostgreSQL {engine} cannot read it", .path.display())]
     OtherMajor { path: PathBuf, data: String, engine: String },
+    #[error("the data in {} is of another cluster than the primary's", .path.display())]
+    OtherCluster { path: PathBuf },
     #[error("another PostgreSQL (pid {pid}) runs in {}", .path.display())]
     AlreadyRunning { path: PathBuf, pid: u32 },
     #[error("the Unix socket {} is in use", .path.display())]
@@ -91,6 +93,9 @@ impl PostgresError {
                 "install PostgreSQL {data} to go on with it (`apt-get install postgresql-{data}`), or move the data to \
                  {engine} with pg_dump and restore"
             ),
+            PostgresError::OtherCluster { path } => {
+                format!("move {} away, and the primary is copied in its place", path.display())
+            }
             PostgresError::AlreadyRunning { pid, .. } => {
                 format!("stop it with `kill -INT {pid}`, unless another switchback runs it")
             }

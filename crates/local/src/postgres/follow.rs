@@ -2,7 +2,8 @@
 //!
 //! From nothing by a copy of the primary (`pg_basebackup`), made beside its place and moved there when it is complete.
 //! From an old primary's by going back to where it and the new one parted (`pg_rewind`), which copies only what differs;
-//! where that fails, by a new copy. What an old primary had beyond that point was never acknowledged to anybody.
+//! where that fails, by a new copy. What an old primary had beyond that point was never acknowledged to anybody. Data of
+//! another cluster is never given up for a copy.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -77,11 +78,16 @@ pub async fn follow(
             last: "its primary is not promoted yet".to_owned(),
         });
     }
+    let of_primary = session.system_identifier().await?;
     let discarded = paths.root().join("pgdata.discarded");
     if !paths.has_cluster() {
         copy(engine, id, paths, owner, &source).await?;
         remove_in_background(discarded).await.map_err(at(paths.root()))?;
         return Ok(Followed::Copied);
+    }
+    // What cannot be read is no cluster any more, and is copied.
+    if paths.system_identifier().is_ok_and(|own| own != of_primary) {
+        return Err(PostgresError::OtherCluster { path: paths.pgdata() });
     }
     end_processes_in(&paths.pgdata(), REWINDERS).await.map_err(at(&paths.pgdata()))?;
     clear_stale_lock(paths).await?;

@@ -163,6 +163,16 @@ impl Session {
         })
     }
 
+    /// As [`super::NodePaths::system_identifier`], of the cluster that runs.
+    pub async fn system_identifier(&self) -> Result<u64, PostgresError> {
+        let rows = self.rows("SELECT system_identifier FROM pg_control_system()").await?;
+        let number = rows.first().and_then(|row| row.get(0)).and_then(|text| text.parse::<i64>().ok());
+        let missing =
+            || PostgresError::NotReady { waited_ms: 0, last: "it does not say who it is".to_owned() };
+        // The control file has it unsigned, and SQL has no such number.
+        number.map(i64::cast_unsigned).ok_or_else(missing)
+    }
+
     /// Who follows this primary. What it has written is in the log before this returns.
     pub async fn followers(&self) -> Result<Vec<Follower>, PostgresError> {
         let query = "SELECT application_name, state = 'streaming', sync_state IN ('sync', 'quorum'), \

@@ -157,10 +157,14 @@ fn setup(args: DaemonArgs, state: StateDir, life: &Life) -> (Setup, Option<Crash
 async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: Life) -> Result<End, Failure> {
     let socket = setup.state.daemon_socket();
     let logs = setup.logs.clone();
+    let state_file = setup.state.database();
     let machine = Machine::open(setup, crash_at).map_err(|error| {
-        let hint =
-            "see that the disk is not full; if state.redb is damaged, move it away and bring the app up anew";
-        Failure::failed(chain(&error)).hint(hint)
+        let hint = format!(
+            "see that the disk is not full; if the file is damaged, move it away: `mv {file} {file}.damaged`. The next \
+             `switchback up` takes the databases up with what is in data/postgres, and makes everything else anew",
+            file = state_file.display()
+        );
+        Failure::failed(format!("{}: {}", state_file.display(), chain(&error))).hint(hint)
     })?;
     let daemon = Daemon {
         machine,

@@ -7,14 +7,16 @@ use std::time::Instant;
 use local::machine::{ApplyError, Event, Report, StepError, StopMode};
 use local::release::{DiskFloor, Releases};
 use model::{DatabaseRole, NodeId, Release, ReleaseId, ResourceGraph, ResourceId, Service};
-use plan::{Plan, PlanError};
+use plan::{FoundData, Plan, PlanError};
 use serde::Serialize;
 use serde_json::Value;
 
 use local::chain;
 
 use super::{Daemon, serving};
-use crate::api::{Failure, Hello, Outcome, Planned, Request, Restarted, Status, StoredRelease, SwitchedOver};
+use crate::api::{
+    Failure, FailureKind, Hello, Outcome, Planned, Request, Restarted, Status, StoredRelease, SwitchedOver,
+};
 
 /// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
 /// remembered is not taken by a stray connection while its owner restarts.
@@ -151,6 +153,8 @@ impl Daemon {
         // What runs already is left alone; what a reboot or a failure left down is started.
         let restored = self.machine.restore(report).await;
         self.finish_what_was_begun(report).await?;
+        // Refused before anything is built.
+        self.found(graph)?;
         let mut notes = Vec::new();
         let mut releases = self.current_releases();
         for (id, service) in graph.services() {
@@ -391,6 +395,7 @@ impl Daemon {
     ) -> Result<Plan, Failure> {
         let world = self.machine.world();
         let free_ports = free_ports(&self.machine.setup().state.tag());
+        let found = self.found(graph)?;
         let request = plan::Request {
             current: &world.topology,
             parent: world.generation,
@@ -398,8 +403,14 @@ impl Daemon {
             releases,
             free_ports: &free_ports,
             destroy,
+            found: &found,
         };
         plan::plan(&request).map_err(|error| plan_failed(&error))
+    }
+
+    fn found(&self, graph: &ResourceGraph) -> Result<BTreeMap<ResourceId, FoundData>, Failure> {
+        let found = self.machine.find_data(graph);
+        found.map_err(|error| Failure { kind: FailureKind::Refused, ..step_failed(error) })
     }
 
     fn current_releases(&self) -> BTreeMap<ResourceId, Release> {

@@ -1,8 +1,9 @@
 //! The database: what is in it stays in it.
 
+use std::fs;
 use std::time::Duration;
 
-use testkit::{App, Switchback, request};
+use testkit::{App, Status, Switchback, request};
 
 use crate::up;
 
@@ -109,6 +110,85 @@ fn data_of_a_first_plan_that_failed_is_deleted_by_the_next_that_succeeds() {
     let up = switchback.must(&["up", "--detach"]);
     assert!(up.stderr.contains("of data that stood aside"), "{up:#?}");
     assert!(!retired.exists());
+}
+
+#[test]
+fn a_lost_state_file_costs_no_data_whichever_node_has_it() {
+    let switchback = up(App::guestbook("shop").stage(2));
+    switchback.wait_for("a standby that could take over", Duration::from_secs(60), Status::is_whole);
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    switchback.must(&["failover"]);
+    sql(&switchback, "INSERT INTO visits VALUES ('ada')");
+    assert_eq!(switchback.status().primary().name, "db.2");
+    switchback.down();
+
+    // Nothing is done with a file that cannot be read, and it is said what to do.
+    let state = switchback.app().state_dir();
+    let file = state.join("state.redb");
+    let whole = fs::read(&file).unwrap();
+    let scrambled = [&vec![0x5a; 4096], &whole[4096..]].concat();
+    for damaged in [&scrambled[..], &whole[..whole.len() / 2], b"not a state file"] {
+        fs::write(&file, damaged).unwrap();
+        let refused = switchback.cli(&["up", "--detach"]);
+        assert_eq!(refused.code, Some(1), "{refused:#?}");
+        assert!(refused.stderr.contains("state.redb") && refused.stderr.contains("hint: "), "{refused:#?}");
+        assert!(refused.stderr.contains("mv "), "{refused:#?}");
+        assert_eq!(fs::read(&file).unwrap(), damaged, "it is left as it was");
+    }
+    fs::rename(&file, state.join("state.redb.damaged")).unwrap();
+
+    // Two that may have been the primary last: nobody guesses.
+    let signal = state.join("data/postgres/db.1/pgdata/standby.signal");
+    fs::rename(&signal, signal.with_extension("kept")).unwrap();
+    for command in [&["up", "--detach"][..], &["plan"]] {
+        let refused = switchback.cli(command);
+        assert_eq!(refused.code, Some(3), "{refused:#?}");
+        assert!(refused.stderr.contains("postgres/db.1, "), "{refused:#?}");
+        assert!(refused.stderr.contains("postgres/db.2"), "{refused:#?}");
+    }
+    fs::rename(signal.with_extension("kept"), &signal).unwrap();
+
+    let up = switchback.must(&["up", "--detach"]);
+    assert!(up.stderr.contains("take up db.2 and its data"), "{up:#?}");
+    assert_eq!(sql(&switchback, "SELECT name FROM visits"), "ada");
+    // What follows it from now on has another number than any folder there.
+    let status = switchback.wait_for("a standby", Duration::from_secs(60), Status::is_whole);
+    assert_eq!(status.standbys()[0].name, "db.3");
+    assert!(signal.exists());
+    assert!(switchback.must(&["plan"]).stdout.contains("Nothing to change"));
+}
+
+#[test]
+fn data_that_nothing_accounts_for_is_never_made_a_follower() {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    let nodes = switchback.app().state_dir().join("data/postgres");
+    fs::create_dir_all(nodes.join("db.2/pgdata")).unwrap();
+    fs::write(nodes.join("db.2/pgdata/PG_VERSION"), "15").unwrap();
+    let refused = switchback.cli(&["stage", "2", "--yes"]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains("db.2/pgdata holds data that nothing accounts for"), "{refused:#?}");
+    assert_eq!(fs::read_to_string(nodes.join("db.2/pgdata/PG_VERSION")).unwrap(), "15");
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "0");
+
+    fs::rename(nodes.join("db.2"), nodes.join("mine")).unwrap();
+    switchback.must(&["stage", "2", "--yes"]);
+    let status = switchback.wait_for("a standby", Duration::from_secs(60), Status::is_whole);
+
+    // Another cluster's data in the place of a follower that is known.
+    let known = status.standbys()[0];
+    let pgdata = nodes.join(&known.name).join("pgdata");
+    fs::remove_file(pgdata.join("standby.signal")).unwrap();
+    let control = pgdata.join("global/pg_control");
+    let mut bytes = fs::read(&control).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&control, &bytes).unwrap();
+    known.crash();
+    switchback.wait_for("the reason", Duration::from_secs(60), |status| {
+        let reason = status.process(&known.name).reason.clone();
+        reason.is_some_and(|reason| reason.contains("is of another cluster than the primary's"))
+    });
+    assert_eq!(fs::read(&control).unwrap(), bytes);
 }
 
 #[test]

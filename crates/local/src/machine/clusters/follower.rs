@@ -35,6 +35,7 @@ impl Machine {
         session.keep_slots(id, &names).await?;
         if !self.units().nodes.contains_key(&node.id) {
             let job = self.node_job(node, next, report).await?;
+            self.mark_as_new(&job)?;
             let keeping = self.keep_node(job, node);
             tokio::pin!(keeping);
             loop {
@@ -80,8 +81,16 @@ impl Machine {
         self.session(&primary.id).await
     }
 
-    /// Stops a node that follows, deletes its data, and keeps no log for it any more. Also takes back half of
-    /// [`Machine::add_follower`].
+    /// Removes what half of [`Machine::add_follower`] has made, and nothing that was there before.
+    pub(in crate::machine) async fn take_follower_back(&self, node: &DatabaseNode) -> Result<(), StepError> {
+        if self.is_new(&node.id) {
+            return self.remove_follower(node).await;
+        }
+        self.stop_node(&node.id).await;
+        Ok(())
+    }
+
+    /// Stops a node that follows, deletes its data, and keeps no log for it any more.
     pub(in crate::machine) async fn remove_follower(&self, node: &DatabaseNode) -> Result<(), StepError> {
         let id = node.id.resource();
         self.watched(id, |watch| watch.leaving.insert(node.id.clone()));
