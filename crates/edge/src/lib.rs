@@ -10,6 +10,7 @@
 
 pub mod config;
 pub mod local_ca;
+pub mod prior_knowledge;
 pub mod status;
 
 mod access_log;

@@ -2,12 +2,14 @@
 //!
 //! An app says so at a path of its own choosing. When the manifest names none, the usual ones are tried in
 //! turn; an app that knows none of them is ready when it accepts connections. Which one worked is remembered
-//! ([`Chosen`]): an app that answered at `/up` and later answers 404 there is broken, not merely different.
+//! ([`Chosen`]): an app that answered at `/up` and later answers 404 there is broken, not merely different. An app that
+//! speaks HTTP/2 only is asked in HTTP/2, where the manifest names a path: gRPC servers know none of the usual ones.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use edge::prior_knowledge;
 use model::ServiceProtocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,12 +20,16 @@ pub const USUAL_PATHS: [&str; 3] = ["/healthz", "/up", "/health"];
 /// Only the first line of an answer is of interest, and no honest one is longer.
 const MAX_STATUS_LINE_BYTES: usize = 1024;
 
+const USER_AGENT: &str = "switchback-probe";
+
 /// How to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// The paths are tried in turn: 404 and 405 mean that the app does not know one. When it knows none, its
     /// accepting of the connection counts.
     Http { paths: Vec<String> },
+    /// In HTTP/2, with prior knowledge.
+    Http2 { path: String },
     /// A connect is enough.
     Tcp,
 }
@@ -32,6 +38,7 @@ pub enum Probe {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chosen {
     Path(String),
+    Http2Path(String),
     Tcp,
 }
 
@@ -50,17 +57,18 @@ pub enum NotReady {
     Timeout { timeout: Duration },
     #[error("{path} answered {status}")]
     Status { path: String, status: u16 },
-    #[error("{path} answered something that is not HTTP")]
-    NotHttp { path: String },
+    #[error("{path} answered something that is not {expected}")]
+    NotHttp { path: String, expected: &'static str },
     #[error("the connection broke: {message}")]
     Broken { message: String },
 }
 
 impl Probe {
-    /// Of the manifest's `health.path`. A service that speaks h2c is asked for a connect only.
+    /// Of the manifest's `health` and `protocol`.
     pub fn of(path: Option<&str>, protocol: ServiceProtocol) -> Probe {
         match (protocol, path) {
-            (ServiceProtocol::H2c, _) => Probe::Tcp,
+            (ServiceProtocol::H2c, Some(path)) => Probe::Http2 { path: path.to_owned() },
+            (ServiceProtocol::H2c, None) => Probe::Tcp,
             (ServiceProtocol::Http1, Some(path)) => Probe::Http { paths: vec![path.to_owned()] },
             (ServiceProtocol::Http1, None) => Probe::Http { paths: USUAL_PATHS.map(str::to_owned).to_vec() },
         }
@@ -77,6 +85,7 @@ impl From<Chosen> for Probe {
     fn from(chosen: Chosen) -> Probe {
         match chosen {
             Chosen::Path(path) => Probe::Http { paths: vec![path] },
+            Chosen::Http2Path(path) => Probe::Http2 { path },
             Chosen::Tcp => Probe::Tcp,
         }
     }
@@ -92,21 +101,26 @@ pub async fn probe(address: SocketAddr, probe: &Probe, timeout: Duration) -> Pro
 }
 
 async fn ask(address: SocketAddr, probe: &Probe) -> ProbeResult {
-    let Probe::Http { paths } = probe else {
-        return match TcpStream::connect(address).await {
+    match probe {
+        Probe::Http { paths } => ask_in_turn(address, paths, probe.is_exact()).await,
+        Probe::Http2 { path } => match prior_knowledge::status_of(address, path, USER_AGENT).await {
+            Ok(Some(200..=399)) => ProbeResult::Ready(Chosen::Http2Path(path.clone())),
+            answer => ProbeResult::NotReady(not_ready(address, path, "HTTP/2", answer)),
+        },
+        Probe::Tcp => match TcpStream::connect(address).await {
             Ok(_) => ProbeResult::Ready(Chosen::Tcp),
             Err(error) => ProbeResult::NotReady(broken(address, &error)),
-        };
-    };
+        },
+    }
+}
+
+async fn ask_in_turn(address: SocketAddr, paths: &[String], is_exact: bool) -> ProbeResult {
     for path in paths {
-        let not_ready = match get(address, path).await {
-            Ok(Some(200..=399)) => return ProbeResult::Ready(Chosen::Path(path.clone())),
-            Ok(Some(404 | 405)) if !probe.is_exact() => continue,
-            Ok(Some(status)) => NotReady::Status { path: path.clone(), status },
-            Ok(None) => NotReady::NotHttp { path: path.clone() },
-            Err(error) => broken(address, &error),
+        return match get(address, path).await {
+            Ok(Some(200..=399)) => ProbeResult::Ready(Chosen::Path(path.clone())),
+            Ok(Some(404 | 405)) if !is_exact => continue,
+            answer => ProbeResult::NotReady(not_ready(address, path, "HTTP", answer)),
         };
-        return ProbeResult::NotReady(not_ready);
     }
     // It answered each time, only not at these paths: so it accepts connections.
     ProbeResult::Ready(Chosen::Tcp)
@@ -116,7 +130,7 @@ async fn ask(address: SocketAddr, probe: &Probe) -> ProbeResult {
 async fn get(address: SocketAddr, path: &str) -> io::Result<Option<u16>> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: switchback-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::with_capacity(256);
@@ -138,6 +152,19 @@ fn status(head: &[u8]) -> Option<u16> {
     let code = std::str::from_utf8(rest.get(2..5)?).ok()?;
     let ends = rest.get(5).is_none_or(|byte| byte.is_ascii_whitespace());
     code.parse().ok().filter(|code| ends && rest[1] == b' ' && (100..600).contains(code))
+}
+
+fn not_ready(
+    address: SocketAddr,
+    path: &str,
+    expected: &'static str,
+    answer: io::Result<Option<u16>>,
+) -> NotReady {
+    match answer {
+        Ok(Some(status)) => NotReady::Status { path: path.to_owned(), status },
+        Ok(None) => NotReady::NotHttp { path: path.to_owned(), expected },
+        Err(error) => broken(address, &error),
+    }
 }
 
 fn broken(address: SocketAddr, error: &io::Error) -> NotReady {
@@ -233,8 +260,10 @@ mod tests {
         let (address, _) = app(&[]).await;
         let expected = ProbeResult::NotReady(NotReady::Timeout { timeout: SHORT });
         assert_eq!(probe(address, &usual(), SHORT).await, expected);
+        let h2c = Probe::of(Some("/ready"), ServiceProtocol::H2c);
+        assert_eq!(probe(address, &h2c, SHORT).await, expected);
         // Unless a connect is all that was asked for.
-        let grpc = Probe::of(Some("/ready"), ServiceProtocol::H2c);
+        let grpc = Probe::of(None, ServiceProtocol::H2c);
         assert_eq!(probe(address, &grpc, LONG).await, ProbeResult::Ready(Chosen::Tcp));
     }
 
@@ -252,8 +281,24 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_http_is_not_ready() {
         let (address, _) = app(&[("/healthz", "SSH-2.0-OpenSSH_9.2\r\n")]).await;
-        let expected = ProbeResult::NotReady(NotReady::NotHttp { path: "/healthz".to_owned() });
-        assert_eq!(probe(address, &usual(), LONG).await, expected);
+        let not = |path: &str, expected| {
+            ProbeResult::NotReady(NotReady::NotHttp { path: path.to_owned(), expected })
+        };
+        assert_eq!(probe(address, &usual(), LONG).await, not("/healthz", "HTTP"));
+        // An app of HTTP/1.1 whose manifest says h2c: it takes the preface for a request.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\n\r\n")
+                .await
+                .unwrap();
+            // Until the other side has read it and closes.
+            while stream.read_buf(&mut Vec::new()).await.is_ok_and(|read| read > 0) {}
+        });
+        let h2c = Probe::of(Some("/ready"), ServiceProtocol::H2c);
+        assert_eq!(probe(address, &h2c, LONG).await, not("/ready", "HTTP/2"));
     }
 
     #[test]

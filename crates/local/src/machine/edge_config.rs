@@ -35,7 +35,7 @@ fn health_path(instances: &[&Instance], units: &Units) -> Option<String> {
     }
     let chosen =
         |instance: &&Instance| match units.instances.get(&instance.id)?.chosen.lock().ok()?.clone()? {
-            Chosen::Path(path) => Some(path),
+            Chosen::Path(path) | Chosen::Http2Path(path) => Some(path),
             Chosen::Tcp => None,
         };
     let mut paths = instances.iter().map(chosen);

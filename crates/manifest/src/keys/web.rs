@@ -79,8 +79,8 @@ pub(super) static WEB: Table = Table {
             choose: "A cheap page that fails when the app cannot work. Do not let it depend on the database: then one \
                      slow database takes all instances out at once.",
             without: "The first of `/healthz`, `/up` and `/health` that answers 2xx or 3xx is used, otherwise that the \
-                      port accepts connections.",
-            see_also: &["web.start_timeout"],
+                      port accepts connections. With `protocol = \"h2c\"` only the latter; a path is asked for in HTTP/2 then.",
+            see_also: &["web.start_timeout", "web.protocol"],
             example: "health = \"/healthz\"",
         },
         Card {

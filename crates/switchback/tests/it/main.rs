@@ -13,6 +13,7 @@ mod drill_crashes;
 mod drill_scaling;
 mod faults;
 mod full_disk;
+mod http2;
 mod owners;
 mod replicas;
 mod service;
