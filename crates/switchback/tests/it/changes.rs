@@ -33,6 +33,10 @@ fn a_release_that_answers_worse_is_taken_back() {
     let output = switchback.cli(&["deploy"]);
     assert_eq!(output.code, Some(1), "{output:#?}");
     assert!(output.stderr.contains("answers worse"), "{output:#?}");
+    // What the instance that was turned back said is shown, and kept.
+    assert!(output.stderr.contains("2 listens on"), "{output:#?}");
+    let kept = switchback.must(&["logs", "web.2"]).stdout;
+    assert!(kept.contains("2 listens on"), "{kept}");
     let report = load.stop();
     assert!(report.failed > 0 && report.failed < report.requests / 2, "{report:?}");
     assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("1"));

@@ -185,7 +185,12 @@ fn an_app_that_crashes_again_and_again_is_said_to_be_crash_looping_with_its_last
     let status = switchback.wait_for("crash-looping", Duration::from_secs(40), |status| {
         status.web().iter().any(|instance| instance.state == "crash-looping")
     });
-    assert!(status.web()[0].reason.as_deref().unwrap_or_default().contains("ended"));
+    let instance = status.web()[0];
+    assert!(instance.reason.as_deref().unwrap_or_default().contains("ended"));
+    assert!(instance.last_lines.iter().any(|line| line.contains("told to crash")), "{instance:#?}");
+    switchback.wait_for("its last lines in the table", Duration::from_secs(20), |_| {
+        switchback.must(&["status"]).stdout.contains("told to crash")
+    });
     // Written down a moment after it is seen.
     switchback.wait_for("why it is said to be", Duration::from_secs(5), |_| {
         switchback.must(&["why"]).stdout.contains("crash-looping")
