@@ -63,7 +63,7 @@ fn flaws(app: &FrontPage, drill: &str, stage: &str) -> Result<Option<String>> {
     let (seen, database) = (&report["seen"], &report["database"]);
     eprintln!(
         "    {drill} at stage {stage}: {} failed of {} requests, the longest took {} ms; of the database {} failed of {} \
-         reads and {} writes, the longest took {} ms, {} lost, {} doubled, {} not seen; whole again after {} ms",
+         reads and {} writes, the longest took {} ms, {} lost, {} doubled, {} not seen; whole again after {} ms{}",
         seen["failed"],
         seen["requests"],
         seen["longest_ms"],
@@ -74,7 +74,10 @@ fn flaws(app: &FrontPage, drill: &str, stage: &str) -> Result<Option<String>> {
         database["lost"],
         database["doubled"],
         database["stale"],
-        report["recovered_ms"]
+        report["recovered_ms"],
+        report["adopted_ms"]
+            .as_u64()
+            .map_or_else(String::new, |ms| format!(", all taken over after {ms} ms"))
     );
     let flawless = seen["failed"] == 0
         && ["failed", "lost", "doubled", "stale"].iter().all(|figure| database[figure] == 0);

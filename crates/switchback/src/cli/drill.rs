@@ -1,5 +1,6 @@
 //! `drill`: breaks something on purpose while clients ask, and reports what they saw.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,16 +25,18 @@ struct Broken {
     what: String,
     /// Processes that must not be there any more when everything is as it was.
     victims: Vec<u32>,
+    /// Of a daemon: from SIGKILL until the next had taken everything over.
+    adopted: Option<Duration>,
 }
 
 impl Broken {
     fn nobody(what: impl Into<String>) -> Broken {
-        Broken { what: what.into(), victims: Vec::new() }
+        Broken { what: what.into(), victims: Vec::new(), adopted: None }
     }
 
     /// One process, and what was done to it.
     fn one(victim: &ProcessStatus, what: String) -> Broken {
-        Broken { what, victims: victim.pid.into_iter().collect() }
+        Broken { what, victims: victim.pid.into_iter().collect(), adopted: None }
     }
 }
 
@@ -87,6 +90,9 @@ struct Report {
     /// Of an app with a database: what its clients saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     database: Option<SeenOfDatabase>,
+    /// Of `daemon-crash`: from SIGKILL until the next daemon had taken every process over, none of which was restarted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adopted_ms: Option<u64>,
     /// Until everything was ready again.
     recovered_ms: Option<u64>,
     notes: Vec<String>,
@@ -124,12 +130,15 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     std::thread::sleep(part);
     let seen = runtime.block_on(load.stop());
     let database = probe.map(|probe| runtime.block_on(probe.stop()));
+    let broke = broke?;
+    let ms = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let report = Report {
         drill: drill.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default(),
-        broke: broke?.what,
+        broke: broke.what,
         seen,
         database,
-        recovered_ms: recovered.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        adopted_ms: broke.adopted.map(ms),
+        recovered_ms: recovered.map(ms),
         notes,
     };
     print(&report, as_json)?;
@@ -174,11 +183,13 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             Ok(Broken::one(victim, format!("SIGSTOP to {}", victim.name)))
         }
         Drill::DaemonCrash => {
-            signal(Some(before.daemon.pid), Signal::KILL)?;
             let manifest = manifest::read(&app.dir)?;
+            signal(Some(before.daemon.pid), Signal::KILL)?;
+            let killed = Instant::now();
             let (hello, _) = app.ensure_daemon(&manifest.graph().app, None)?;
+            let adopted = adopted(app, before, killed)?;
             notes.push(format!("daemon {} took over from {}", hello.pid, before.daemon.pid));
-            Ok(Broken::nobody("SIGKILL to the daemon"))
+            Ok(Broken { adopted: Some(adopted), ..Broken::nobody("SIGKILL to the daemon") })
         }
         Drill::EdgeReplace => {
             app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
@@ -282,7 +293,11 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             }
             let names: Vec<&str> = lost.iter().map(|process| process.name.as_str()).collect();
             let what = format!("SIGKILL to all of zone {zone}: {}", names.join(", "));
-            Ok(Broken { what, victims: lost.iter().filter_map(|process| process.pid).collect() })
+            Ok(Broken {
+                what,
+                victims: lost.iter().filter_map(|process| process.pid).collect(),
+                adopted: None,
+            })
         }
     }
 }
@@ -382,6 +397,32 @@ fn signal(pid: Option<u32>, signal: Signal) -> Result<(), Problem> {
         .map_err(|error| Problem::failed(format!("the process cannot be signalled: {error}")))
 }
 
+/// Waits until the daemon after the one that was `killed` has taken everything over. Restarting something would be no
+/// taking over.
+fn adopted(app: &App, before: &Status, killed: Instant) -> Result<Duration, Problem> {
+    loop {
+        let now: Status = app.ask(&Request::Status, |_| {})?;
+        if now.operation.is_none() {
+            let took = killed.elapsed();
+            let pids = |status: &Status| -> BTreeMap<String, Option<u32>> {
+                let processes = status.machine.processes.iter();
+                processes.map(|process| (process.name.clone(), process.pid)).collect()
+            };
+            let (was, is) = (pids(before), pids(&now));
+            let Some((name, _)) = was.iter().find(|(name, pid)| is.get(*name) != Some(*pid)) else {
+                return Ok(took);
+            };
+            return Err(Problem::failed(format!(
+                "{name} is another process than before the daemon was killed"
+            )));
+        }
+        if killed.elapsed() > RECOVERY_TIMEOUT {
+            return Err(Problem::failed("the new daemon did not take everything over within two minutes"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Waits until everything that ran is ready again, in as many processes, the broken ones being new.
 fn recover(app: &App, before: &Status, victims: &[u32], started: Instant) -> Option<Duration> {
     while started.elapsed() < RECOVERY_TIMEOUT {
@@ -444,6 +485,9 @@ fn print(report: &Report, as_json: bool) -> Result<(), Problem> {
     }
     if let Some(database) = &report.database {
         text.push_str(&told(database));
+    }
+    if let Some(ms) = report.adopted_ms {
+        text.push_str(&format!("every process was taken over after {ms} ms, none was restarted\n"));
     }
     match report.recovered_ms {
         Some(ms) => text.push_str(&format!("everything was ready again after {ms} ms\n")),
