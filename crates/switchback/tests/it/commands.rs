@@ -1,0 +1,75 @@
+//! The way of somebody who has an app and no manifest, command by command.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use testkit::{App, get, request};
+
+use crate::prepare;
+
+#[test]
+fn a_folder_with_a_procfile_is_begun_checked_explained_brought_up_and_listened_to() {
+    let mut switchback = prepare(App::python("shop").write("Procfile", "web: exec python3 app.py\n"));
+    let manifest = switchback.app().dir().join("switchback.toml");
+    std::fs::remove_file(&manifest).unwrap();
+    let nothing = switchback.cli(&["check"]);
+    assert_eq!(nothing.code, Some(2), "{nothing:#?}");
+    assert!(nothing.stderr.contains("`switchback init` writes one"), "{nothing:#?}");
+
+    let begun = switchback.must(&["init"]);
+    assert!(
+        begun.stderr.contains("Procfile") && begun.stderr.contains("`switchback up` runs it"),
+        "{begun:#?}"
+    );
+    let again = switchback.cli(&["init"]);
+    assert_eq!(again.code, Some(3), "{again:#?}");
+    switchback.must(&["check"]);
+    // Any free port, so that the tests of others have theirs; and two that speak.
+    let written = switchback.app().manifest();
+    let table = written.lines().find(|line| line.starts_with("[web]")).unwrap();
+    let text = written.replace(table, &format!("[edge]\nlisten = \"127.0.0.1:0\"\n\n{table}\ninstances = 2"));
+    switchback.app().put("switchback.toml", &text.replace("instances =", "instanecs ="));
+    let misspelt = switchback.cli(&["check"]);
+    assert_eq!(misspelt.code, Some(2), "{misspelt:#?}");
+    assert!(
+        misspelt.stderr.contains("instanecs") && misspelt.stderr.contains("`instances`"),
+        "{misspelt:#?}"
+    );
+    assert_eq!(switchback.cli(&["check", "--json"]).code, Some(2));
+    switchback.app().put("switchback.toml", &text);
+    let explained = switchback.must(&["explain"]).stdout;
+    assert!(explained.contains("exec python3 app.py"), "{explained}");
+    let graph = switchback.must(&["explain", "--json"]).json();
+    assert!(graph.to_string().contains("exec python3 app.py"), "{graph:#}");
+
+    switchback.must(&["up", "--detach"]);
+    switchback.look_up_front();
+    assert_eq!(get(&switchback.url("/")).unwrap().status, 200);
+
+    // Everybody's, in the order of time; and one's own.
+    let lines = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let said = switchback.must(&[&["logs", "--json", "-n", "1000"], arguments].concat()).stdout;
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = lines(&[]);
+    let times: Vec<&str> = all.iter().map(|line| line["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    for name in ["web.1", "web.2"] {
+        assert!(all.iter().any(|line| line["instance"] == name), "{name}: {all:#?}");
+        let own = lines(&[name]);
+        assert!(!own.is_empty() && own.iter().all(|line| line["instance"] == name), "{own:#?}");
+    }
+    assert!(lines(&["web"]).len() > lines(&["web.1"]).len());
+
+    let mut following = switchback.command(&["logs", "-f", "web"]);
+    let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
+    let heard = BufReader::new(following.stdout.take().unwrap());
+    // The one that ends is started again, and says so as both have before.
+    let _ = request("POST", &switchback.url("/crash"), &[], b"");
+    let mut starts = heard.lines().map_while(Result::ok).filter(|line| line.contains("listens on"));
+    let third = starts.nth(2);
+    following.kill().unwrap();
+    following.wait().unwrap();
+    assert!(third.is_some(), "nothing was heard of its start");
+    switchback.down();
+}
