@@ -12,14 +12,14 @@ use tokio::net::TcpStream;
 use crate::support::{Client, Front, Instance, client::Kind, endpoint, soon, upstream};
 
 /// A connection with prior knowledge. Its task ends with it.
-async fn prior_knowledge(front: &Front) -> SendRequest<Bytes> {
+pub async fn prior_knowledge(front: &Front) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(front.address).await.expect("connect");
     let (sender, connection) = h2::client::handshake(stream).await.expect("handshake");
     tokio::spawn(connection);
     sender
 }
 
-fn request(method: &str, path: &str) -> Request<()> {
+pub fn request(method: &str, path: &str) -> Request<()> {
     Request::builder().method(method).uri(format!("http://test{path}")).body(()).expect("a request")
 }
 
