@@ -135,6 +135,41 @@ impl Node {
     }
 }
 
+/// What a machine without PostgreSQL gets: the distribution's packages, downloaded and unpacked by nobody in particular.
+#[tokio::test]
+async fn one_that_was_unpacked_from_the_distributions_packages_serves() {
+    let cache = tempfile::tempdir().unwrap();
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let tried = Command::new("apt-get").args(["download", "libpq5"]).current_dir(cache.path()).output();
+    match tried {
+        Ok(tried) if tried.status.success() => {}
+        Ok(tried) => {
+            eprintln!("skipped: `apt-get download` fails: {}", String::from_utf8_lossy(&tried.stderr).trim());
+            return;
+        }
+        Err(error) => {
+            eprintln!("skipped: there is no apt-get: {error}");
+            return;
+        }
+    }
+    let search = Search {
+        folder: "/nowhere".into(),
+        cache: cache.path().into(),
+        bin_dirs: Vec::new(),
+        path: Some("/usr/bin:/bin".into()),
+        packages: Packages::Fetch,
+    };
+    let mut node = Node::new();
+    node.engine = search.find(&|_| {}).unwrap();
+    assert!(node.engine.bin_dir.starts_with(cache.path()), "{:?}", node.engine);
+    node.init().await.unwrap();
+    write_config(&node.paths, &node.engine.version, &small(), &alone(), &Archiving::Off).unwrap();
+    node.start();
+    node.ready().await;
+    let said = node.ask("SELECT version()").await;
+    assert!(said.contains(&format!("PostgreSQL {}", node.engine.version)), "{said}");
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(child) = &mut self.postmaster {

@@ -134,6 +134,34 @@ fn after_a_first_up_that_failed_nothing_is_up_and_the_reason_can_be_asked_for() 
 }
 
 #[test]
+fn where_no_postgres_is_to_be_had_the_first_up_says_what_to_install_and_leaves_nothing() {
+    // Hides what is installed from this test alone; the folder without the distribution's programs does the rest.
+    let app = match App::guestbook("shop").with_a_disk_at("/usr/lib/postgresql", 1) {
+        Ok(app) => app,
+        Err(reason) => {
+            eprintln!("skipped: {reason}");
+            return;
+        }
+    };
+    let switchback = prepare(app);
+    let programs = switchback.app().dir().with_file_name("programs");
+    std::fs::create_dir(&programs).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", programs.join("sh")).unwrap();
+    let output = switchback.command(&["up", "--detach"]).env("PATH", &programs).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no PostgreSQL was found"), "{said}");
+    assert!(said.contains("hint: run `") && said.contains("install postgresql"), "{said}");
+    nothing_runs(&switchback);
+    let (dir, state) = (switchback.app().dir(), switchback.app().state_dir());
+    assert!(!dir.join("switchback.lock").exists());
+    for folder in ["data/postgres", "data/retired", "credentials"] {
+        let left = std::fs::read_dir(state.join(folder)).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{folder}");
+    }
+}
+
+#[test]
 fn a_release_command_that_fails_is_shown_and_nothing_is_deployed() {
     let output =
         fails_to_come_up(App::python("shop").set("web", "release", "\"echo no such table; exit 4\""));
