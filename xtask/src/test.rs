@@ -53,6 +53,7 @@ fn run_phases(phases: &mut Phases, scope: Scope, consent: setup::Consent) -> Res
             shell::run(shell::cargo().args(["test", "--quiet", "--workspace", "--doc", "--locked"]))
         })?;
         phases.run("examples/frontpage", frontpage)?;
+        phases.run("fuzz targets compile", fuzz_targets)?;
     }
     if scope != Scope::Quick {
         phases.run("drills", || shell::run(&mut drills(runner.as_deref())))?;
@@ -110,7 +111,20 @@ fn nextest(runner: &[String], arguments: &[&str]) -> Command {
 
 /// The example is a workspace of its own, as a user's app would be.
 fn frontpage() -> Result {
+    let target = house::target().join("frontpage");
+    shell::run(shell::cargo().args(["fmt", "--check"]).current_dir(house::frontpage()))?;
+    let mut clippy = shell::cargo();
+    clippy.args(["clippy", "--quiet", "--locked", "--all-targets", "--target-dir"]).arg(&target);
+    shell::run(clippy.args(["--", "-D", "warnings"]).current_dir(house::frontpage()))?;
     let mut test = shell::cargo();
-    test.args(["test", "--quiet", "--locked", "--target-dir"]).arg(house::target().join("frontpage"));
+    test.args(["test", "--quiet", "--locked", "--target-dir"]).arg(&target);
     shell::run(test.current_dir(house::frontpage()))
+}
+
+/// A workspace of its own as well. The fuzzer itself is not built: nothing is linked.
+fn fuzz_targets() -> Result {
+    let mut check = shell::cargo();
+    check.args(["check", "--quiet", "--locked", "--target-dir"]).arg(house::target().join("fuzz"));
+    check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a");
+    shell::run(check.current_dir(house::root().join("fuzz")))
 }
