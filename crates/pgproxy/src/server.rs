@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ pub(crate) struct CancelKey {
     pub opened: Instant,
     /// Cancel requests that are under way. While there are any, the connection must not serve somebody else.
     pub under_way: Arc<AtomicU32>,
+    /// Whether there was one since the request that it serves began.
+    pub was_asked: Arc<AtomicBool>,
 }
 
 pub(crate) struct Server {
@@ -95,6 +97,11 @@ pub(crate) enum NotConnected {
 }
 
 impl CancelKey {
+    /// Whether a cancel request was made since this was asked last.
+    pub fn was_asked_for(&self) -> bool {
+        self.was_asked.swap(false, Ordering::AcqRel)
+    }
+
     /// Of the process that serves the connection.
     pub fn pid(&self) -> Option<u64> {
         self.pid_and_secret.first_chunk::<4>().map(|pid| u32::from_be_bytes(*pid).into())
@@ -129,6 +136,7 @@ impl Server {
                 pid_and_secret: Vec::new(),
                 opened: Instant::now(),
                 under_way: Arc::default(),
+                was_asked: Arc::default(),
             },
             parameters: Arc::default(),
             settings: Settings::default(),

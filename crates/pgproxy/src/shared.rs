@@ -206,6 +206,7 @@ impl Clients {
             Doing::Served { by } => {
                 // Counted while the lock keeps the connection from being given back.
                 by.under_way.fetch_add(1, Ordering::AcqRel);
+                by.was_asked.store(true, Ordering::Release);
                 return Cancelled::Served { by: by.clone() };
             }
         }

@@ -417,6 +417,7 @@ impl Session {
         };
         self.registered.slot.serve_by(Some(server.key.clone()));
         self.unit.written_before = server.wire.written;
+        server.key.was_asked_for();
         if replica.is_none() {
             // So it stays, whatever is sent behind the read that has come here.
             self.route = Route::Primary;

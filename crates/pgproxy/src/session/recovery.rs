@@ -164,9 +164,13 @@ impl Session {
 
     /// Whether a commit that the node knows of will be known to every next primary. `None`: the connection was lost.
     async fn confirm(&mut self) -> Option<Fate> {
-        match self.server.as_mut()?.ask(BEHIND).await {
-            Ok(Ok(_)) => Some(Fate::Committed),
-            Ok(Err(_)) => Some(Fate::Unclear),
+        let server = self.server.as_mut()?;
+        let confirmed = server.ask(BEHIND).await;
+        // What waited may have been cancelled, and the client's settings keep the server from saying so.
+        let was_cancelled = server.key.was_asked_for();
+        match confirmed {
+            Ok(Ok(_)) if !was_cancelled => Some(Fate::Committed),
+            Ok(_) => Some(Fate::Unclear),
             Err(cause) if cause.kind() == io::ErrorKind::TimedOut => {
                 // It waits for a standby that does not come.
                 self.lose_server();

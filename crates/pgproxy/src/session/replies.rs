@@ -82,6 +82,10 @@ impl Session {
                         heard = Ok(Heard::Goodbye("the wait for a standby was cancelled".to_owned()));
                         break;
                     }
+                    if tag == b'Z' && self.is_commit_in_doubt() {
+                        heard = Ok(Heard::Goodbye("a commit was to be cancelled".to_owned()));
+                        break;
+                    }
                     if tag == b'E'
                         && let Some(repair) = self.repair_of(said)
                     {
@@ -134,6 +138,13 @@ impl Session {
 
     fn is_for_client(&mut self) -> bool {
         self.expected.front().is_none_or(|head| head.audience == Audience::Client)
+    }
+
+    /// A cancel request came while a commit was under way. It may have ended the wait for a standby, and whether there is a
+    /// warning of that is up to the client's settings.
+    fn is_commit_in_doubt(&mut self) -> bool {
+        let was_asked = self.server.as_ref().is_some_and(|server| server.key.was_asked_for());
+        was_asked && self.unit.is_commit_to_be_settled()
     }
 
     /// Notes what a message means, and says whether the client gets it.

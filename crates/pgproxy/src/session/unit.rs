@@ -231,6 +231,11 @@ impl Unit {
         self.commit.is_some() && !self.ends.is_empty()
     }
 
+    /// Whether a commit is under way whose fate can be asked for.
+    pub fn is_commit_to_be_settled(&self) -> bool {
+        matches!(self.commit, Some(Commit { xid: Xid::Is(_), .. }))
+    }
+
     /// A request was sent to its end.
     pub fn request_sent(&mut self) {
         self.requests += 1;

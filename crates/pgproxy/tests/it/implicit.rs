@@ -185,20 +185,37 @@ async fn a_write_that_was_lost_with_the_primary_is_done_again_and_once() {
 /// Its own node says that it is committed, and so it is, there alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_no_standby_has_is_not_acknowledged_because_its_own_node_knows_it() {
-    is_lost_with_its_node_and_done_again("pg_terminate_backend").await;
+    is_lost_with_its_node_and_done_again(Cut::ByTheNode("pg_terminate_backend")).await;
 }
 
 /// To PostgreSQL a cancelled query that only waits for its standby is one that has succeeded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_no_standby_has_is_not_acknowledged_because_its_wait_is_cancelled() {
-    is_lost_with_its_node_and_done_again("pg_cancel_backend").await;
+    is_lost_with_its_node_and_done_again(Cut::ByTheNode("pg_cancel_backend")).await;
+}
+
+/// PostgreSQL warns of that, but not those who hear no warnings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_no_standby_has_is_not_acknowledged_to_a_client_that_cancels_and_hears_no_warning() {
+    is_lost_with_its_node_and_done_again(Cut::ByADeafClient).await;
+}
+
+/// Who ends the wait for the standby.
+#[derive(Clone, Copy)]
+enum Cut {
+    ByTheNode(&'static str),
+    ByADeafClient,
 }
 
 /// A write of which nobody but its node knows, and that node ends after the `cut` of whoever waits for the standby.
-async fn is_lost_with_its_node_and_done_again(cut: &str) {
+async fn is_lost_with_its_node_and_done_again(cut: Cut) {
     let (mut primary, standby, proxy) = pair();
     let client = proxy.connect().await.unwrap();
     client.simple_query("create table t (a int)").await.unwrap();
+    if matches!(cut, Cut::ByADeafClient) {
+        client.simple_query("set client_min_messages to error").await.unwrap();
+    }
+    let token = client.cancel_token();
     let receiver = primary.sql("select pid from pg_stat_replication").parse().unwrap();
     signal("-STOP", receiver);
     let write = tokio::spawn(async move {
@@ -208,7 +225,10 @@ async fn is_lost_with_its_node_and_done_again(cut: &str) {
     until_it_waits_for_the_standby(&primary).await;
     let waiting = "select pid from pg_stat_activity where wait_event = 'SyncRep'";
     let first = primary.sql(waiting);
-    primary.sql(&format!("select {cut}({first})"));
+    match cut {
+        Cut::ByTheNode(function) => drop(primary.sql(&format!("select {function}({first})"))),
+        Cut::ByADeafClient => token.cancel_query(NoTls).await.unwrap(),
+    }
     // Somebody else waits for the standby now, or nobody does, because it was acknowledged.
     while !write.is_finished() && ["", &first].contains(&primary.sql(waiting).as_str()) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
