@@ -36,8 +36,8 @@ pub(super) enum DiskState {
 /// How the log of a primary reaches its disk.
 #[derive(Default)]
 pub(super) struct Writes {
-    /// How much of it the disk has, and when that grew last or was all there is.
-    taken: Option<(Lsn, Instant)>,
+    /// Where the disk lacks something of it: how much it has, and since when that has not grown.
+    waiting: Option<(Lsn, Instant)>,
     /// How far it was written, and since when.
     written: Option<(Lsn, Instant)>,
     /// Whether it was said that the disk is stuck and nothing can be done.
@@ -50,10 +50,13 @@ impl Writes {
         if self.written.is_none_or(|(written, _)| written != log.written) {
             self.written = Some((log.written, now));
         }
-        if log.flushed >= log.written || self.taken.is_none_or(|(taken, _)| taken != log.flushed) {
-            self.taken = Some((log.flushed, now));
-        }
-        self.taken.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(since))
+        // Counted from the first look that sees it wait: how long ago the one before was says nothing of the disk.
+        self.waiting = match self.waiting {
+            _ if log.flushed >= log.written => None,
+            Some((taken, since)) if taken == log.flushed => Some((taken, since)),
+            _ => Some((log.flushed, now)),
+        };
+        self.waiting.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(since))
     }
 
     /// Whether nothing was written for so long that the disk should be tried.
@@ -187,10 +190,10 @@ mod tests {
         assert_eq!(writes.look(log(100, 100), began), Duration::ZERO);
         assert_eq!(writes.look(log(100, 100), began + 250 * MS), Duration::ZERO);
         // What is written meanwhile does not begin the waiting anew.
-        assert_eq!(writes.look(log(200, 100), began + 500 * MS), 250 * MS);
-        assert_eq!(writes.look(log(900, 100), began + 3_250 * MS), 3_000 * MS);
-        assert_eq!(writes.look(log(900, 100), began + 6_250 * MS), 6_000 * MS);
-        assert_eq!(writes.look(log(900, 900), began + 6_500 * MS), Duration::ZERO);
+        assert_eq!(writes.look(log(200, 100), began + 500 * MS), Duration::ZERO);
+        assert_eq!(writes.look(log(900, 100), began + 3_500 * MS), 3_000 * MS);
+        assert_eq!(writes.look(log(900, 100), began + 6_500 * MS), 6_000 * MS);
+        assert_eq!(writes.look(log(900, 900), began + 6_750 * MS), Duration::ZERO);
         assert_eq!(writes.look(log(901, 900), began + 9_000 * MS), Duration::ZERO);
     }
 
