@@ -342,10 +342,18 @@ fn a_restore_stands_although_a_proxy_took_it_and_did_not_answer() {
     switchback.must(&["backup"]);
     visit(&switchback, 1);
     let proxy = switchback.status().process("pgproxy-db").clone();
-    proxy.hang();
-    // Its keeper would take it for hung and start another.
-    let restored = switchback.cli(&["restore", "--to", "latest", "--yes", "--json"]);
-    proxy.go_on();
+    let restored = std::thread::scope(|scope| {
+        let restoring = scope.spawn(|| switchback.cli(&["restore", "--to", "latest", "--yes", "--json"]));
+        // From when the new node is about to start: hung for longer, it would be restarted.
+        let comes = switchback.app().state_dir().join("data/postgres/db.2/pgdata");
+        while !comes.exists() && !restoring.is_finished() {
+            sleep(ANSWER_POLL);
+        }
+        proxy.hang();
+        let restored = restoring.join().unwrap();
+        proxy.go_on();
+        restored
+    });
     assert_eq!(restored.code, Some(0), "{restored:#?}");
     let log = switchback.daemon_log();
     assert!(log.contains("a proxy was not told of it yet; trying again"), "{log}");
