@@ -37,7 +37,7 @@ cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]
                                        whether clients of a database that is killed, stopped and switched over
                                        can believe what they are told; faults: all, none, primary-crash,
                                        primary-hang, follower-crash, follower-hang, switchover, daemon-crash,
-                                       proxy-crash
+                                       proxy-crash, disk-full
 cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
 cargo xtask sqlsmith [--queries N] [--seed N]

@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Everything the proxy needs to serve. Immutable once given.
+///
+/// Keys that it does not know are passed over: a proxy that was replaced is told of changes by a supervisor that may be
+/// newer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Config {
     /// Counts configurations; one with a lower generation than the one in force is refused.
     pub generation: u64,
@@ -22,7 +24,6 @@ pub struct Config {
 
 /// One database cluster and its stable address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Database {
     /// The socket that clients connect to, by the name under which the caller hands it over. Two databases cannot
     /// share one, and it cannot change while the database exists.
@@ -101,7 +102,6 @@ pub struct Database {
 /// Only for a caller who begins an epoch also when a primary that has crashed comes back in its place, and names no
 /// promotion for that one: a primary is taken to have given each id once in its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Promotion {
     /// Of the log, as the node names it from then on. It tells who the node is, whatever a proxy has heard by then.
     pub timeline: u32,
@@ -111,7 +111,6 @@ pub struct Promotion {
 
 /// One PostgreSQL of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Node {
     pub upstream: Upstream,
     #[serde(default)]
@@ -151,7 +150,6 @@ pub enum Upstream {
 
 /// PEM files of the certificate that clients see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Tls {
     pub certificate_chain: PathBuf,
     pub private_key: PathBuf,

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use clap::Args;
 use local::chain;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// After SIGTERM: sessions get this long to end by themselves.
@@ -23,7 +24,7 @@ pub struct StandaloneArgs {
     config: PathBuf,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct File {
     listeners: BTreeMap<String, SocketAddr>,
     databases: BTreeMap<String, pgproxy::Database>,
@@ -78,6 +79,23 @@ async fn serve(path: &Path) -> Result<(), String> {
 }
 
 fn read(path: &Path) -> Result<File, String> {
-    let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+    let at = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = std::fs::read(path).map_err(|error| at(&error))?;
+    let file: File = serde_json::from_slice(&text).map_err(|error| at(&error))?;
+    let said: Value = serde_json::from_slice(&text).map_err(|error| at(&error))?;
+    let known = serde_json::to_value(&file).map_err(|error| at(&error))?;
+    match unknown_key(&said, &known) {
+        Some(key) => Err(at(&format!("there is no key `{key}`"))),
+        None => Ok(file),
+    }
+}
+
+/// The path of a key that was read over. What somebody writes by hand is what they mean.
+fn unknown_key(said: &Value, known: &Value) -> Option<String> {
+    let (Value::Object(said), Value::Object(known)) = (said, known) else { return None };
+    said.iter().find_map(|(key, said)| match known.get(key) {
+        None if said.as_object().is_some_and(serde_json::Map::is_empty) => None,
+        None => Some(key.clone()),
+        Some(known) => unknown_key(said, known).map(|below| format!("{key}.{below}")),
+    })
 }
