@@ -158,6 +158,10 @@ mod tests {
         let pgdata = folder.path().join("db.1/pgdata");
         fs::create_dir_all(&pgdata).unwrap();
         let mut server = Command::new("sleep").arg("600").current_dir(&pgdata).spawn().unwrap();
+        // It is a process of its own a moment before it has a title.
+        while fs::read(format!("/proc/{}/cmdline", server.id())).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
         fs::remove_dir_all(folder.path().join("db.1")).unwrap();
         let found = processes_in(&pgdata).unwrap();
         server.kill().unwrap();

@@ -267,7 +267,10 @@ async fn whoever_has_state_of_one_connection_is_shown_and_told_what_is_lost_with
     assert_eq!((shown.len(), of_those), (6, 5));
     let mut metrics = String::new();
     proxy.handle.metrics(&mut metrics);
-    assert!(metrics.contains("switchback_pgproxy_clients_pinned{database=\"db\"} 5\n"), "{metrics}");
+    assert!(
+        metrics.contains("switchback_pgproxy_clients_pinned{database=\"db\",user=\"app\"} 5\n"),
+        "{metrics}"
+    );
 
     cluster.stop();
     cluster.start();

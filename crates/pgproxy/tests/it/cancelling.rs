@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
 use crate::cluster::{Cluster, signal};
-use crate::failover::{move_to, pair, take_over, until_it_waits_for_the_standby};
+use crate::failover::{
+    move_to, pair, take_over, until_it_waits_for_the_standby, until_the_standby_has_what_waits_for_it,
+};
 use crate::proxy::{Proxy, config, of, sqlstate, start, value};
 
 const CANCELLED: &str = "57014";
@@ -150,7 +152,7 @@ async fn a_commit_that_only_the_next_primary_has_is_not_acknowledged_because_the
     client.simple_query("begin").await.unwrap();
     client.simple_query("insert into t values (1)").await.unwrap();
     let commit = failing(client, "commit");
-    until_it_waits_for_the_standby(&primary).await;
+    until_the_standby_has_what_waits_for_it(&primary, &standby).await;
     primary.kill();
     standby.sql("select pg_wal_replay_resume()");
     take_over(&standby);

@@ -299,6 +299,15 @@ pub async fn until_it_waits_for_the_standby(primary: &Cluster) {
     }
 }
 
+/// The standby has the whole of what waits for it; it has not replayed it.
+pub async fn until_the_standby_has_what_waits_for_it(primary: &Cluster, standby: &Cluster) {
+    until_it_waits_for_the_standby(primary).await;
+    let flushed = primary.sql("select pg_current_wal_flush_lsn()");
+    while standby.sql(&format!("select pg_last_wal_receive_lsn() >= '{flushed}'")) != "t" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The standby has the commit, the primary has not heard so, and the client has heard nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_was_lost_is_answered_by_the_next_primary_and_done_once() {

@@ -6,7 +6,9 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, signal};
-use crate::failover::{move_to, pair, take_over, until_it_waits_for_the_standby};
+use crate::failover::{
+    move_to, pair, take_over, until_it_waits_for_the_standby, until_the_standby_has_what_waits_for_it,
+};
 use crate::proxy::{Proxy, config, of, running, sqlstate, start, value};
 
 /// How a client sends its statements.
@@ -148,7 +150,7 @@ async fn a_write_that_was_committed_and_not_answered_is_answered_by_what_was_hel
             assert_eq!(run(&client, sends, insert).await, 3);
             client
         });
-        until_it_waits_for_the_standby(&primary).await;
+        until_the_standby_has_what_waits_for_it(&primary, &standby).await;
         primary.kill();
         standby.sql("select pg_wal_replay_resume()");
         take_over(&standby);
@@ -252,7 +254,7 @@ async fn a_write_that_was_committed_is_answered_though_most_of_its_rows_were_giv
     client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
     standby.sql("select pg_wal_replay_pause()");
     let write = tokio::spawn(async move { (client.query(MANY_ROWS, &[]).await.unwrap().len(), client) });
-    until_it_waits_for_the_standby(&primary).await;
+    until_the_standby_has_what_waits_for_it(&primary, &standby).await;
     primary.kill();
     standby.sql("select pg_wal_replay_resume()");
     take_over(&standby);
@@ -321,7 +323,7 @@ async fn committed_beside_another(is_promotion_known: bool) -> (u64, Proxy, Stri
     client.simple_query("set synchronous_commit to 'remote_apply'").await.unwrap();
     standby.sql("select pg_wal_replay_pause()");
     let write = tokio::spawn(async move { outcome(&client, "insert into t values (1)").await });
-    until_it_waits_for_the_standby(&primary).await;
+    until_the_standby_has_what_waits_for_it(&primary, &standby).await;
     primary.kill();
     standby.sql("select pg_wal_replay_resume()");
     take_over(&standby);
