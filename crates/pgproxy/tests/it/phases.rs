@@ -206,13 +206,12 @@ async fn at_every_message(cut: Cut) {
     let relay = Relay::start(&cluster);
     let database = proxy::database(&cluster.credentials(), Upstream::Unix(relay.path.clone()));
     let proxy: Proxy = proxy::start(database);
-    let client = proxy.connect().await.unwrap();
+    let mut client = proxy.connect().await.unwrap();
     client.simple_query("create table done (run int, n int, primary key (run, n))").await.unwrap();
     let mut at = 0;
     loop {
         relay.begin(at, cut);
         let run = i32::try_from(at).unwrap();
-        let mut client = proxy.connect().await.unwrap();
         work(&mut client, run).await.unwrap_or_else(|error| panic!("{cut:?} message {at}: {error:?}"));
         let has_cut = relay.has_cut();
         let done =

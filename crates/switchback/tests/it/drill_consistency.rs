@@ -9,7 +9,7 @@ use consistency::{Options, Report};
 use crate::up;
 
 /// `cargo xtask consistency` runs longer, with other seeds.
-const SECONDS: u64 = 30;
+const SECONDS: u64 = 20;
 
 fn check(seed: u64, stage: u8) -> Report {
     let switchback = up(consistency::app(stage));
