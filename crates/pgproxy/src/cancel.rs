@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -64,6 +64,8 @@ async fn cancel_here(packet: &[u8], shared: &Shared) -> Known {
         }
         Err(_) => tracing::debug!(database = shared.name, "a cancel request was not delivered in time"),
     }
+    // It may have come to something later than what was meant.
+    serving.was_asked.store(true, Release);
     serving.under_way.fetch_sub(1, AcqRel);
     Known::Yes
 }

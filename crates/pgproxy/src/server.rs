@@ -97,9 +97,9 @@ pub(crate) enum NotConnected {
 }
 
 impl CancelKey {
-    /// Whether a cancel request was made since this was asked last.
+    /// Whether a cancel request was made since this was asked last, or is under way.
     pub fn was_asked_for(&self) -> bool {
-        self.was_asked.swap(false, Ordering::AcqRel)
+        self.was_asked.swap(false, Ordering::AcqRel) || self.under_way.load(Ordering::Acquire) > 0
     }
 
     /// Of the process that serves the connection.

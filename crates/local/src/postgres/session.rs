@@ -221,8 +221,11 @@ impl Session {
 
     /// Writes a few bytes to the log of this primary that mean nothing to anybody. They belong to no transaction, so that
     /// none gets an id, and PostgreSQL hands them to the disk a moment later without anybody waiting for that.
-    pub async fn write_to_log(&self) -> Result<(), PostgresError> {
-        self.rows("SELECT pg_logical_emit_message(false, 'switchback', '')").await.map(drop)
+    /// Where they end.
+    pub async fn write_to_log(&self) -> Result<Lsn, PostgresError> {
+        let query = "SELECT pg_logical_emit_message(false, 'switchback', '') - '0/0'::pg_lsn";
+        let rows = self.rows(query).await?;
+        Ok(Lsn(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or_default()))
     }
 
     /// Whether the node that this one follows has said something within `within`.

@@ -366,6 +366,7 @@ impl Session {
     /// The server skips what it was asked until the next Sync.
     fn error(&mut self, said: &[u8], fate: Fate) -> Fate {
         self.set.clear();
+        self.unit.failed();
         self.forget_outdated_statement(said);
         self.is_copying_in = false;
         if let (true, Some(server)) = (self.has_sync_read_over, &mut self.server) {

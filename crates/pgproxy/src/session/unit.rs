@@ -95,6 +95,8 @@ pub(super) struct Unit {
     /// Something was written without a block, and the Sync behind it is not sent.
     writes_until_sync: bool,
     commit: Option<Commit>,
+    /// It was answered by an error, so it is no commit.
+    has_failed: bool,
     /// In the same request, so that the fate of the COMMIT does not say what became of the whole.
     is_commit_followed: bool,
     /// Of the server's connection, how much had been written when the unit began on it.
@@ -125,6 +127,7 @@ impl Unit {
             may_begin_anew: false,
             writes_until_sync: false,
             commit: None,
+            has_failed: false,
             is_commit_followed: false,
             written_before: 0,
         }
@@ -233,7 +236,12 @@ impl Unit {
 
     /// Whether a commit is under way whose fate can be asked for.
     pub fn is_commit_to_be_settled(&self) -> bool {
-        matches!(self.commit, Some(Commit { xid: Xid::Is(_), .. }))
+        !self.has_failed && matches!(self.commit, Some(Commit { xid: Xid::Is(_), .. }))
+    }
+
+    /// The server has answered with an error.
+    pub fn failed(&mut self) {
+        self.has_failed = true;
     }
 
     /// A request was sent to its end.
@@ -270,6 +278,7 @@ impl Unit {
             self.give_up_replay();
         }
         let end = self.ends.pop_front().unwrap_or(self.log.len());
+        self.has_failed = false;
         if self.ends.is_empty() {
             self.is_uncertain = false;
             self.commit = None;

@@ -218,7 +218,9 @@ impl Machine {
             _ => {
                 let watches = locked(&self.inner.clusters.watches);
                 let recorded = topology.clusters.get(id.resource()).map(|cluster| &cluster.synchronous);
-                let by = watches.get(id.resource()).map(|watch| &watch.confirmed_by).or(recorded);
+                // Before the first look nothing is known but what is written down.
+                let watch = watches.get(id.resource()).filter(|watch| watch.begun);
+                let by = watch.map(|watch| &watch.confirmed_by).or(recorded);
                 Place::Primary { confirmed_by: by.into_iter().flatten().map(member_name).collect() }
             }
         };

@@ -14,19 +14,23 @@ impl Machine {
     /// # Errors
     /// When there is no such cluster, or a node does not come back; those behind it were not touched then.
     pub async fn restart_nodes(&self, id: &ResourceId, report: &Report) -> Result<Vec<NodeId>, StepError> {
+        let nodes: Vec<NodeId> = self.topology().followers_of(id).map(|node| node.id.clone()).collect();
+        let mut restarted = Vec::new();
+        for node in nodes {
+            // The primary may be lost meanwhile, and one of these take over.
+            if self.topology().role_of(&node) == DatabaseRole::Primary {
+                continue;
+            }
+            report(Event::Note { text: format!("restarting {node}") });
+            self.restart_node(&node).await?;
+            self.caught_up(&node).await?;
+            self.followers_settle(report).await;
+            restarted.push(node);
+        }
         let topology = self.topology();
         let primary =
             topology.primary_of(id).ok_or_else(|| StepError::new(format!("{id} has no primary")))?;
-        let mut restarted = Vec::new();
-        for node in topology.followers_of(id) {
-            report(Event::Note { text: format!("restarting {}", node.id) });
-            self.restart_node(&node.id).await?;
-            self.caught_up(&node.id).await?;
-            self.followers_settle(report).await;
-            restarted.push(node.id.clone());
-        }
-        // It may have been lost meanwhile, and another may have taken over.
-        if self.topology().role_of(&primary.id) == DatabaseRole::Primary {
+        if !restarted.contains(&primary.id) {
             let standby =
                 topology.followers_of(id).find(|n| topology.role_of(&n.id) == DatabaseRole::Standby);
             match standby {

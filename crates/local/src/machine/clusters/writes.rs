@@ -1,9 +1,11 @@
 //! A primary whose disk takes nothing any more, while that of a standby does.
 //!
 //! Such a primary answers every look: what only reads needs no disk. Its commits wait without end. So each look asks how
-//! much of the log that was written is on the disk. Where nothing is written, which may be because the first to write hangs
-//! over a table already, a few bytes are written for that. A primary that is stuck is killed, and what follows is as after any crash, but for one thing: those
-//! of its processes that wait for the disk in the kernel are there until it answers. See docs/decisions/017.
+//! much of the log that was written is on the disk. What an open transaction has written is not, for as long as nobody needs
+//! it to be; and where nothing is written, the first to write may hang over a table already. So a few bytes are written that
+//! PostgreSQL hands to the disk soon, and their way there is what counts. A primary that is stuck is killed, and what follows
+//! is as after any crash, but for one thing: those of its processes that wait for the disk in the kernel are there until it
+//! answers. See docs/decisions/017.
 //!
 //! Nodes on one disk are all as stuck as each other: then it is said, and nothing is done.
 
@@ -13,8 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::{DatabaseNode, Lsn, NodeId, Topology};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use super::guard::LOOK_LIMIT;
 use crate::machine::{Machine, StepError};
 use crate::postgres::{Follower, Log, Session, member_name};
 
@@ -38,6 +41,8 @@ pub(super) enum DiskState {
 pub(super) struct Writes {
     /// Where the disk lacks something of it: how much it has, and since when that has not grown.
     waiting: Option<(Lsn, Instant)>,
+    /// Where that ends which was written to see it arrive, and since when it is on its way.
+    asked: Option<(Lsn, Instant)>,
     /// How far it was written, and since when.
     written: Option<(Lsn, Instant)>,
     /// Whether it was said that the disk is stuck and nothing can be done.
@@ -45,7 +50,7 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// For how long the disk has taken nothing, though there was something to take.
+    /// For how long the disk has taken nothing, though it was given something to take.
     fn look(&mut self, log: Log, now: Instant) -> Duration {
         if self.written.is_none_or(|(written, _)| written != log.written) {
             self.written = Some((log.written, now));
@@ -56,7 +61,18 @@ impl Writes {
             Some((taken, since)) if taken == log.flushed => Some((taken, since)),
             _ => Some((log.flushed, now)),
         };
-        self.waiting.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(since))
+        self.asked = self.asked.filter(|(until, _)| log.flushed < *until);
+        match (self.waiting, self.asked) {
+            (Some((_, since)), Some((_, asked))) => now.saturating_duration_since(since.max(asked)),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether the disk should be given something to take: it lacks what was written since an earlier look, which need not
+    /// mean anything, or nothing was written for long.
+    fn should_ask(&self, now: Instant) -> bool {
+        let lacks = self.waiting.is_some_and(|(_, since)| since < now);
+        self.asked.is_none() && (lacks || self.is_idle(now))
     }
 
     /// Whether nothing was written for so long that the disk should be tried.
@@ -79,14 +95,19 @@ impl Machine {
         let id = primary.id.resource();
         let Some(log) = log else { return Ok(DiskState::Works) };
         let now = Instant::now();
-        let (waits, is_idle, said) = self.watched(id, |watch| {
+        let (waits, should_ask, said) = self.watched(id, |watch| {
             let waits = watch.writes.look(log, now);
-            (waits, watch.writes.is_idle(now), watch.writes.said)
+            (waits, watch.writes.should_ask(now), watch.writes.said)
         });
         let successor = self.other_disks(topology, primary, log.flushed, followers);
         // Where nothing could be done about it, only when somebody may be waiting: a log that rests costs nothing to store.
-        if is_idle && waits.is_zero() && (successor.is_ok() || !session.is_at_rest().await?) {
-            session.write_to_log().await?;
+        if should_ask && (successor.is_ok() || !session.is_at_rest().await?) {
+            // Where there is no room for it in memory, the disk has what was written before to take.
+            let until = match timeout(LOOK_LIMIT, session.write_to_log()).await {
+                Ok(until) => until?,
+                Err(_) => log.written,
+            };
+            self.watched(id, |watch| watch.writes.asked = Some((until, now)));
         }
         if waits < STUCK_AFTER {
             if said && waits.is_zero() {
@@ -178,6 +199,7 @@ mod tests {
         let (mut writes, began) = (Writes::default(), Instant::now());
         for second in 0..60_u32 {
             // Far behind all the time, and a little less so every three seconds.
+            writes.asked.get_or_insert((Lsn(10_000), began));
             let log = log(10_000, u64::from(second / 3));
             let waits = writes.look(log, began + 1_000 * MS * second);
             assert!(waits < 3_000 * MS, "{waits:?}");
@@ -191,10 +213,24 @@ mod tests {
         assert_eq!(writes.look(log(100, 100), began + 250 * MS), Duration::ZERO);
         // What is written meanwhile does not begin the waiting anew.
         assert_eq!(writes.look(log(200, 100), began + 500 * MS), Duration::ZERO);
+        writes.asked = Some((Lsn(300), began + 500 * MS));
         assert_eq!(writes.look(log(900, 100), began + 3_500 * MS), 3_000 * MS);
         assert_eq!(writes.look(log(900, 100), began + 6_500 * MS), 6_000 * MS);
         assert_eq!(writes.look(log(900, 900), began + 6_750 * MS), Duration::ZERO);
         assert_eq!(writes.look(log(901, 900), began + 9_000 * MS), Duration::ZERO);
+    }
+
+    /// PostgreSQL leaves it in memory until somebody commits, or for many seconds.
+    #[test]
+    fn what_an_open_transaction_has_written_waits_for_no_disk() {
+        let (mut writes, began) = (Writes::default(), Instant::now());
+        assert_eq!(writes.look(log(200, 100), began), Duration::ZERO);
+        assert!(!writes.should_ask(began), "it may be on its way");
+        assert_eq!(writes.look(log(200, 100), began + 60_000 * MS), Duration::ZERO);
+        assert!(writes.should_ask(began + 60_000 * MS));
+        writes.asked = Some((Lsn(256), began + 60_000 * MS));
+        assert_eq!(writes.look(log(256, 256), began + 60_250 * MS), Duration::ZERO);
+        assert_eq!(writes.look(log(300, 256), began + 90_000 * MS), Duration::ZERO);
     }
 
     #[test]
