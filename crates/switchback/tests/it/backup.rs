@@ -243,7 +243,9 @@ fn a_target_that_goes_away_is_said_and_the_database_serves() {
     assert!(switchback.must(&["why"]).stdout.contains("keep the log on the primary"));
 
     std::fs::rename(to.with_extension("away"), &to).unwrap();
-    switchback.wait_for("all is well", SEEN_LIMIT, |status| backups(status)["state"] != "failing");
+    // PostgreSQL tries a few times and then once a minute (`PGARCH_AUTOWAKE_INTERVAL`).
+    let limit = SEEN_LIMIT + Duration::from_secs(60);
+    switchback.wait_for("all is well", limit, |status| backups(status)["state"] != "failing");
     restore(&switchback, "latest");
     assert_eq!(visits(&switchback), "1");
 }
