@@ -81,7 +81,7 @@ pub fn run(switchback: &Switchback, options: &Options) -> Report {
     Report::of(options.seed, &heard, &faults, violations, kept)
 }
 
-/// For a primary that is not alone, an app whose first node has a disk of its own, which can be filled.
+/// An app at this stage. Its first database node has a disk of its own, which can be filled, where one can be mounted.
 pub fn app(stage: u8) -> App {
     let app = || App::guestbook("consistency").stage(stage);
     app().with_a_disk_at("data/postgres/db.1", DISK_MB).unwrap_or_else(|reason| {

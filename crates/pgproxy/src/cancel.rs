@@ -100,9 +100,12 @@ impl Meeting {
         let mut name = [0; 4];
         getrandom::fill(&mut name).map_err(io::Error::other)?;
         let own = folder.join(format!("{:08x}", u32::from_be_bytes(name)));
-        let listener = UnixListener::bind(&own)?;
+        // A socket that is bound and does not listen yet would be taken for one that was left.
+        let hidden = own.with_extension("new");
+        let listener = UnixListener::bind(&hidden)?;
+        fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&hidden, &own)?;
         let meeting = Meeting { folder: folder.to_owned(), own };
-        fs::set_permissions(&meeting.own, fs::Permissions::from_mode(0o600))?;
         for other in meeting.others() {
             clear_away_if_left(&other, std::os::unix::net::UnixStream::connect(&other).map(drop));
         }
@@ -111,7 +114,8 @@ impl Meeting {
 
     fn others(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| *path != self.own).take(MAX_OTHERS).collect()
+        let is_other = |path: &PathBuf| *path != self.own && path.extension().is_none();
+        entries.map(|entry| entry.path()).filter(is_other).take(MAX_OTHERS).collect()
     }
 
     async fn hand_on(&self, packet: &[u8]) {

@@ -54,7 +54,14 @@ impl Stat {
 /// returns to it. What it has asked the kernel for may still be done.
 pub(crate) fn is_killed_in_kernel(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    kill_is_pending(&status)
+    is_held(&status) && kill_is_pending(&status)
+}
+
+/// In an uninterruptible sleep.
+fn is_held(status: &str) -> bool {
+    status
+        .lines()
+        .any(|line| line.strip_prefix("State:").is_some_and(|state| state.trim_start().starts_with('D')))
 }
 
 /// Of one thread, and of the process.
@@ -93,6 +100,10 @@ mod tests {
         assert!(kill_is_pending(&status("0000000000000000", "0000000000004100")));
         assert!(!kill_is_pending(&status("0000000000000000", "0000000000004000")));
         assert!(!kill_is_pending(""));
+        assert!(is_held("Name:\tpostgres\nState:\tD (disk sleep)\n"));
+        for state in ["R (running)", "S (sleeping)", "Z (zombie)"] {
+            assert!(!is_held(&format!("Name:\tD\nState:\t{state}\n")), "{state}");
+        }
         assert!(!is_killed_in_kernel(std::process::id()));
     }
 

@@ -141,10 +141,10 @@ impl Session {
     }
 
     /// A cancel request came while a commit was under way. It may have ended the wait for a standby, and whether there is a
-    /// warning of that is up to the client's settings.
+    /// warning of that is up to the client's settings. A session that would end for it is left to the warning.
     fn is_commit_in_doubt(&mut self) -> bool {
         let was_asked = self.server.as_ref().is_some_and(|server| server.key.was_asked_for());
-        was_asked && self.unit.is_commit_to_be_settled()
+        was_asked && !self.is_pinned && self.unit.may_have_committed()
     }
 
     /// Notes what a message means, and says whether the client gets it.

@@ -231,7 +231,9 @@ async fn where_cancel_requests_are_handed_on_nothing_else_is_heard() {
     let old = start(Database { cancels: Some(folder.path().to_owned()), ..of(&cluster) });
     let _new = successor(&old, &cluster, folder.path());
     let client = old.connect().await.unwrap();
-    for socket in sockets_in(folder.path()) {
+    let sockets = sockets_in(folder.path());
+    assert_eq!(sockets.len(), 2, "{sockets:?}");
+    for socket in sockets {
         for said in [
             &b"GET / HTTP/1.1\r\n\r\n"[..],
             &[0xff; 16],

@@ -242,6 +242,25 @@ async fn is_lost_with_its_node_and_done_again(cut: Cut) {
     assert_eq!(value(&client, "select count(*) from t").await, "1");
 }
 
+/// Of several statements in one Query nobody can say which of them was committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_commits_and_is_cancelled_by_a_client_that_hears_no_warning_is_of_unknown_outcome() {
+    let (primary, _standby, proxy) = pair();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    client.simple_query("set client_min_messages to error").await.unwrap();
+    let token = client.cancel_token();
+    let receiver = primary.sql("select pid from pg_stat_replication").parse().unwrap();
+    signal("-STOP", receiver);
+    let write =
+        tokio::spawn(async move { sqlstate(&client, "begin; insert into t values (1); commit").await });
+    until_it_waits_for_the_standby(&primary).await;
+    token.cancel_query(NoTls).await.unwrap();
+    let outcome = write.await.unwrap();
+    signal("-CONT", receiver);
+    assert_eq!(outcome, "08007");
+}
+
 /// More than the proxy holds, so the client has most of them before the commit.
 const MANY_ROWS: &str =
     "insert into t select n, repeat('x', 1000) from generate_series(1, 5000) n returning *";

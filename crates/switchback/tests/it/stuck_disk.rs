@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testkit::{App, Disk, Status, request};
+use testkit::{App, Disk, Status, Switchback, request};
 
 use crate::data::sql;
 use crate::up;
@@ -18,15 +18,22 @@ fn is_there(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
+/// At stage 2. `None`, and said, where nothing can be mounted.
+fn up_with_a_disk_at(below: &str, megabytes: u64) -> Option<Switchback> {
+    let app = App::guestbook("shop").stage(2).set("db", "backups", "\"off\"");
+    match app.with_a_freezable_disk_at(below, megabytes) {
+        Ok(app) => Some(up(app)),
+        Err(reason) => {
+            println!("skipped: {reason}");
+            None
+        }
+    }
+}
+
 /// Each node has a disk of its own here, as on machines of their own.
 #[test]
 fn a_primary_whose_disk_does_not_answer_hands_over_to_a_standby_whose_disk_does() {
-    let app = App::guestbook("shop").stage(2).set("db", "backups", "\"off\"");
-    let app = match app.with_a_freezable_disk_at("data/postgres/db.1", 500) {
-        Ok(app) => app,
-        Err(reason) => return println!("skipped: {reason}"),
-    };
-    let switchback = up(app);
+    let Some(switchback) = up_with_a_disk_at("data/postgres/db.1", 500) else { return };
     switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
     sql(&switchback, "INSERT INTO visits VALUES (1)");
@@ -62,12 +69,7 @@ fn a_primary_whose_disk_does_not_answer_hands_over_to_a_standby_whose_disk_does(
 /// A commit that hangs over the disk is run again on the next primary, and its client hears of nothing.
 #[test]
 fn a_commit_that_a_stuck_disk_holds_is_made_by_the_standby() {
-    let app = App::guestbook("shop").stage(2).set("db", "backups", "\"off\"");
-    let app = match app.with_a_freezable_disk_at("data/postgres/db.1", 500) {
-        Ok(app) => app,
-        Err(reason) => return println!("skipped: {reason}"),
-    };
-    let switchback = up(app);
+    let Some(switchback) = up_with_a_disk_at("data/postgres/db.1", 500) else { return };
     switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
     switchback.app().disk().unwrap().freeze();
@@ -85,12 +87,7 @@ fn a_commit_that_a_stuck_disk_holds_is_made_by_the_standby() {
 
 #[test]
 fn where_all_stand_on_the_disk_that_does_not_answer_nobody_is_killed_and_commits_wait() {
-    let app = App::guestbook("shop").stage(2).set("db", "backups", "\"off\"");
-    let app = match app.with_a_freezable_disk_at("data/postgres", 900) {
-        Ok(app) => app,
-        Err(reason) => return println!("skipped: {reason}"),
-    };
-    let switchback = up(app);
+    let Some(switchback) = up_with_a_disk_at("data/postgres", 900) else { return };
     let before = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
     switchback.app().disk().unwrap().freeze();

@@ -204,7 +204,7 @@ const HOSTS: &[&str] = &[
     "rack42",
     "parsing.school",
     "signal-hill",
-    "commons.library",
+    "commons.archive",
     "pico.parts",
     "halfbyte",
     "northwind.observatory",
