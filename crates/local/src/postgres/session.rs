@@ -46,6 +46,8 @@ pub struct Progress {
 pub struct Follower {
     /// See [`super::member_name`].
     pub name: String,
+    /// The process of the primary that sends it the log. One that is refused comes again at once, to another.
+    pub sender: u32,
     /// Has caught up with the log and gets it as it is written.
     pub streaming: bool,
     /// Commits may count on its confirmation.
@@ -179,12 +181,13 @@ impl Session {
                      flush_lsn - '0/0'::pg_lsn, \
                      CASE WHEN replay_lsn IS NOT NULL THEN greatest(pg_current_wal_lsn() - replay_lsn, 0) END, \
                      coalesce(round(extract(epoch FROM replay_lag) * 1000), 0), replay_lsn - '0/0'::pg_lsn, \
-                     sync_priority > 0 FROM pg_stat_replication";
+                     sync_priority > 0, pid FROM pg_stat_replication";
         let rows = self.rows(query).await?;
         let follower = |row: &SimpleQueryRow| {
             let text = |index: usize| row.get(index).unwrap_or_default();
             Follower {
                 name: text(0).to_owned(),
+                sender: text(8).parse().unwrap_or_default(),
                 streaming: text(1) == "t",
                 synchronous: text(2) == "t",
                 counts: text(7) == "t",

@@ -17,6 +17,9 @@ use crate::postgres::{Follower, Need, Session, member_name, said_of_following};
 
 /// A follower that runs and does not follow for this long has lost its way.
 const ASTRAY_LIMIT: Duration = Duration::from_secs(10);
+/// Who cannot follow still comes to its primary, many times a second, and is there until that has refused it. One that is
+/// sent the log by one process for this long is not refused.
+const HELD_LIMIT: Duration = Duration::from_secs(1);
 /// Between two copies of one that no copy helps.
 const COPY_INTERVAL: Duration = Duration::from_secs(600);
 /// One that does not follow for less than this is about to.
@@ -27,12 +30,28 @@ const SHOWN_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Astray {
     /// When it was last seen to follow, to start, or to be helped.
     since: Instant,
-    follows: bool,
+    /// The process that sends it the log, and when that was first seen.
+    sender: Option<(u32, Instant)>,
     /// What was done about it since it last had all of the log.
     attempts: u32,
 }
 
 impl Astray {
+    fn begin() -> Self {
+        Self { since: Instant::now(), sender: None, attempts: 0 }
+    }
+
+    fn see(&mut self, sender: Option<u32>) {
+        self.sender = sender.map(|pid| match self.sender {
+            Some((known, since)) if known == pid => (pid, since),
+            _ => (pid, Instant::now()),
+        });
+    }
+
+    fn follows(&self) -> bool {
+        self.sender.is_some_and(|(_, since)| since.elapsed() >= HELD_LIMIT)
+    }
+
     /// The next attempt, when it is due.
     fn attempt(&mut self) -> Option<(u32, Duration)> {
         let waited = self.since.elapsed();
@@ -69,10 +88,9 @@ impl Machine {
                     watch.astray.remove(&node.id);
                     return None;
                 }
-                let begins = Astray { since: Instant::now(), follows: false, attempts: 0 };
-                let astray = watch.astray.entry(node.id.clone()).or_insert(begins);
-                astray.follows = seen.is_some();
-                if astray.follows || !runs {
+                let astray = watch.astray.entry(node.id.clone()).or_insert_with(Astray::begin);
+                astray.see(seen.map(|follower| follower.sender));
+                if astray.follows() || !runs {
                     astray.since = Instant::now();
                     return None;
                 }
@@ -103,7 +121,7 @@ impl Machine {
     /// Why a node that runs does not follow its primary, where that is so.
     pub(in crate::machine) fn not_following(&self, node: &NodeId) -> Option<String> {
         let astray = self.watched(node.resource(), |watch| watch.astray.get(node).copied())?;
-        let is_so = !astray.follows
+        let is_so = !astray.follows()
             && astray.since.elapsed() >= SHOWN_AFTER
             && self.node_phase(node) == Some(Phase::Ready);
         let why = || said_of_following(&self.inner.setup.last_lines(&node.to_string()));
@@ -116,6 +134,27 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_again_and_again_does_not_follow() {
+        let mut refused = Astray::begin();
+        for pid in 1..100 {
+            refused.see(Some(pid));
+            tokio::time::advance(HELD_LIMIT / 4).await;
+            assert!(!refused.follows());
+            refused.see(Some(pid));
+            assert!(!refused.follows());
+        }
+        assert_eq!(refused.attempt().map(|(attempt, _)| attempt), Some(1));
+
+        let mut sent = Astray::begin();
+        sent.see(Some(1));
+        tokio::time::advance(HELD_LIMIT).await;
+        sent.see(Some(1));
+        assert!(sent.follows());
+        sent.see(None);
+        assert!(!sent.follows());
+    }
 
     #[test]
     fn what_no_copy_helps_is_copied_ever_more_rarely() {
