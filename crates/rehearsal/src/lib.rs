@@ -1,0 +1,11 @@
+//! Load as a crowd makes it, what it measured, and what gave way.
+//!
+//! A stranger that speaks only HTTP: it knows no manifest, plan, stage or process. Who calls it says where the app is
+//! ([`load::Load`]), and hands it what the tiers of the app measured of themselves ([`record::Tier`]).
+//!
+//! A [`load::Load`] is what is to be done, second by second and visit by visit. The generator carries it out in a process of
+//! its own and says once a second what it saw ([`record::Second`]). All of these, with what the tiers said and what
+//! happened meanwhile, are a [`record::Record`], which is written, compared, diagnosed and drawn.
+
+pub mod load;
+pub mod record;

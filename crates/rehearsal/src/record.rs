@@ -1,0 +1,136 @@
+//! What a rehearsal measured: what is written, compared, diagnosed and drawn.
+//!
+//! Times are microseconds, and count from the moment that a request was meant to be sent, not from when it was: an app that
+//! holds up the generator cannot hide behind that ("coordinated omission").
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Of this form. A record of another is refused.
+pub const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    pub app: String,
+    /// What the app was then, such as `stage 2, 2 web, 1 primary, 1 standby`.
+    pub shape: String,
+    /// Where it was asked, such as `http://127.0.0.1:8080`.
+    pub target: String,
+    pub profile: String,
+    pub seed: u64,
+    pub began: Timestamp,
+    /// Why it ended before its time. `None`: it did not.
+    pub cut_short: Option<String>,
+    pub validity: Validity,
+    /// One for each second, without gaps.
+    pub seconds: Vec<Second>,
+    /// What the tiers measured of themselves meanwhile.
+    pub tiers: Vec<Tier>,
+    /// What happened meanwhile, such as a failover, an instance that came, a new stage.
+    pub events: Vec<Event>,
+}
+
+/// Whether the generator did what it was told, so that what it saw is the app's doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validity {
+    /// Between the intended moment and that at which the request was handed to the kernel or to a wait for a connection.
+    pub schedule_error_p99_us: u64,
+    /// Processor time of the generator, per request.
+    pub cpu_us_per_request: f64,
+    /// Of the whole machine's processor time, from 0 to 1.
+    pub cpu_share: f64,
+    /// Of the machine's processor time taken by other guests of its host, from 0 to 1.
+    pub stolen: f64,
+    /// Requests not sent because a limit of the generator was reached.
+    pub not_offered: u64,
+    /// What makes it invalid, in words. Empty: it is valid.
+    pub faults: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Second {
+    /// Whole seconds since it began. A request belongs to the second in which it was meant to be sent.
+    pub at: u32,
+    /// The phase that it began in.
+    pub phase: String,
+    /// Visits that were to begin by the load, per second.
+    pub wished_visits: f64,
+    /// Visits that began.
+    pub visits: u32,
+    /// Visits under way at its end, those who read included.
+    pub visitors: u32,
+    pub connections: u32,
+    pub classes: BTreeMap<String, ClassSecond>,
+}
+
+/// Requests of one class that were meant to be sent in one second.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClassSecond {
+    /// All of them. Those without an outcome yet are what `outcomes` is short of.
+    pub sent: u32,
+    /// By [`Outcome`].
+    pub outcomes: BTreeMap<Outcome, u32>,
+    /// Of those that were answered in full, whatever the status: latency from the intended moment, as pairs of a bucket's
+    /// upper bound in µs and a count. Buckets are those of `hdrhistogram` with two significant digits.
+    pub latency: Vec<(u64, u32)>,
+    /// As `latency`, from the moment that it was really sent.
+    pub service: Vec<(u64, u32)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Ok,
+    /// 429, or 503 with `Retry-After`: the app said that it does not want more.
+    Shed,
+    /// Any other status than was expected.
+    Status,
+    /// Could not connect.
+    Refused,
+    /// The connection ended within the answer, or the answer was not HTTP.
+    Broken,
+    /// No whole answer within the visitor's patience.
+    GaveUp,
+    /// More redirects, or a larger body, than a visitor takes.
+    TooMuch,
+}
+
+/// A part of the app that requests go through, such as `edge`, `web`, `pgproxy`, `primary`, `replicas`, or the `machine`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tier {
+    pub name: String,
+    /// One for each second that was looked at.
+    pub seconds: Vec<TierSecond>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TierSecond {
+    pub at: u32,
+    /// Processes of it that were ready.
+    pub members: u32,
+    /// Processor time, in cores: 1.5 is one and a half.
+    pub cpu: f64,
+    /// What it may use, in cores.
+    pub cpu_allowed: f64,
+    /// Of the second, how long it was held back by its control group, from 0 to 1.
+    pub throttled: f64,
+    /// Work under way in it.
+    pub in_flight: f64,
+    /// Work that waits in front of it.
+    pub waiting: f64,
+    /// Finished in this second.
+    pub done: f64,
+    pub errors: f64,
+    /// Anything else that this tier measures, by name, such as `lag_ms` of replicas or `pool_wait_us` of the proxy.
+    pub more: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds since it began.
+    pub at_ms: u64,
+    pub text: String,
+}
