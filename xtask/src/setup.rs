@@ -30,6 +30,7 @@ impl Needs {
     pub const DEMO: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL];
     pub const TEST: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL, PYTHON, NODE, SQLSMITH];
     pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, LIBCLANG, HAPROXY, NGINX, WRK, H2LOAD];
+    pub const BENCH_GENERATOR: &'static [Need] = &[C_COMPILER, LIBCLANG, NGINX];
     pub const BENCH_PGPROXY: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, PGBOUNCER, PGPOOL];
 }
 

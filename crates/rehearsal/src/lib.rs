@@ -7,5 +7,12 @@
 //! its own and says once a second what it saw ([`record::Second`]). All of these, with what the tiers said and what
 //! happened meanwhile, are a [`record::Record`], which is written, compared, diagnosed and drawn.
 
+mod arrivals;
+mod chance;
+mod client;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod generator;
+mod histogram;
 pub mod load;
 pub mod record;

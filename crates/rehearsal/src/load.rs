@@ -84,7 +84,7 @@ pub struct Step {
     /// Before it: the time to read, by a lognormal distribution. 0: at once.
     pub think_median_ms: u64,
     pub method: Method,
-    /// Of one it is this, of several one at random. Beginning with `/`.
+    /// Of one it is this, of several one at random. Beginning with `/`. `{random}` is as in `form`.
     pub paths: Vec<String>,
     /// Sent as `application/x-www-form-urlencoded`. `{random}` in a value is a word of its own for each visit, the same in all of
     /// its steps. Hidden fields of the last page's form with the same action, such as a token against forgery, are sent along.

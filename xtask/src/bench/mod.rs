@@ -3,6 +3,7 @@
 mod edge;
 mod failover;
 mod figures;
+mod generator;
 mod idle;
 mod machine;
 mod page;
@@ -20,12 +21,13 @@ pub fn run(mut flags: Flags) -> Result {
     match flags.word().as_deref() {
         Some("edge") => edge::run(flags),
         Some("failover") => failover::run(flags),
+        Some("generator") => generator::run(flags),
         Some("idle") => idle::run(flags),
         Some("pgproxy") => pgproxy::run(flags),
         Some("up") => up::run(flags),
-        Some(other) => {
-            Err(Failure::usage(format!("no bench `{other}`: there are edge, failover, idle, pgproxy and up")))
-        }
-        None => Err(Failure::usage("bench what? There are edge, failover, idle, pgproxy and up")),
+        Some(other) => Err(Failure::usage(format!(
+            "no bench `{other}`: there are edge, failover, generator, idle, pgproxy and up"
+        ))),
+        None => Err(Failure::usage("bench what? There are edge, failover, generator, idle, pgproxy and up")),
     }
 }

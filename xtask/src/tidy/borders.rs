@@ -27,6 +27,7 @@ const IMPURE: &[&str] = &[
 /// Where processes may be started, and why.
 const STARTERS: &[(&str, &str)] = &[
     ("crates/local/", "the executor: starting processes is what it is for"),
+    ("crates/rehearsal/src/generator/process.rs", "what makes the load must not be who measures the app"),
     ("crates/switchback/src/cli/connect.rs", "the command line starts the daemon"),
     ("crates/switchback/src/cli/manifest.rs", "`init` asks git what it ignores"),
     ("crates/testkit/", "tests start Switchbacks"),

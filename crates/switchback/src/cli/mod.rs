@@ -32,6 +32,7 @@ use clap::{Parser, Subcommand};
 use model::{NodeId, RecoveryTarget, ReleaseId, ResourceId};
 
 use crate::daemon::{self, DaemonArgs, Life};
+use crate::generate;
 use crate::role::{self, RoleArgs};
 use crate::standalone::{self, StandaloneArgs};
 use say::Problem;
@@ -240,6 +241,9 @@ enum Command {
     Daemon(DaemonArgs),
     #[command(hide = true)]
     Role(RoleArgs),
+    /// Be a load generator: a load on standard input, what visitors saw on standard output
+    #[command(hide = true)]
+    Generate,
     /// Run by PostgreSQL for each file of its log
     #[command(hide = true)]
     WalPush {
@@ -329,6 +333,10 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Role(args) => {
             say::log_to_stderr();
             role::run(args).map_err(Problem::failed)
+        }
+        Command::Generate => {
+            say::log_to_stderr();
+            generate::run().map_err(Problem::failed)
         }
         Command::WalPush { .. } | Command::WalFetch { .. } => Ok(()),
     }

@@ -15,6 +15,7 @@ mod drill_scaling;
 mod example;
 mod faults;
 mod full_disk;
+mod generate;
 mod http2;
 mod owners;
 mod replicas;

@@ -1,0 +1,123 @@
+//! An HTTP client that costs little, believes nothing, and has a limit to everything.
+//!
+//! Of one origin: it connects to one address whatever an answer says. Requests are written and answers read without being kept,
+//! in buffers that a thread has once ([`connect::Shared`]), so that a visitor who reads costs a socket and little more.
+
+pub mod answer;
+mod chunked;
+pub mod connect;
+pub mod cookies;
+pub mod form;
+mod http1;
+pub mod http2;
+pub mod location;
+pub mod response;
+
+use std::task::{Context, Poll};
+
+use crate::load::{Method, Protocol};
+use answer::{Failure, Head};
+use connect::{Shared, Wire};
+
+/// So that an app can tell this traffic from its own.
+const USER_AGENT: &str = "Mozilla/5.0 (compatible; switchback-rehearsal)";
+/// Of a page whose forms are wanted; what is beyond is not looked at.
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    /// Of the page that it comes from, for `Referer`. `None`: typed in.
+    pub from: Option<&'a str>,
+    /// `Cookie`; empty: none.
+    pub cookies: &'a [u8],
+    /// Of a form.
+    pub body: Option<&'a [u8]>,
+    pub wants: Wants,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// What is in the body says nothing to this visitor.
+    Nothing,
+    /// The page itself, if it is one, for its forms.
+    Page,
+}
+
+impl Request<'_> {
+    /// Header fields that are the same by every protocol, and need no writing.
+    fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let encoding = match self.wants {
+            // What is dropped may come as small as the app can make it; a page that is looked at comes as it is.
+            Wants::Nothing => "gzip, br",
+            Wants::Page => "identity",
+        };
+        let form = self.body.map(|_| ("Content-Type", "application/x-www-form-urlencoded"));
+        [("User-Agent", USER_AGENT), ("Accept", "*/*"), ("Accept-Encoding", encoding)].into_iter().chain(form)
+    }
+}
+
+/// Keeps what came of a page that is wanted.
+fn keep(page: &mut Vec<u8>, wants: Wants, head: &Head, data: &[u8]) {
+    if wants == Wants::Page && head.is_html {
+        let room = PAGE_BYTES - page.len();
+        page.extend_from_slice(&data[..data.len().min(room)]);
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub head: Head,
+    /// Of [`Wants::Page`]: as much as is kept of it. Empty otherwise.
+    pub page: Vec<u8>,
+}
+
+/// A way to the app that requests can go.
+#[derive(Debug)]
+pub enum Connection {
+    Http1(http1::Connection),
+    Http2(http2::Connection),
+}
+
+impl Connection {
+    /// Connects, with TLS where that is wished for.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`], or [`Failure::NotOffered`] where the generator has no connection left.
+    pub async fn open(shared: &Shared, visitor: u64) -> Result<Connection, Failure> {
+        let wire = Wire::open(shared, visitor).await?;
+        Ok(match shared.protocol() {
+            Protocol::Http1 => Connection::Http1(http1::Connection::new(wire)),
+            Protocol::Http2 => Connection::Http2(http2::Connection::begin(wire).await?),
+        })
+    }
+
+    /// Sends a request and reads the answer to its end. `sent` is called when the request was handed over.
+    ///
+    /// # Errors
+    /// As [`Failure`]. The connection is of no use then.
+    pub async fn ask(
+        &mut self,
+        shared: &Shared,
+        request: &Request<'_>,
+        sent: impl FnOnce(),
+    ) -> Result<Answer, Failure> {
+        match self {
+            Connection::Http1(connection) => connection.ask(shared, request, sent).await,
+            Connection::Http2(connection) => {
+                let asker = connection.asker();
+                connection.with(asker.ask(shared, request, sent)).await
+            }
+        }
+    }
+
+    /// Looks after it while nothing is asked. Ready: it is of no use any more.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Connection::Http1(connection) => connection.poll_ended(cx),
+            Connection::Http2(connection) => connection.poll_ended(cx),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Time since a run began, by one clock for all threads.
+
+use std::time::{Duration, Instant};
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// A moment of a run: nanoseconds since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// When the second `second` begins.
+    pub fn second(second: u32) -> Moment {
+        Moment(u64::from(second) * NS_PER_SECOND)
+    }
+
+    /// In which second it is.
+    pub fn in_second(self) -> u32 {
+        u32::try_from(self.0 / NS_PER_SECOND).unwrap_or(u32::MAX)
+    }
+
+    pub fn after_ns(self, ns: u64) -> Moment {
+        Moment(self.0.saturating_add(ns))
+    }
+
+    pub fn after(self, duration: Duration) -> Moment {
+        self.after_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// 0 when `earlier` is later.
+    pub fn micros_since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A run that begins at `began`.
+    pub fn beginning(began: Instant) -> Clock {
+        Clock(began)
+    }
+
+    pub fn now(self) -> Moment {
+        Moment(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub fn instant(self, moment: Moment) -> Instant {
+        self.0 + Duration::from_nanos(moment.0)
+    }
+}

@@ -1,0 +1,160 @@
+//! Whether a generator did what it was told, from what it used and what it missed.
+
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::recorder::Totals;
+use crate::record::Validity;
+
+/// What a person would not notice, and what no percentile of an app's answers is spoiled by.
+const SCHEDULE_ERROR_P99: Duration = Duration::from_millis(5);
+/// Of the machine's processor time. The app has then had another machine than the one it will have.
+const STOLEN: f64 = 0.1;
+const NANOS: f64 = 1e9;
+
+/// What was used when a run began.
+pub struct Start {
+    clock: Clock,
+    cpu_seconds: f64,
+    machine: Ticks,
+}
+
+impl Start {
+    pub fn now(clock: Clock) -> Start {
+        Start { clock, cpu_seconds: own_cpu_seconds(), machine: Ticks::now() }
+    }
+
+    /// What is to be said of the run that began then.
+    pub fn judge(&self, totals: &Totals) -> Validity {
+        let elapsed = self.clock.now().0 as f64 / NANOS;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+        let cpu = own_cpu_seconds() - self.cpu_seconds;
+        let mut validity = Validity {
+            schedule_error_p99_us: totals.schedule_error.quantile(0.99),
+            cpu_us_per_request: cpu * 1e6 / totals.requests.max(1) as f64,
+            cpu_share: cpu / (elapsed * cores).max(f64::MIN_POSITIVE),
+            stolen: Ticks::now().stolen_since(&self.machine),
+            not_offered: totals.not_offered,
+            faults: Vec::new(),
+        };
+        validity.faults = faults(&validity, totals.requests);
+        validity
+    }
+}
+
+/// The generator's own share of the processors is no fault, however large: it is told, and whoever reads the figures takes
+/// it into account. When it is too large, the schedule shows it.
+fn faults(validity: &Validity, requests: u64) -> Vec<String> {
+    let mut faults = Vec::new();
+    if requests == 0 {
+        faults.push("no request was sent".to_owned());
+    }
+    let limit = SCHEDULE_ERROR_P99.as_micros() as u64;
+    if validity.schedule_error_p99_us > limit {
+        faults.push(format!(
+            "one request in a hundred was sent more than {} ms late, and {} ms are allowed: the machine is too busy \
+             to offer this load",
+            validity.schedule_error_p99_us / 1_000,
+            SCHEDULE_ERROR_P99.as_millis()
+        ));
+    }
+    if validity.not_offered > 0 {
+        let share = validity.not_offered as f64 / (validity.not_offered + requests) as f64 * 100.0;
+        faults.push(format!(
+            "{} requests or visits ({share:.2} %) were not offered, because a limit of visitors, connections or \
+             descriptors was reached",
+            validity.not_offered
+        ));
+    }
+    if validity.stolen > STOLEN {
+        faults.push(format!(
+            "{:.0} % of the machine's processor time was taken by other guests of its host, and {:.0} % are allowed",
+            validity.stolen * 100.0,
+            STOLEN * 100.0
+        ));
+    }
+    faults
+}
+
+/// Of all threads of this process.
+fn own_cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / NANOS
+}
+
+/// The line `cpu` of /proc/stat (proc(5)).
+#[derive(Debug, Clone, Copy, Default)]
+struct Ticks {
+    all: u64,
+    stolen: u64,
+}
+
+impl Ticks {
+    /// All zero where it cannot be read; nothing is stolen then.
+    fn now() -> Ticks {
+        Ticks::parse(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Ticks {
+        let line = text.lines().next().unwrap_or_default();
+        // user nice system idle iowait irq softirq steal; what guests of ours use is in user already.
+        let ticks: Vec<u64> =
+            line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+        Ticks { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
+    }
+
+    /// Of all, from 0 to 1.
+    fn stolen_since(self, before: &Ticks) -> f64 {
+        let all = self.all.saturating_sub(before.all);
+        self.stolen.saturating_sub(before.stolen) as f64 / all.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> Validity {
+        Validity {
+            schedule_error_p99_us: 5_000,
+            cpu_us_per_request: 15.0,
+            cpu_share: 0.9,
+            stolen: 0.1,
+            not_offered: 0,
+            faults: vec![],
+        }
+    }
+
+    fn check(validity: Validity, requests: u64, expected: &str) {
+        let faults = faults(&validity, requests);
+        match faults.as_slice() {
+            [] => assert_eq!(expected, ""),
+            [fault] => assert!(!expected.is_empty() && fault.contains(expected), "{fault}"),
+            more => panic!("{more:?}"),
+        }
+    }
+
+    #[test]
+    fn a_run_is_invalid_for_what_the_generator_or_the_host_did_and_nothing_else() {
+        check(valid(), 100, "");
+        check(Validity { schedule_error_p99_us: 6_000, ..valid() }, 100, "6 ms late");
+        check(Validity { not_offered: 1, ..valid() }, 199, "1 requests or visits (0.50 %)");
+        check(Validity { stolen: 0.25, ..valid() }, 100, "25 % of the machine");
+        check(valid(), 0, "no request");
+    }
+
+    #[test]
+    fn stolen_time_is_a_share_of_all() {
+        let before = Ticks::parse("cpu  10 0 0 0 0 0 0 0 0 0\n");
+        let after = Ticks::parse("cpu  60 0 10 10 0 0 0 20 9 9\n");
+        assert!((after.stolen_since(&before) - 20.0 / 90.0).abs() < 1e-9);
+        assert_eq!(Ticks::parse("").stolen_since(&before), 0.0);
+    }
+
+    #[test]
+    fn what_this_process_uses_is_counted() {
+        let before = own_cpu_seconds();
+        while own_cpu_seconds() < before + 0.01 {}
+        assert!(Ticks::now().all > 0);
+    }
+}

@@ -1,0 +1,56 @@
+//! This program as a load generator, with a process of its own so that what it costs can be told.
+//!
+//! It speaks to whoever started it over its standard input and output, and ends when that one does.
+
+use std::io;
+
+use local::chain;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::BufReader;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// More than any load has connections, and as many as the kernel allows a process unless it is told otherwise.
+const DESCRIPTORS: u64 = 1 << 20;
+
+/// Runs until the load is carried out, or SIGTERM, which cuts it short.
+///
+/// # Errors
+/// When there is no load, it is refused, or nobody hears what it measured.
+pub fn run() -> Result<(), String> {
+    allow_descriptors().map_err(|error| format!("descriptors for connections: {error}"))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let result = runtime.block_on(generate());
+    // A thread may still wait for standard input, which need not end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn generate() -> Result<(), String> {
+    let mut term = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    // Whoever presses Ctrl-C in the terminal means the command in front, which then ends our input.
+    let _ignored = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let stop = CancellationToken::new();
+    let input = BufReader::new(tokio::io::stdin());
+    let generating = rehearsal::generator::run(input, tokio::io::stdout(), stop.clone());
+    tokio::pin!(generating);
+    tokio::select! {
+        ended = &mut generating => return ended.map_err(|error| chain(&error)),
+        _ = term.recv() => stop.cancel(),
+    }
+    generating.await.map_err(|error| chain(&error))
+}
+
+/// Each connection is a descriptor, and a shell gives a thousand. More than may be had are not offered, and that is told.
+fn allow_descriptors() -> io::Result<()> {
+    let many = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
+    let limit = getrlimit(Resource::Nofile);
+    let is_enough = limit.maximum.is_none_or(|maximum| maximum >= DESCRIPTORS);
+    // Beyond what we were given only root may go.
+    if !is_enough && setrlimit(Resource::Nofile, many).is_ok() {
+        return Ok(());
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(())
+}
