@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use model::{
     AppName, BackupPolicy, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe,
-    LoadBalancer, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size, WithoutStandby, Zone,
+    LoadBalancer, Rehearsal, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size,
+    WithoutStandby, Zone,
 };
 
 use crate::rules::database_name;
@@ -33,7 +34,17 @@ pub(crate) fn expand(settings: &Settings) -> Result<ResourceGraph, Absent> {
     }
     resources.insert(edge, Resource::LoadBalancer(load_balancer(settings, web.clone())?));
     resources.insert(web, Resource::Service(service(settings, database)?));
-    Ok(ResourceGraph { app, stage, zones, resources })
+    let rehearsal = if settings.has("rehearsal") { Some(rehearsal(settings)?) } else { None };
+    Ok(ResourceGraph { app, stage, zones, resources, rehearsal })
+}
+
+fn rehearsal(settings: &Settings) -> Result<Rehearsal, Absent> {
+    let written = settings.list("rehearsal.slo").ok_or(Absent("rehearsal.slo"))?;
+    let slo = written.iter().map(|threshold| threshold.parse().map_err(|_| Absent("rehearsal.slo")));
+    Ok(Rehearsal {
+        slo: slo.collect::<Result<_, _>>()?,
+        visits: settings.visits("rehearsal.visit").unwrap_or_default(),
+    })
 }
 
 fn id(name: &'static str) -> Result<ResourceId, Absent> {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use model::{DatabaseCluster, Engine, LoadBalancer, ResourceGraph, Service, ServiceProtocol, WithoutStandby};
+use model::{
+    DatabaseCluster, Engine, LoadBalancer, Rehearsal, RehearsedMethod, RehearsedVisit, ResourceGraph,
+    Service, ServiceProtocol, WithoutStandby,
+};
 use serde_json::{Value, json};
 
-use crate::settings::Source;
+use crate::settings::{Source, Value as Setting};
 use crate::units::duration_text;
 use crate::{Manifest, PRESETS};
 
@@ -35,7 +38,13 @@ impl Manifest {
             let prefix = format!("{path}.");
             self.settings.sources().find(|(path, _)| path.starts_with(&prefix)).map(|(_, source)| source)
         };
-        said(path).or_else(below).unwrap_or(Source::Default)
+        // Of visits each has a row, and all of them are one value.
+        let above = || {
+            let (table, _) = path.rsplit_once('.')?;
+            let setting = self.settings.get(table)?;
+            matches!(setting.value, Some(Setting::Visits(_))).then_some(setting.source)
+        };
+        said(path).or_else(below).or_else(above).unwrap_or(Source::Default)
     }
 }
 
@@ -85,6 +94,10 @@ fn sections(graph: &ResourceGraph) -> Vec<(String, Vec<Row>)> {
         sections.push((format!("{id}: database cluster"), database(cluster)));
     }
     debug_assert_eq!(sections.len(), graph.resources.len() + 1, "a kind of resource is not explained");
+    if let Some(rehearsal) = &graph.rehearsal {
+        let writes = if rehearsal.writes() { "writes data into the app" } else { "only reads" };
+        sections.push((format!("rehearsal: {writes}"), rehearsal_rows(rehearsal)));
+    }
     sections
 }
 
@@ -149,6 +162,23 @@ fn service_rows(service: &Service) -> Vec<Row> {
         row("web.deploy.max_worse_percent", service.compare.max_worse_percent),
         row("web.deploy.min_answers", service.compare.min_answers),
     ]
+}
+
+fn rehearsal_rows(rehearsal: &Rehearsal) -> Vec<Row> {
+    let slo: Vec<String> = rehearsal.slo.iter().map(ToString::to_string).collect();
+    let mut rows = vec![row("rehearsal.slo", list(&slo))];
+    for (name, visit) in &rehearsal.visits {
+        rows.push(row(&format!("rehearsal.visit.{name}"), visit_text(visit)));
+    }
+    rows
+}
+
+fn visit_text(visit: &RehearsedVisit) -> String {
+    let steps = visit.steps.iter().map(|step| match step.method {
+        RehearsedMethod::Get => step.path.clone(),
+        RehearsedMethod::Post => format!("POST {}", step.path),
+    });
+    format!("{} of 100: {}", visit.weight, steps.collect::<Vec<_>>().join(", "))
 }
 
 fn database(cluster: &DatabaseCluster) -> Vec<Row> {

@@ -43,7 +43,7 @@ fn write_card(page: &mut String, table: &Table, card: &Card) {
 
 /// As GitHub makes anchors of headings.
 fn anchor(path: &str) -> String {
-    path.replace('.', "")
+    path.replace('.', "").to_lowercase()
 }
 
 /// The header under which the example can be pasted; an example that brings its own needs none.

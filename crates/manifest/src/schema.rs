@@ -88,6 +88,21 @@ fn of_kind(kind: &Kind) -> Value {
             "propertyNames": { "pattern": "^(?!PORT$|DATABASE_URL$|SWITCHBACK_)[A-Za-z_][A-Za-z0-9_]*$" },
             "additionalProperties": { "type": ["string", "integer", "boolean"] },
         }),
+        Kind::Thresholds => json!({
+            "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+        }),
+        Kind::Fields => json!({
+            "type": "object",
+            "additionalProperties": { "type": ["string", "integer", "boolean"] },
+        }),
+        Kind::Named(below) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z0-9_-]{1,40}$" },
+            "additionalProperties": table(below),
+        }),
+        Kind::Steps(below) => json!({
+            "oneOf": [table(below), { "type": "array", "minItems": 1, "items": table(below) }],
+        }),
         Kind::Table(below) => table(below),
         Kind::ChoiceOrTable(names, below) => json!({
             "oneOf": [{ "type": "string", "enum": names }, table(below)],

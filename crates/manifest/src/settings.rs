@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use model::{ByteSize, Cpu};
+use model::{ByteSize, Cpu, RehearsedStep, RehearsedVisit};
 
 /// A value that passed the check of its card.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,10 @@ pub(crate) enum Value {
     Address(SocketAddr),
     List(Vec<String>),
     Environment(BTreeMap<String, String>),
+    /// Fields of a form.
+    Fields(BTreeMap<String, String>),
+    Steps(Vec<RehearsedStep>),
+    Visits(BTreeMap<String, RehearsedVisit>),
     /// The table is there; its keys have paths of their own.
     Table,
 }
@@ -149,6 +153,27 @@ impl Settings {
     pub(crate) fn list(&self, path: &str) -> Option<Vec<String>> {
         match self.value(path) {
             Some(Value::List(list)) => Some(list.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn fields(&self, path: &str) -> Option<BTreeMap<String, String>> {
+        match self.value(path) {
+            Some(Value::Fields(fields)) => Some(fields.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn steps(&self, path: &str) -> Option<Vec<RehearsedStep>> {
+        match self.value(path) {
+            Some(Value::Steps(steps)) => Some(steps.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn visits(&self, path: &str) -> Option<BTreeMap<String, RehearsedVisit>> {
+        match self.value(path) {
+            Some(Value::Visits(visits)) => Some(visits.clone()),
             _ => None,
         }
     }

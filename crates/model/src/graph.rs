@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, ByteSize, ResourceId, Size, Zone};
+use crate::{AppName, ByteSize, ResourceId, Size, Threshold, Zone};
 
 /// Everything an app consists of, by id. Serialises with its kinds in the open, for `explain --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct ResourceGraph {
     /// At least one; the first is where what exists only once is placed.
     pub zones: Vec<Zone>,
     pub resources: BTreeMap<ResourceId, Resource>,
+    /// How the app is rehearsed. Nothing that stands depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,6 +161,64 @@ pub enum WithoutStandby {
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
     Postgres,
+}
+
+/// What a rehearsal requires of the app, and what its visitors do beside what is found by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// What is required under load.
+    pub slo: Vec<Threshold>,
+    pub visits: BTreeMap<String, RehearsedVisit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RehearsedVisit {
+    /// Of a hundred visits, so many are such.
+    pub weight: u32,
+    /// One after the other.
+    pub steps: Vec<RehearsedStep>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RehearsedStep {
+    pub method: RehearsedMethod,
+    pub path: String,
+    /// Fields that are sent with POST.
+    pub form: BTreeMap<String, String>,
+    /// Before it, to read and to write.
+    pub think_ms: u64,
+    /// The status that is success; `None`: 200 to 399.
+    pub expect: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RehearsedMethod {
+    Get,
+    Post,
+}
+
+/// Of an app whose manifest says nothing of it.
+const USUAL_SLO: [&str; 2] = ["p99 < 250ms", "errors < 0.1%"];
+
+impl Default for Rehearsal {
+    fn default() -> Rehearsal {
+        let slo = USUAL_SLO.iter().filter_map(|text| text.parse().ok()).collect();
+        Rehearsal { slo, visits: BTreeMap::new() }
+    }
+}
+
+impl Rehearsal {
+    /// Whether it leaves data behind in the app.
+    pub fn writes(&self) -> bool {
+        self.visits.values().any(RehearsedVisit::writes)
+    }
+}
+
+impl RehearsedVisit {
+    pub fn writes(&self) -> bool {
+        self.steps.iter().any(|step| step.method == RehearsedMethod::Post)
+    }
 }
 
 impl ResourceGraph {

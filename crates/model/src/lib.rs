@@ -6,15 +6,18 @@
 mod graph;
 mod names;
 mod size;
+mod threshold;
 mod topology;
 mod words;
 
 pub use graph::{
     BackupPolicy, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe,
-    LoadBalancer, Resource, ResourceGraph, Service, ServiceProtocol, WithoutStandby,
+    LoadBalancer, Rehearsal, RehearsedMethod, RehearsedStep, RehearsedVisit, Resource, ResourceGraph,
+    Service, ServiceProtocol, WithoutStandby,
 };
 pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId, Zone};
 pub use size::{ByteSize, Cpu, InvalidSize, Size};
+pub use threshold::{Comparison, InvalidThreshold, MAX_THRESHOLD_BYTES, Metric, Threshold};
 pub use topology::{
     ClusterState, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, Lsn, Promotion,
     ProxyProcess, RecoveryTarget, Release, Topology,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     AppName, BackupPolicy, ByteSize, CompareGate, DatabaseCluster, DatabaseRole, Engine, HealthProbe,
-    LoadBalancer, NodeId, RecoveryTarget, Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service,
-    ServiceProtocol, Size, Topology, WithoutStandby, Zone,
+    LoadBalancer, NodeId, RecoveryTarget, Rehearsal, Release, ReleaseId, Resource, ResourceGraph, ResourceId,
+    Service, ServiceProtocol, Size, Topology, WithoutStandby, Zone,
 };
 use plan::{Action, FoundData, Interruption, Plan, PlanError, Request, Restore, follow_again, plan, restore};
 use proptest::prelude::*;
@@ -40,6 +40,8 @@ struct Wish {
     env: u8,
     threads: Option<u16>,
     backups: Option<BackupPolicy>,
+    /// Whether the manifest says how the app is rehearsed.
+    rehearsed: bool,
 }
 
 const STAGE_1: Wish = Wish {
@@ -54,6 +56,7 @@ const STAGE_1: Wish = Wish {
     env: 0,
     threads: None,
     backups: None,
+    rehearsed: false,
 };
 const STAGE_2: Wish = Wish { stage: 2, zones: 2, instances: 2, standbys: 1, ..STAGE_1 };
 const STAGE_3: Wish = Wish { stage: 3, instances: 4, read_replicas: 2, ..STAGE_2 };
@@ -105,8 +108,9 @@ impl Wish {
             trusted_proxies: Vec::new(),
         };
         resources.insert(id("edge"), Resource::LoadBalancer(edge));
+        let rehearsal = self.rehearsed.then(Rehearsal::default);
         let zones = ["a", "b", "c"][..self.zones].iter().map(|zone| Zone::new(*zone).unwrap()).collect();
-        ResourceGraph { app: AppName::new("app").unwrap(), stage: self.stage, zones, resources }
+        ResourceGraph { app: AppName::new("app").unwrap(), stage: self.stage, zones, resources, rehearsal }
     }
 }
 
@@ -202,6 +206,7 @@ fn wishes() -> impl Strategy<Value = Wish> {
                     env,
                     threads,
                     backups: backups(threads),
+                    rehearsed: false,
                 },
             )
         })
@@ -216,6 +221,15 @@ proptest! {
             let again = plan_to(&world, wish).unwrap();
             prop_assert!(again.is_empty(), "{wish:?} planned again: {:?}", again.steps);
         }
+    }
+
+    #[test]
+    fn how_an_app_is_rehearsed_is_no_part_of_any_plan(wish in wishes()) {
+        let rehearsed = Wish { rehearsed: true, ..wish.clone() };
+        let nothing = Topology::default();
+        prop_assert_eq!(plan_to(&nothing, &rehearsed).unwrap().steps, plan_to(&nothing, &wish).unwrap().steps);
+        let world = applied(&nothing, &plan_to(&nothing, &wish).unwrap());
+        prop_assert!(plan_to(&world, &rehearsed).unwrap().is_empty());
     }
 
     #[test]

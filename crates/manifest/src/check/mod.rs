@@ -2,6 +2,7 @@
 
 mod address;
 mod environment;
+mod fields;
 mod shape;
 
 use model::{ByteSize, Cpu};
@@ -68,6 +69,11 @@ pub(crate) fn value(at: &At, value: &DeValue<'_>, problems: &mut Problems) -> Op
         (Kind::Address, DeValue::String(text)) => address::text(at, text, problems),
         (Kind::Paths, DeValue::Array(list)) => texts(at, list, problems, shape::relative_path),
         (Kind::Networks, DeValue::Array(list)) => texts(at, list, problems, address::network),
+        (Kind::Thresholds, DeValue::String(text)) => {
+            fields::threshold(at, text, problems).map(|text| Value::List(vec![text]))
+        }
+        (Kind::Thresholds, DeValue::Array(list)) => texts(at, list, problems, fields::threshold),
+        (Kind::Fields, DeValue::Table(table)) => fields::fields(at, table, problems).map(Value::Fields),
         (Kind::Environment, DeValue::Table(variables)) => environment::variables(at, variables, problems),
         (_, other) => {
             problems.wrong_type(at, kind_of(other), meant(at, other));
@@ -168,6 +174,9 @@ fn meant(at: &At, found: &DeValue<'_>) -> Option<String> {
         (Kind::Bytes { .. }, DeValue::Integer(number)) => Some(format!("{key} = \"{}MB\"", number.as_str())),
         (Kind::Paths | Kind::Networks, DeValue::String(text)) => {
             Some(format!("{key} = [\"{}\"]", crate::problems::quoted(text)))
+        }
+        (Kind::Steps(_), DeValue::String(text)) if text.starts_with('/') => {
+            Some(format!("{key} = {{ get = \"{}\" }}", crate::problems::quoted(text)))
         }
         // `db = "postgres"` means the first thing there is to say about a database.
         (Kind::Table(table), DeValue::String(text)) => {

@@ -34,6 +34,14 @@ pub(crate) enum Kind {
     Networks,
     /// Names to texts, numbers and booleans.
     Environment,
+    /// One requirement of the app under load, or several.
+    Thresholds,
+    /// Fields of a form to texts, numbers and booleans.
+    Fields,
+    /// Tables by names of the user's own.
+    Named(&'static Table),
+    /// One step of a visit, or several.
+    Steps(&'static Table),
     Table(&'static Table),
     /// One of the names, or the table.
     ChoiceOrTable(&'static [&'static str], &'static Table),
@@ -55,7 +63,9 @@ pub(crate) enum Shape {
 impl Kind {
     pub(crate) fn table(&self) -> Option<&'static Table> {
         match self {
-            Kind::Table(table) | Kind::ChoiceOrTable(_, table) => Some(table),
+            Kind::Table(table) | Kind::ChoiceOrTable(_, table) | Kind::Named(table) | Kind::Steps(table) => {
+                Some(table)
+            }
             _ => None,
         }
     }
@@ -90,6 +100,10 @@ impl Kind {
             Kind::Paths => "a list of paths inside the app's folder".to_owned(),
             Kind::Networks => "a list of networks such as \"10.0.0.0/8\"".to_owned(),
             Kind::Environment => "a table of names to texts, whole numbers or booleans".to_owned(),
+            Kind::Thresholds => "a requirement such as \"p99 < 250ms\", or a list of them".to_owned(),
+            Kind::Fields => "a table of fields to texts, whole numbers or booleans".to_owned(),
+            Kind::Named(table) => format!("a table for each name, with {}", keys_of(table)),
+            Kind::Steps(table) => format!("a table, or a list of tables, with {}", keys_of(table)),
             Kind::Table(table) => format!("a table with {}", keys_of(table)),
             Kind::ChoiceOrTable(names, table) => {
                 format!("{}, or a table with {}", one_of(names), keys_of(table))
@@ -101,6 +115,8 @@ impl Kind {
     pub(crate) fn expects_briefly(&self) -> String {
         match self {
             Kind::Table(_) => "a table".to_owned(),
+            Kind::Named(_) => "a table for each name".to_owned(),
+            Kind::Steps(_) => "a table, or a list of tables".to_owned(),
             Kind::ChoiceOrTable(names, _) => format!("{}, or a table", one_of(names)),
             _ => self.expects(),
         }

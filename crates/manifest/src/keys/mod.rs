@@ -6,6 +6,7 @@
 mod db;
 mod edge;
 mod kind;
+mod rehearsal;
 mod top;
 mod web;
 

@@ -1,6 +1,6 @@
 //! Keys before the first header.
 
-use super::{Card, Default, Kind, Shape, Table, db, edge, web};
+use super::{Card, Default, Kind, Shape, Table, db, edge, rehearsal, web};
 
 pub static TOP: Table = Table {
     name: "",
@@ -80,6 +80,16 @@ pub static TOP: Table = Table {
             without: "The front door listens on 127.0.0.1:8080 without TLS.",
             see_also: &["edge.listen"],
             example: "[edge]\nlisten = \":80\"",
+        },
+        Card {
+            key: "rehearsal",
+            kind: Kind::Table(&rehearsal::REHEARSAL),
+            default: Default::Absent("every key of the table has a default"),
+            does: "The table of rehearsals: what is required of the app under load, and visits of your own.",
+            choose: "Leave it out until a rehearsal has to log in, to write, or to keep a promise of yours.",
+            without: "Rehearsals read what they find, and require what is usual.",
+            see_also: &["rehearsal.slo"],
+            example: "[rehearsal]\nslo = \"p99 < 500ms\"",
         },
     ],
 };

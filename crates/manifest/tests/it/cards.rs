@@ -63,6 +63,13 @@ fn every_example_of_the_reference_can_be_read() {
                 text += &format!("{line}\n");
             }
         }
+        let visit = [("weight", "weight = 2"), ("steps", "steps = { get = \"/\" }")];
+        for (key, line) in visit {
+            let is_in_it = table.name.starts_with("rehearsal.visit.NAME");
+            if is_in_it && card.key != key && !table.name.ends_with(key) {
+                text += &format!("rehearsal.visit.NAME.{line}\n");
+            }
+        }
         for line in card.example.lines() {
             match table.name {
                 "" => text += &format!("{line}\n"),

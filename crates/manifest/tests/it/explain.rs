@@ -19,6 +19,15 @@ fn every_value_is_shown_with_its_origin() {
 }
 
 #[test]
+fn a_rehearsal_that_writes_says_so() {
+    let text = "app = \"a\"\n[web]\nrun = \"x\"\n[rehearsal.visit.signer]\nweight = 2\n\
+                steps = [{ get = \"/sign\" }, { post = \"/sign\" }]\n";
+    let explained = read(text).unwrap().explain();
+    let section = explained.split("\n\n").find(|section| section.starts_with("rehearsal")).unwrap();
+    insta::assert_snapshot!(section);
+}
+
+#[test]
 fn a_graph_alone_is_explained_without_origins() {
     let manifest = read("app = \"guestbook\"\n[web]\nrun = \"x\"\n[edge]\ntls = \"local\"\n").unwrap();
     insta::assert_snapshot!(manifest::explain_text(manifest.graph()));

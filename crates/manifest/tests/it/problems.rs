@@ -70,6 +70,16 @@ says! {
         "app = \"a\"\n[web]\nrun = \"x\"\n[edge]\ntrusted_proxies = [\"10.0.0.1\"]\n";
     a_url_is_no_domain:
         "app = \"a\"\ndomain = \"https://Example.com/\"\n[web]\nrun = \"x\"\n";
+    a_requirement_is_underlined_where_it_cannot_be_read:
+        "app = \"a\"\n[web]\nrun = \"x\"\n[rehearsal]\nslo = [\"p99 < 250\", \"latency < 1s\"]\n";
+    a_visit_is_told_what_it_needs:
+        "app = \"a\"\n[web]\nrun = \"x\"\n[rehearsal.visit.signer]\nwait = 2\n";
+    a_step_asks_for_one_path_and_only_a_post_has_a_form:
+        "app = \"a\"\n[web]\nrun = \"x\"\n[rehearsal.visit.a]\nweight = 2\nsteps = [{ get = \"/\", post = \"/\" }, {}, { get = \"/\", form = { a = 1 } }]\n";
+    a_step_given_as_a_path_is_recognised:
+        "app = \"a\"\n[web]\nrun = \"x\"\n[rehearsal.visit.a]\nweight = 2\nsteps = \"/sign\"\n";
+    visits_are_no_more_than_a_hundred_of_a_hundred:
+        "app = \"a\"\n[web]\nrun = \"x\"\n[rehearsal.visit]\na = { weight = 60, steps = { get = \"/\" } }\nb = { weight = 50, steps = { get = \"/\" } }\n";
     an_app_whose_database_would_be_reserved_is_told_the_way_out:
         "app = \"postgres\"\n[web]\nrun = \"x\"\n[db]\nengine = \"postgres\"\n";
 }

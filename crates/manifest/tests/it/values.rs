@@ -1,7 +1,7 @@
 //! What values become in the graph.
 
 use manifest::keys::TOP;
-use model::{LoadBalancer, Service, Size};
+use model::{LoadBalancer, Rehearsal, Service, Size};
 
 use crate::read;
 
@@ -47,6 +47,16 @@ access_log = false
 request_timeout = "1500ms"
 max_body = "20MB"
 trusted_proxies = ["10.0.0.0/8", "fd00::/8"]
+
+[rehearsal]
+slo = ["p99 < 500ms", "p99{search} < 1s", "shed < 1%"]
+
+[rehearsal.visit.NAME]
+weight = 2
+steps = [
+    { get = "/sign" },
+    { post = "/sign", form = { name = "{random}", age = 30, terms = true }, think = "5s", expect = 303 },
+]
 "#;
 
 fn service(web: &str) -> Service {
@@ -65,12 +75,44 @@ fn every_key_reaches_the_graph() {
     for table in TOP.all() {
         for card in table.cards {
             let path = table.path(card.key);
-            let value = path.split('.').try_fold(&keys, |value, part| value.get(part));
+            let value = path.split('.').try_fold(&keys, in_value_or_list);
             assert!(value.is_some(), "{path} is not in this test's manifest");
         }
     }
     let manifest = read(EVERY_KEY).unwrap();
     insta::assert_snapshot!(serde_json::to_string_pretty(manifest.graph()).unwrap());
+}
+
+fn in_value_or_list<'a>(value: &'a toml::Value, key: &str) -> Option<&'a toml::Value> {
+    match value {
+        toml::Value::Array(list) => list.iter().find_map(|entry| entry.get(key)),
+        value => value.get(key),
+    }
+}
+
+fn rehearsal(text: &str) -> Rehearsal {
+    let manifest = read(&format!("app = \"a\"\n[web]\nrun = \"x\"\n{text}\n")).unwrap();
+    manifest.graph().rehearsal.clone().unwrap()
+}
+
+#[test]
+fn a_requirement_may_stand_alone_and_one_step_too() {
+    let one = rehearsal("[rehearsal]\nslo = \"p99 < 1s\"\nvisit.a = { weight = 1, steps = { get = \"/\" } }");
+    let listed =
+        rehearsal("[rehearsal]\nslo = [\"p99 < 1s\"]\nvisit.a = { weight = 1, steps = [{ get = \"/\" }] }");
+    assert_eq!(one, listed);
+    let headers = "[rehearsal]\nslo = \"p99 < 1s\"\n[rehearsal.visit.a]\nweight = 1\n[[rehearsal.visit.a.steps]]\nget = \"/\"";
+    assert_eq!(rehearsal(headers), one);
+}
+
+#[test]
+fn a_rehearsal_requires_what_is_usual_and_reads_unless_it_is_told_to_write() {
+    let empty = rehearsal("[rehearsal]");
+    assert_eq!(empty, Rehearsal::default());
+    assert!(!empty.writes() && !empty.slo.is_empty());
+    assert!(!rehearsal("[rehearsal.visit.a]\nweight = 1\nsteps = { get = \"/\" }").writes());
+    assert!(rehearsal("[rehearsal.visit.a]\nweight = 1\nsteps = { post = \"/\" }").writes());
+    assert_eq!(read("app = \"a\"\n[web]\nrun = \"x\"\n").unwrap().graph().rehearsal, None);
 }
 
 #[test]
