@@ -8,6 +8,8 @@
 //! happened meanwhile, are a [`record::Record`], which is written, compared, diagnosed and drawn.
 
 mod arrivals;
+pub mod baseline;
+pub mod capacity;
 mod chance;
 mod client;
 #[doc(hidden)]
@@ -15,4 +17,9 @@ pub mod fuzzing;
 pub mod generator;
 mod histogram;
 pub mod load;
+pub mod profile;
 pub mod record;
+pub mod site;
+pub mod summary;
+pub mod threshold;
+pub mod usl;

@@ -1,0 +1,154 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::record::{ClassSecond, Outcome, Validity};
+
+/// Seconds of a hundred requests whose latency is drawn around a median, and of which some fail.
+fn record(seed: u64, median_ms: f64, failed: u32) -> Record {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut second = |at: u32| {
+        let mut latency: BTreeMap<u64, u32> = BTreeMap::new();
+        for _ in 0..100 {
+            let us = median_ms * 1e3 * (random.f64() + random.f64()).powi(2);
+            *latency.entry((us / 100.0).ceil() as u64 * 100).or_default() += 1;
+        }
+        let latency: Vec<(u64, u32)> = latency.into_iter().collect();
+        let outcomes = BTreeMap::from([(Outcome::Ok, 100 - failed), (Outcome::Status, failed)]);
+        let class = ClassSecond { sent: 100, outcomes, service: latency.clone(), latency };
+        Second {
+            at,
+            phase: "plateau".to_owned(),
+            wished_visits: 100.0,
+            visits: 100,
+            visitors: 0,
+            connections: 0,
+            classes: BTreeMap::from([("page".to_owned(), class)]),
+        }
+    };
+    Record {
+        version: VERSION,
+        app: "guestbook".to_owned(),
+        shape: "stage 1".to_owned(),
+        target: "http://127.0.0.1:8080".to_owned(),
+        profile: "hn".to_owned(),
+        seed,
+        began: jiff::Timestamp::UNIX_EPOCH,
+        cut_short: None,
+        validity: Validity {
+            schedule_error_p99_us: 100,
+            cpu_us_per_request: 20.0,
+            cpu_share: 0.1,
+            stolen: 0.0,
+            not_offered: 0,
+            faults: Vec::new(),
+        },
+        seconds: (0..60).map(&mut second).collect(),
+        tiers: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+fn change<'a>(comparison: &'a Comparison, name: &str, class: Option<&str>) -> &'a Change {
+    let mut changes = comparison.changes.iter();
+    changes.find(|change| change.name == name && change.class.as_deref() == class).unwrap()
+}
+
+#[test]
+fn two_runs_of_the_same_are_no_regression() {
+    // Whatever chance did in either.
+    for seed in 0..20 {
+        let comparison = compare(&record(seed, 50.0, 1), &record(seed + 100, 50.0, 1), seed);
+        assert_eq!(comparison.exit_code(), 0, "{seed}: {comparison:?}");
+        assert!(comparison.changes.iter().all(|change| !change.is_better), "{seed}: {comparison:?}");
+    }
+}
+
+#[test]
+fn what_is_slower_by_a_fifth_is_found_and_said() {
+    for seed in 0..20 {
+        let comparison = compare(&record(seed, 50.0, 0), &record(seed + 100, 60.0, 0), seed);
+        assert_eq!(comparison.exit_code(), 1, "{seed}");
+        let p99 = change(&comparison, "p99", Some("page"));
+        assert!(p99.is_worse && p99.low <= 1.2 * 1.02 && 1.2 <= p99.high * 1.02, "{seed}: {p99:?}");
+        let said = p99.to_string();
+        assert!(said.starts_with("p99 of `page` is 2") && said.ends_with("): worse"), "{said}");
+    }
+    let faster = compare(&record(1, 60.0, 0), &record(2, 50.0, 0), 1);
+    assert!(faster.exit_code() == 0 && change(&faster, "p50", None).is_better);
+}
+
+#[test]
+fn more_failures_are_a_regression() {
+    let comparison = compare(&record(1, 50.0, 0), &record(2, 50.0, 2), 1);
+    let errors = change(&comparison, "errors", None);
+    assert_eq!(errors.to_string(), "errors is 2% instead of 0%, +2.00 points (from +2.00 to +2.00): worse");
+    assert_eq!(comparison.exit_code(), 1);
+}
+
+#[test]
+fn what_is_unlike_is_not_judged() {
+    let before = record(1, 50.0, 0);
+    let other = |change: fn(&mut Record)| {
+        let mut after = record(2, 500.0, 50);
+        change(&mut after);
+        compare(&before, &after, 1)
+    };
+    for (comparison, why) in [
+        (
+            other(|after| after.profile = "viral".to_owned()),
+            "The profile of the baseline was `hn`, and is `viral` now.",
+        ),
+        (
+            other(|after| after.validity.faults.push("the generator was late".to_owned())),
+            "This run is invalid: the generator was late.",
+        ),
+        (
+            other(|after| after.cut_short = Some("interrupted".to_owned())),
+            "This run was cut short: interrupted.",
+        ),
+        (other(|after| after.seconds.truncate(19)), "This run has fewer than 20 seconds."),
+    ] {
+        assert_eq!(comparison.unlike, [why]);
+        assert_eq!((comparison.exit_code(), comparison.is_worse()), (2, false));
+    }
+}
+
+#[test]
+fn a_class_with_few_answers_is_not_compared() {
+    let mut sparse = record(1, 50.0, 0);
+    for second in sparse.seconds.iter_mut().skip(1) {
+        second.classes.clear();
+    }
+    assert_eq!(compare(&sparse, &record(2, 50.0, 0), 1).changes, []);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_comparison() {
+    let (before, after) = (record(1, 50.0, 1), record(2, 55.0, 1));
+    assert_eq!(compare(&before, &after, 3), compare(&before, &after, 3));
+}
+
+#[test]
+fn a_record_that_was_kept_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("baseline.json");
+    for seed in [1, 2] {
+        save(&path, &record(seed, 50.0, 1)).unwrap();
+        assert_eq!(load(&path).unwrap(), record(seed, 50.0, 1));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_no_record_is_refused_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("baseline.json");
+    let refused = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load(&path).unwrap_err().to_string()
+    };
+    assert!(refused("{").ends_with("baseline.json is not a record of a rehearsal"));
+    assert!(refused("{\"version\":1}").ends_with("baseline.json is not a record of a rehearsal"));
+    assert!(refused("{\"version\":2}").contains("form 2, and this version reads form 1"));
+    assert!(matches!(load(&folder.path().join("none")), Err(Unreadable::Io { .. })));
+}
