@@ -12,6 +12,7 @@ pub mod baseline;
 pub mod capacity;
 mod chance;
 mod client;
+pub mod diagnosis;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod generator;

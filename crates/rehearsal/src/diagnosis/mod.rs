@@ -1,0 +1,306 @@
+//! What gave way, and what to do about it: a function of what was measured.
+//!
+//! Each step of a staircase is looked at by the operational laws, which hold whatever the distributions are. A tier that
+//! used `U` of what it has at a rate of `X` can do `X / U` and no more (utilisation law); a request spends in a tier what is
+//! under way there divided by the rate (Little's law). So the tier that is full first is found by division, and what a
+//! change would gain by dividing again, with more of that tier.
+//!
+//! 1. A run that does not say anything about the app is refused ([`Verdict::Invalid`]).
+//! 2. The knee is the first step that misses the objective, or brings less than half of what it asks more ([`knee`]). Without
+//!    one there is no bottleneck up to there.
+//! 3. Each resource is scored at the knee by how full it is, how much of the latency that came since half the load waits for
+//!    it, and what says that it is held up ([`candidates`]). What is held without working (workers of the app, connections)
+//!    counts only as far as nothing behind it is full: it is held because that is.
+//! 4. What was found is a row of the table of evidence ([`Kind`]), and the row says what can be done. The next stage that
+//!    has more of it is tried first, by the same law ([`law`]).
+//! 5. An [`intervention`] proves it, or does not.
+//!
+//! Deliberately without: anything learned. Each number in a sentence was measured, or is a quotient of such.
+
+mod candidates;
+pub mod evidence;
+pub mod intervention;
+mod knee;
+mod law;
+mod recommend;
+mod say;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use candidates::Candidate;
+use evidence::{Window, more, tier};
+use knee::Found;
+pub use law::Bound;
+pub use recommend::{Change, Prediction, Recommendation};
+
+/// A winner has at least this score.
+const ENOUGH: f64 = 0.6;
+/// And leads by this much.
+const LEAD: f64 = 0.15;
+/// What is this near to being as full is as good a candidate: relieving one of the two gains no more than this.
+const AS_FULL: f64 = 0.88;
+/// Of the machine's cores: from here on processes wait for each other.
+const MACHINE_FULL: f64 = 0.88;
+/// Of the machine's cores: others may use so much while the app is measured.
+const FOREIGN: f64 = 0.10;
+/// Steps without which there is no curve.
+const LEAST_STEPS: usize = 3;
+
+/// What is diagnosed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Staircase {
+    /// By growing `offered`.
+    pub steps: Vec<Step>,
+    pub shape: Shape,
+    /// Why the generator's figures say nothing of the app. Empty: they do.
+    pub faults: Vec<String>,
+    /// The text of the statement of [`more::TOP_IN_FLIGHT`], its literals folded, where that is known.
+    #[serde(default)]
+    pub top_statement: Option<String>,
+}
+
+/// One load, for some seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Requests per second that were meant to be sent.
+    pub offered: f64,
+    /// Requests per second that were answered as expected.
+    pub achieved: f64,
+    pub p50_us: u64,
+    pub p99_us: u64,
+    /// Of the requests, from 0 to 1; those that were shed left out.
+    pub failed: f64,
+    /// Of the requests, from 0 to 1.
+    pub shed: f64,
+    /// What of the objective was missed, in words. Empty: it was kept.
+    pub missed: Vec<String>,
+    /// By the names in [`evidence::tier`], without the seconds in which the load was not yet what it was to be.
+    pub tiers: BTreeMap<String, Window>,
+}
+
+/// What the app consists of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    pub stage: u8,
+    pub machine_cores: f64,
+    pub web_instances: u32,
+    /// Of each. `None`: all that the machine has.
+    pub web_cores: Option<f64>,
+    /// Requests that an instance works on at once, where that is known.
+    pub web_workers: Option<u32>,
+    /// Of each PostgreSQL. `None`: all that the machine has.
+    pub database_cores: Option<f64>,
+    pub standbys: u32,
+    pub read_replicas: u32,
+    /// Whether sizes are more than wishes.
+    pub limits_enforced: bool,
+    /// The stages above this one, the nearest first.
+    pub next: Vec<Rung>,
+}
+
+/// What a stage has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rung {
+    pub stage: u8,
+    pub web_instances: u32,
+    pub standbys: u32,
+    pub read_replicas: u32,
+}
+
+/// What gave way, why that is believed, and what would help.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    pub verdict: Verdict,
+    /// The most likely first. One of a bottleneck, two of two candidates; of what is none, what is fullest.
+    pub causes: Vec<Cause>,
+    /// Requests per second up to which the objective was kept; 0 where it never was.
+    pub capacity: f64,
+    /// For people, with the figures that matter most.
+    pub sentence: String,
+    pub evidence: Vec<Line>,
+    pub recommendation: Option<Recommendation>,
+    /// What else was thought of, and what it would gain.
+    pub alternatives: Vec<Recommendation>,
+    pub confidence: Confidence,
+    /// Why it is not higher.
+    pub doubts: Vec<String>,
+    /// What would show that this is wrong.
+    pub falsified_by: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Bottleneck,
+    /// Both are nearly full, or neither stands out.
+    TwoCandidates,
+    /// The objective was kept in all steps.
+    NoBottleneckUpTo,
+    /// It gave way, and nothing that is measured was full.
+    Unexplained,
+    /// The run says nothing about the app.
+    Invalid,
+}
+
+/// One resource that may be what gave way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// A name in [`evidence::tier`].
+    pub tier: String,
+    pub kind: Kind,
+    /// From 0 to 1.
+    pub score: f64,
+    /// How full it was at the knee, from 0 to 1.
+    pub utilisation: f64,
+}
+
+/// A row of the table of evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The app's own work fills the processors it may use.
+    WebCpu,
+    /// Each instance fills one core and may use more: its work is done by one thread.
+    WebThread,
+    /// The app waits, and neither for processors nor for the database: for a worker or thread of its own, or for something
+    /// outside.
+    WebWorkers,
+    EdgeCpu,
+    /// The processors of the database's proxy.
+    ProxyCpu,
+    /// Connections to the primary are all taken while it is not full.
+    Pool,
+    /// The primary's processors, mostly by statements that only read.
+    PrimaryReads,
+    /// The primary's processors, mostly by one statement that goes through many rows.
+    MissingIndex,
+    /// The primary's processors, by writes.
+    PrimaryWrites,
+    /// The primary's processors, by reads that no replica was fresh enough for.
+    ReplicaLag,
+    ReplicaCpu,
+    /// Sessions of the primary wait for each other.
+    Locks,
+    /// Sessions of the primary wait for data to come from disk.
+    DataDisk,
+    /// Sessions of the primary wait for their commits to be safe.
+    LogDisk,
+    /// Requests are refused while nothing is full.
+    LimitTooLow,
+}
+
+/// A figure, at half the load and where it gave way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub tier: String,
+    pub measure: String,
+    pub at_half: f64,
+    pub at_knee: f64,
+    pub unit: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line { tier, measure, at_half, at_knee, unit } = self;
+        write!(f, "{tier}: {measure} {} -> {}{unit}", say::figure(*at_half), say::figure(*at_knee))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    Low,
+    /// What was seen says so.
+    Fair,
+    /// And what was done proves it.
+    Good,
+}
+
+impl Step {
+    /// Of a tier that does not exist, all is 0.
+    pub(crate) fn tier(&self, name: &str) -> Window {
+        self.tiers.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Requests per second that went through, whatever became of them.
+    pub(crate) fn rate(&self) -> f64 {
+        let done = self.tier(tier::EDGE).done;
+        if done > 0.0 { done } else { self.achieved }
+    }
+}
+
+/// Says what gave way. Takes no time and asks nobody.
+pub fn diagnose(staircase: &Staircase) -> Diagnosis {
+    let faults = faults(staircase);
+    if !faults.is_empty() {
+        return say::invalid(&faults);
+    }
+    let found = match knee::find(&staircase.steps) {
+        Found::None => return say::none_up_to(staircase),
+        Found::AtOnce => return say::too_slow_at_once(staircase),
+        Found::Knee(found) => found,
+    };
+    let mut all = candidates::score_all(staircase, &found);
+    all.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let (verdict, causes) = judge(&all);
+    match verdict {
+        Verdict::Unexplained => say::unexplained(staircase, &found, &all),
+        verdict => say::explained(staircase, &found, verdict, causes),
+    }
+}
+
+/// Who of the candidates it is, the likeliest first.
+fn judge(all: &[Candidate]) -> (Verdict, &[Candidate]) {
+    let Some(first) = all.first().filter(|first| first.score >= ENOUGH) else {
+        return (Verdict::Unexplained, &all[..0]);
+    };
+    let is_rival = |second: &&Candidate| {
+        let as_full =
+            second.is_working && first.is_working && second.utilisation >= AS_FULL * first.utilisation;
+        second.score > first.score - LEAD || as_full && second.score >= ENOUGH
+    };
+    match all.get(1).filter(is_rival) {
+        Some(_) => (Verdict::TwoCandidates, &all[..2]),
+        None => (Verdict::Bottleneck, &all[..1]),
+    }
+}
+
+/// What makes it say nothing about the app.
+fn faults(staircase: &Staircase) -> Vec<String> {
+    let mut faults = staircase.faults.clone();
+    let steps = &staircase.steps;
+    if steps.len() < LEAST_STEPS {
+        faults.push(format!("{} steps are too few, {LEAST_STEPS} are needed", steps.len()));
+    }
+    let cores = staircase.shape.machine_cores;
+    for step in steps {
+        let machine = step.tier(tier::MACHINE);
+        let foreign = machine.more(more::FOREIGN_CPU).unwrap_or(0.0) / cores;
+        let generator = machine.more(more::GENERATOR_CPU).unwrap_or(0.0) / cores;
+        if foreign > FOREIGN {
+            faults.push(format!(
+                "at {}/s others used {} of the machine's processors",
+                say::figure(step.offered),
+                say::percent(foreign)
+            ));
+        } else if machine.cpu >= MACHINE_FULL * cores && generator > 0.4 {
+            faults.push(format!(
+                "at {}/s the load's own generator used {} of the full machine's processors",
+                say::figure(step.offered),
+                say::percent(generator)
+            ));
+        }
+    }
+    if let Some(first) = steps.first()
+        && first.failed + first.shed > 0.05
+    {
+        faults.push(format!(
+            "{} of the requests fail at the lowest load already: what fails is to be mended first",
+            say::percent(first.failed + first.shed)
+        ));
+    }
+    faults
+}
