@@ -14,6 +14,21 @@ pub struct Status {
     pub connections: u64,
     /// Requests in flight, upgraded connections included.
     pub in_flight: u64,
+    /// Of those that were routed, how many wait for a free or healthy endpoint.
+    #[serde(default)]
+    pub queued: u64,
+    /// Requests that were routed and have ended.
+    #[serde(default)]
+    pub requests_total: u64,
+    /// Sum of the times from the head of a request to the end of its answer.
+    #[serde(default)]
+    pub request_us_total: u64,
+    /// Of those, the ones answered with a status of 500 and above.
+    #[serde(default)]
+    pub failed_total: u64,
+    /// Of those, the ones that the edge refused because the queue was full or the wait too long.
+    #[serde(default)]
+    pub shed_total: u64,
     /// By endpoint id. Endpoints that left the configuration stay until their last request has ended.
     pub endpoints: BTreeMap<String, EndpointStatus>,
 }

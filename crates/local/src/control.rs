@@ -42,6 +42,8 @@ pub enum Request {
         config: Value,
     },
     Status,
+    /// Of a proxy: what its databases' nodes had to do while somebody watched. Who asks watches for a while.
+    Load,
     /// Prometheus text.
     Metrics,
     /// The listening sockets, by name.

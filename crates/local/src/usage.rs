@@ -10,6 +10,7 @@
 
 use std::time::Instant;
 
+use crate::cgroup::Group;
 use crate::process::Process;
 use crate::process::stat::Stat;
 
@@ -23,22 +24,30 @@ pub struct Usage {
     pub processes: usize,
     /// Processes killed because the size's memory was used up. `None` without a control group.
     pub oom_kills: Option<u64>,
+    /// How often the CPU of its size was given anew while it wanted any, and how often it was used up before: from two
+    /// readings, the share of the time that it is held back. `None` without a limit.
+    pub periods: Option<(u64, u64)>,
+    /// The limit of CPU in force, in thousandths of a core.
+    pub cpu_limit: Option<u32>,
 }
 
-/// Reads what `process` uses now. Costs a read for each of its members, and two more with a control group.
+/// Reads what `process` uses now. Costs a read for each of its members, and a handful more with a control group.
 pub fn of(process: &Process) -> Usage {
     let at = Instant::now();
     let pids = process.pids();
-    let group = process.group().map(|group| group.usage()).unwrap_or_default();
+    let group = process.group();
+    let used = group.map(Group::usage).unwrap_or_default();
     let walked = walk(&pids);
     Usage {
         at,
-        cpu_us: group.cpu_us.unwrap_or(walked.cpu_us),
-        memory_bytes: group
+        cpu_us: used.cpu_us.unwrap_or(walked.cpu_us),
+        memory_bytes: used
             .memory_bytes
             .map_or(walked.memory_bytes, |charged| charged.max(walked.largest_bytes)),
         processes: pids.len(),
-        oom_kills: group.oom_kills,
+        oom_kills: used.oom_kills,
+        periods: used.periods.zip(used.throttled_periods),
+        cpu_limit: group.and_then(Group::cpu_limit),
     }
 }
 
@@ -61,14 +70,23 @@ struct Walked {
 }
 
 fn walk(pids: &[u32]) -> Walked {
-    let ticks_per_second = system_constant(libc::_SC_CLK_TCK, 100);
     let page_bytes = system_constant(libc::_SC_PAGESIZE, 4096);
     let stats = pids.iter().filter_map(|pid| Stat::of(*pid));
     stats.fold(Walked::default(), |sum, stat| Walked {
-        cpu_us: sum.cpu_us + stat.cpu_ticks * 1_000_000 / ticks_per_second,
+        cpu_us: sum.cpu_us + cpu_us(&stat),
         memory_bytes: sum.memory_bytes + stat.resident_pages * page_bytes,
         largest_bytes: sum.largest_bytes.max(stat.resident_pages * page_bytes),
     })
+}
+
+/// What one process itself has used, its children that ended left out.
+pub(crate) fn cpu_us(stat: &Stat) -> u64 {
+    ticks_us(stat.cpu_ticks)
+}
+
+/// The kernel's ticks of `/proc`, in microseconds.
+pub(crate) fn ticks_us(ticks: u64) -> u64 {
+    ticks * 1_000_000 / system_constant(libc::_SC_CLK_TCK, 100)
 }
 
 fn system_constant(name: libc::c_int, otherwise: u64) -> u64 {

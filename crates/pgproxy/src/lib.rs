@@ -20,6 +20,7 @@ mod connection;
 mod credentials;
 mod horizon;
 mod judge;
+mod load;
 mod login;
 mod lsn;
 mod message;
@@ -41,5 +42,6 @@ mod unix;
 mod wire;
 
 pub use config::{Config, ConfigError, Database, Node, PoolMode, Promotion, Role, Tls, Upstream};
+pub use load::{LoadStatus, NodeLoad, StatementLoad, WATCHED_FOR};
 pub use proxy::{Drained, Handle, LAST_GRACE, start};
 pub use status::{DatabaseStatus, NodeState, NodeStatus, Status};

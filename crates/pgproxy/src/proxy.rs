@@ -21,6 +21,7 @@ use crate::catalog::keep_catalog;
 use crate::config::{Config, ConfigError, Database};
 use crate::credentials::{AdminLogin, Credentials};
 use crate::judge::Known;
+use crate::load::{Load, LoadStatus};
 use crate::login::serve;
 use crate::metrics;
 use crate::pool::Pool;
@@ -192,6 +193,12 @@ impl Handle {
         }
     }
 
+    /// What the nodes of each database had to do while somebody watched. Whoever asks watches, for [`crate::WATCHED_FOR`].
+    pub fn watch_load(&self) -> BTreeMap<String, LoadStatus> {
+        let state = self.state();
+        state.databases.iter().map(|(name, running)| (name.clone(), running.shared.load.watch())).collect()
+    }
+
     /// Appends the metrics to `text` in the Prometheus text format.
     pub fn metrics(&self, text: &mut String) {
         metrics::expose(&self.status(), text);
@@ -267,6 +274,7 @@ impl Handle {
             name: name.to_owned(),
             pool,
             counters: Counters::default(),
+            load: Load::default(),
             cache: Mutex::default(),
             xid: Arc::new(Statement::new(XID)),
             replayed: Arc::new(Statement::new(REPLAYED)),

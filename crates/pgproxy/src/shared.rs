@@ -16,6 +16,7 @@ use crate::cancel::Meeting;
 use crate::config::{Database, Role};
 use crate::credentials::{AdminLogin, Credentials};
 use crate::judge::{Known, Paths};
+use crate::load::Load;
 use crate::pool::{Limits, Pool, Serves, Target};
 use crate::prepared::{Cache, Statement};
 use crate::replicas::{Positions, Replicas};
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub name: String,
     pub pool: Arc<Pool>,
     pub counters: Counters,
+    pub load: Load,
     pub cache: Mutex<Cache>,
     /// What asks for the id of a transaction.
     pub xid: Arc<Statement>,
@@ -89,7 +91,10 @@ impl Shared {
         let nodes = served.config.nodes.iter();
         let nodes = nodes.map(|(name, node)| (name.clone(), self.node_status(name, node.role, served)));
         let (user, pinned) = (&served.credentials.role, self.clients.pinned());
-        self.counters.snapshot(user, census, pinned, primary, epoch, nodes.collect())
+        DatabaseStatus {
+            pool_size: u64::from(served.config.pool_size),
+            ..self.counters.snapshot(user, census, pinned, primary, epoch, nodes.collect())
+        }
     }
 
     fn node_status(&self, name: &str, role: Role, served: &Served) -> NodeStatus {

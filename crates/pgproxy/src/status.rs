@@ -37,6 +37,9 @@ pub struct DatabaseStatus {
     pub cancel_requests_total: u64,
     /// Clients that were served when their connection was lost, and wait for the next.
     pub held: u64,
+    /// Connections to the primary that there may be.
+    #[serde(default)]
+    pub pool_size: u64,
     /// Connections to PostgreSQL, those being made included.
     pub servers: u64,
     /// Of those, how many nobody uses.
@@ -208,6 +211,7 @@ impl Counters {
             user: user.to_owned(),
             primary_requests_total: self.primary_requests.load(Relaxed),
             held: self.held.load(Relaxed),
+            pool_size: 0,
             servers: census.open as u64,
             servers_idle: census.idle as u64,
             requests_total: self.requests.load(Relaxed),

@@ -35,7 +35,7 @@ pub use cache::{CAPACITY, Cache};
 pub use catalog::{Builder, Catalog, FINGERPRINT, Query, RowError, SearchPath};
 pub use classifier::{Classifier, Session, Source, Verdict};
 pub use details::{Change, Detail, Discard, Lasts, Setting, details};
-pub use fold::{Folded, Folder, Hint, Key, MAX_TEXT, Scope};
+pub use fold::{Folded, Folder, Hint, Key, MAX_TEXT, Scope, folded_text};
 pub use judge::{Context, classify, classify_prepared};
 pub use set::{Member, Set};
 pub use statement::{Because, Class, Flag, Pin, Statement};

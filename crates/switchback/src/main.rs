@@ -7,6 +7,7 @@ mod api;
 mod cli;
 mod daemon;
 mod generate;
+mod rehearse;
 mod role;
 mod standalone;
 

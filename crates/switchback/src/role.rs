@@ -174,6 +174,15 @@ impl Service {
         .map_err(|error| error.to_string())
     }
 
+    fn load(&self) -> Result<Value, String> {
+        match self {
+            Service::Edge(_) => Err("an edge has no databases".to_owned()),
+            Service::Pgproxy(handle) => {
+                serde_json::to_value(handle.watch_load()).map_err(|error| error.to_string())
+            }
+        }
+    }
+
     fn metrics(&self) -> String {
         let mut text = String::new();
         match self {
@@ -200,6 +209,7 @@ async fn answer(
     let value = match request {
         Request::Configure { config } => service.configure(config).map(|()| Value::Null)?,
         Request::Status => service.status()?,
+        Request::Load => service.load()?,
         Request::Metrics => Value::String(service.metrics()),
         Request::Listeners => {
             let mut sockets = service.listeners().map_err(|error| error.to_string())?;

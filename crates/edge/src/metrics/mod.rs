@@ -40,9 +40,36 @@ impl Metrics {
         recorder
     }
 
+    /// Of all threads and upstreams together.
+    pub fn requests(&self) -> Requests {
+        let mut sum = Requests::default();
+        for recorder in self.recorders().iter() {
+            for of_thread in recorder.upstreams().values() {
+                let by_class = |class: StatusClass| -> u64 {
+                    of_thread.requests.iter().map(|of_method| of_method[class as usize].value()).sum()
+                };
+                sum.ended += StatusClass::ALL.iter().map(|class| by_class(*class)).sum::<u64>();
+                sum.failed += by_class(StatusClass::ServerError);
+                sum.took_us += of_thread.durations.totals().sum_us();
+                sum.shed += of_thread.shed.value();
+            }
+        }
+        sum
+    }
+
     fn recorders(&self) -> MutexGuard<'_, Vec<Arc<Recorder>>> {
         self.recorders.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What has been asked of the edge so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    pub ended: u64,
+    /// Of those, with a status of 500 and above.
+    pub failed: u64,
+    pub took_us: u64,
+    pub shed: u64,
 }
 
 /// The counters of one thread; only that thread may write. On cache lines of its own.

@@ -111,11 +111,17 @@ impl Handle {
         };
         let now = Instant::now();
         let endpoints = self.endpoints();
+        let requests = shared.metrics.requests();
         Status {
             generation: shared.snapshot.load().generation,
             phase,
             connections: u64::from(shared.connections.load(Ordering::Relaxed)),
             in_flight: shared.threads.iter().map(|link| link.in_flight.load(Ordering::Relaxed)).sum(),
+            queued: self.clusters().iter().map(|cluster| u64::from(cluster.queued())).sum(),
+            requests_total: requests.ended,
+            request_us_total: requests.took_us,
+            failed_total: requests.failed,
+            shed_total: requests.shed,
             endpoints: endpoints.iter().map(|it| (it.id().to_owned(), it.status(now))).collect(),
         }
     }

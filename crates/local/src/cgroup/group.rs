@@ -38,6 +38,10 @@ pub struct Usage {
     pub memory_bytes: Option<u64>,
     /// Processes killed because the group reached its memory limit.
     pub oom_kills: Option<u64>,
+    /// Of a group with a quota: how often that was given anew while somebody wanted to run.
+    pub periods: Option<u64>,
+    /// And how often it was used up before the next was due.
+    pub throttled_periods: Option<u64>,
 }
 
 /// A group's share of the CPU when others want it too.
@@ -82,20 +86,45 @@ impl Group {
     /// [`LimitError::MemoryBusy`] when memory would shrink below what is in use: the CPU limit is
     /// set then, the memory limit stays. Otherwise what the kernel refused.
     pub fn apply(&self, size: Size) -> Result<(), LimitError> {
-        let quota = size.cpu.map(|cpu| u64::from(cpu.millis()) * PERIOD_US / 1_000);
+        self.apply_cpu(size.cpu.map(model::Cpu::millis))?;
+        self.apply_memory(size.memory)
+    }
+
+    /// Changes the limit of CPU alone, in thousandths of a core. `None`: no limit.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn apply_cpu(&self, millis: Option<u32>) -> Result<(), LimitError> {
+        let quota = millis.map(|millis| u64::from(millis) * PERIOD_US / 1_000);
         match &self.dirs {
             Dirs::V2(dir) => {
                 let quota = quota.map_or("max".to_owned(), |us| us.to_string());
-                write(&dir.join("cpu.max"), &format!("{quota} {PERIOD_US}"))?;
+                write(&dir.join("cpu.max"), &format!("{quota} {PERIOD_US}"))
             }
             Dirs::V1(V1Bases { cpu: Some(dir), .. }) => {
                 write(&dir.join("cpu.cfs_period_us"), &PERIOD_US.to_string())?;
                 let quota = quota.map_or("-1".to_owned(), |us| us.to_string());
-                write(&dir.join("cpu.cfs_quota_us"), &quota)?;
+                write(&dir.join("cpu.cfs_quota_us"), &quota)
             }
-            Dirs::V1(_) => {}
+            Dirs::V1(_) => Ok(()),
         }
-        self.apply_memory(size.memory)
+    }
+
+    /// The limit of CPU in force, in thousandths of a core. `None`: there is none.
+    pub fn cpu_limit(&self) -> Option<u32> {
+        let (quota, period) = match &self.dirs {
+            Dirs::V2(dir) => {
+                let text = std::fs::read_to_string(dir.join("cpu.max")).ok()?;
+                let (quota, period) = text.trim().split_once(' ')?;
+                (quota.parse().ok()?, period.parse().ok()?)
+            }
+            Dirs::V1(bases) => {
+                let dir = bases.cpu.as_ref()?;
+                // Unlimited is -1, which is no number here.
+                (number(&dir.join("cpu.cfs_quota_us"))?, number(&dir.join("cpu.cfs_period_us"))?)
+            }
+        };
+        u32::try_from((quota * 1_000_u64).checked_div(period)?).ok()
     }
 
     fn apply_memory(&self, limit: Option<ByteSize>) -> Result<(), LimitError> {
@@ -216,8 +245,11 @@ impl Group {
             Dirs::V2(dir) => {
                 let current = number(&dir.join("memory.current"));
                 let cache = keyed(&dir.join("memory.stat"), "inactive_file").unwrap_or(0);
+                let cpu = std::fs::read_to_string(dir.join("cpu.stat")).unwrap_or_default();
                 Usage {
-                    cpu_us: keyed(&dir.join("cpu.stat"), "usage_usec"),
+                    cpu_us: value_of(&cpu, "usage_usec"),
+                    periods: value_of(&cpu, "nr_periods"),
+                    throttled_periods: value_of(&cpu, "nr_throttled"),
                     memory_bytes: current.map(|bytes| bytes.saturating_sub(cache)),
                     oom_kills: self.oom_kills(),
                 }
@@ -226,7 +258,11 @@ impl Group {
                 let memory = |file| bases.memory.as_ref().map(|dir| dir.join(file));
                 let current = memory("memory.usage_in_bytes").and_then(|file| number(&file));
                 let cache = memory("memory.stat").and_then(|file| keyed(&file, "total_inactive_file"));
+                let cpu = bases.cpu.as_ref().map(|dir| dir.join("cpu.stat"));
+                let cpu = cpu.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
                 Usage {
+                    periods: value_of(&cpu, "nr_periods"),
+                    throttled_periods: value_of(&cpu, "nr_throttled"),
                     cpu_us: bases
                         .cpuacct
                         .as_ref()
@@ -337,6 +373,9 @@ fn number(file: &Path) -> Option<u64> {
 
 /// The value in a line `key value`.
 fn keyed(file: &Path, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
+    value_of(&std::fs::read_to_string(file).ok()?, key)
+}
+
+fn value_of(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }

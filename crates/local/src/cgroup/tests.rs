@@ -92,13 +92,22 @@ fn version_2_usage_is_what_the_group_cannot_give_back() {
     fake.v2("v2/switchback-shop", "cpu memory", "");
     let at = "v2/switchback-shop/web.1";
     fake.v2(at, "", "");
-    fake.file(&format!("{at}/cpu.stat"), "usage_usec 1234\nuser_usec 1000\nsystem_usec 234\n");
+    fake.file(
+        &format!("{at}/cpu.stat"),
+        "usage_usec 1234\nuser_usec 1000\nsystem_usec 234\nnr_periods 8\nnr_throttled 3\n",
+    );
     fake.file(&format!("{at}/memory.current"), "300000000\n");
     fake.file(&format!("{at}/memory.stat"), "anon 1\nfile 2\ninactive_anon 7\ninactive_file 100000000\n");
     fake.file(&format!("{at}/memory.events"), "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\n");
     let cgroups = Cgroups::detect_in(&fake.view("0::/\n", &[V2]), "shop");
     let group = cgroups.adopt("web.1").unwrap();
-    let expected = Usage { cpu_us: Some(1234), memory_bytes: Some(200_000_000), oom_kills: Some(2) };
+    let expected = Usage {
+        cpu_us: Some(1234),
+        memory_bytes: Some(200_000_000),
+        oom_kills: Some(2),
+        periods: Some(8),
+        throttled_periods: Some(3),
+    };
     assert_eq!(group.usage(), expected);
     assert_eq!(group.memory_limit(), None);
     fake.file(&format!("{at}/memory.max"), "268435456\n");
@@ -148,6 +157,7 @@ fn version_1_with_controllers_mounted_apart_is_written_in_each() {
         ("cpu/switchback-shop/web.1/cgroup.procs", "7\n"),
         ("cpuacct/switchback-shop/web.1/cpuacct.usage", "5000000\n"),
         ("cpuacct/switchback-shop/web.1/cgroup.procs", "7\n"),
+        ("cpu/switchback-shop/web.1/cpu.stat", "nr_periods 8\nnr_throttled 3\nthrottled_time 5\n"),
         ("memory/daemons/switchback-shop/web.1/memory.limit_in_bytes", ""),
         ("memory/daemons/switchback-shop/web.1/memory.usage_in_bytes", "5000\n"),
         ("memory/daemons/switchback-shop/web.1/memory.stat", "inactive_file 1\ntotal_inactive_file 1000\n"),
@@ -169,8 +179,15 @@ fn version_1_with_controllers_mounted_apart_is_written_in_each() {
     assert_eq!(cgroups.missing(), []);
     let group = cgroups.create("web.1", size(200, 64)).unwrap();
     assert_eq!(fake.text("cpu/switchback-shop/web.1/cpu.cfs_quota_us"), "20000");
+    assert_eq!(group.cpu_limit(), Some(200));
     assert_eq!(fake.text("memory/daemons/switchback-shop/web.1/memory.limit_in_bytes"), "67108864");
-    let expected = Usage { cpu_us: Some(5000), memory_bytes: Some(4000), oom_kills: Some(4) };
+    let expected = Usage {
+        cpu_us: Some(5000),
+        memory_bytes: Some(4000),
+        oom_kills: Some(4),
+        periods: Some(8),
+        throttled_periods: Some(3),
+    };
     assert_eq!(group.usage(), expected);
     assert_eq!(group.procs().unwrap(), [7, 8]);
     group.apply(Size::UNLIMITED).unwrap();
@@ -320,6 +337,15 @@ fn a_busy_loop_gets_what_its_size_says_and_no_more_and_the_change_is_live() {
     group.apply(size(60, 256)).unwrap();
     let used = cores_used(&group);
     assert!((0.005..0.10).contains(&used), "{used} cores at a limit of 0.06");
+    assert_eq!(group.cpu_limit(), Some(60));
+    let Usage { periods, throttled_periods, .. } = group.usage();
+    assert!(
+        throttled_periods > Some(0) && throttled_periods <= periods,
+        "{throttled_periods:?} of {periods:?}"
+    );
+    group.apply_cpu(None).unwrap();
+    assert_eq!(group.cpu_limit(), None);
+    assert!(cores_used(&group) > 0.10, "it is not held back any more");
 }
 
 #[test]

@@ -65,6 +65,8 @@ impl Machine {
             let instance =
                 topology.instances.values().find(|instance| instance_process(&instance.id) == name);
             let node = topology.nodes.values().find(|node| node.id.to_string() == name);
+            let size = instance.map(|instance| instance.size).or(node.map(|node| node.size));
+            self.give_back_cpu(&process, size.unwrap_or(model::Size::UNLIMITED));
             let taken = if let Some(instance) = instance {
                 self.start_instance(instance, &topology, Begin::Adopt(process)).await
             } else if let Some(node) = node {

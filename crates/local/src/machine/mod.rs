@@ -14,7 +14,9 @@ mod compare;
 mod departing;
 mod edge_config;
 mod found;
+mod intervene;
 mod nodes;
+mod observe;
 mod perform;
 mod releases;
 mod roles;
@@ -43,6 +45,8 @@ pub use apply::{Applied, ApplyError, CrashPoint, Event, FailoverMoment, Moment, 
 pub use backups::{BackupState, BackupStatus};
 pub use clusters::Commits;
 pub use edge_config::MAX_REPLICA_LAG_MS;
+pub use intervene::LONGEST_INTERVENTION;
+pub use observe::{DAEMON, DatabaseObserved, MachineObserved, Observation, ProcessObserved};
 pub use releases::{build_environment, memory};
 pub use status::{CommitsStatus, MachineStatus, ProcessKind, ProcessStatus};
 pub use stop::StopMode;

@@ -153,7 +153,7 @@ impl Machine {
     }
 
     /// The names people see and the names of the processes behind them.
-    fn kept_processes(&self) -> Vec<(String, String)> {
+    pub(super) fn kept_processes(&self) -> Vec<(String, String)> {
         let units = self.units();
         let instances = units.instances.keys().map(|id| (id.to_string(), instance_process(id)));
         let nodes = units.nodes.keys().map(|id| (id.to_string(), id.to_string()));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use model::{Lsn, Promotion, ResourceId};
+use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -87,6 +88,26 @@ pub struct Archiver {
     pub failed: Option<(String, i64)>,
     /// Files that wait.
     pub waiting: u64,
+}
+
+/// What the sessions of one database do at this moment, and what the database has read since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// Run, and wait for nothing.
+    pub running: u64,
+    /// Wait for a lock: of a row, of a table, or within the server.
+    pub locked: u64,
+    /// Wait for data to be read or written.
+    pub data_io: u64,
+    /// Wait for the log to be written, or for a standby to confirm.
+    pub log: u64,
+    /// Have an open transaction and ask for nothing.
+    pub idle_in_transaction: u64,
+    /// Rows that scans returned.
+    pub rows_read_total: u64,
+    /// Pages that had to be read, and pages that were there.
+    pub pages_read_total: u64,
+    pub pages_hit_total: u64,
 }
 
 impl Archiver {
@@ -249,6 +270,39 @@ impl Session {
         );
         let rows = self.rows(&query).await?;
         Ok(rows.first().and_then(|row| row.get(0)).and_then(|count| count.parse().ok()).unwrap_or_default())
+    }
+
+    /// What goes on in one database.
+    pub async fn activity(&self, database: &str) -> Result<Activity, PostgresError> {
+        // Waits for the log are of kind IO and LWLock alike, and `WAL...` or `Wal...` by the version.
+        let query = format!(
+            "SELECT count(*) FILTER (WHERE state = 'active' AND wait_event_type IS NULL), \
+             count(*) FILTER (WHERE state = 'active' AND (wait_event_type IN ('Lock', 'BufferPin') \
+             OR wait_event_type = 'LWLock' AND wait_event NOT ILIKE 'wal%')), \
+             count(*) FILTER (WHERE state = 'active' AND wait_event_type = 'IO' AND wait_event NOT ILIKE 'wal%'), \
+             count(*) FILTER (WHERE state = 'active' AND (wait_event = 'SyncRep' \
+             OR wait_event_type IN ('IO', 'LWLock') AND wait_event ILIKE 'wal%')), \
+             count(*) FILTER (WHERE state LIKE 'idle in transaction%'), \
+             max(d.tup_returned), max(d.blks_read), max(d.blks_hit) \
+             FROM pg_stat_database d LEFT JOIN pg_stat_activity a ON a.datid = d.datid \
+             AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() WHERE d.datname = '{}'",
+            database.replace('\'', "''")
+        );
+        let rows = self.rows(&query).await?;
+        let number = |index: usize| {
+            let text = rows.first().and_then(|row| row.get(index));
+            text.and_then(|text| text.parse().ok()).unwrap_or_default()
+        };
+        Ok(Activity {
+            running: number(0),
+            locked: number(1),
+            data_io: number(2),
+            log: number(3),
+            idle_in_transaction: number(4),
+            rows_read_total: number(5),
+            pages_read_total: number(6),
+            pages_hit_total: number(7),
+        })
     }
 
     /// Of a copy that is being made of this node.

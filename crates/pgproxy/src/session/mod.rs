@@ -35,6 +35,7 @@ use crate::acquire::acquire;
 use crate::config::PoolMode;
 use crate::frame::Framer;
 use crate::judge::Judge;
+use crate::load::Asked;
 use crate::message::{Refusal, Severity, TransactionStatus};
 use crate::prepared::Statement;
 use crate::replicas::{Life, Replica, Replicas, reader};
@@ -133,6 +134,10 @@ pub(crate) struct Session {
     own_aside: BytesMut,
     /// A request that was answered with the message just read.
     answered: Option<TransactionStatus>,
+    /// The request under way, while somebody watches the load.
+    asked: Option<Asked>,
+    /// What the statement that is asked next is counted as, while somebody watches.
+    asked_text: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,6 +227,8 @@ impl Session {
             owed: None,
             own_aside: BytesMut::new(),
             answered: None,
+            asked: None,
+            asked_text: None,
         }
     }
 
@@ -480,7 +487,14 @@ impl Session {
         is_inside && self.server_rest == Rest::Forward && !self.is_muted
     }
 
-    fn count(&self, kind: crate::statement::Kind) {
+    fn count(&mut self, kind: crate::statement::Kind) {
+        if self.shared.load.is_watched() {
+            let text = self.asked_text.take();
+            match &mut self.asked {
+                Some(asked) => asked.and(kind),
+                None => self.asked = Some(Asked::now(kind, text)),
+            }
+        }
         let statements = match &self.replica {
             Some(replica) => &replica.statements,
             None => &self.shared.counters.statements,

@@ -314,6 +314,9 @@ impl Session {
             if self.replica.is_none() {
                 counters.primary_requests.fetch_add(1, Relaxed);
             }
+            if let Some(asked) = self.asked.take() {
+                self.shared.load.answered(asked, self.replica.is_some());
+            }
         }
         self.answered = Some(status);
         Fate::Forward

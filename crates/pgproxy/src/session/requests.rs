@@ -10,6 +10,7 @@ use super::held::Asked;
 use super::route::{Route, Turn};
 use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES};
+use crate::load::Load;
 use crate::message::{self, CLOSE_COMPLETE, Refusal, body, split_cstr, until_nul};
 use crate::prepared::{Named, Statement, write_close};
 use crate::statement::{Facts, Kind, Verdict, judge};
@@ -421,6 +422,9 @@ impl Session {
 
     /// What the text of a Query may do.
     fn facts(&mut self, sql: &[u8]) -> Facts {
+        if self.shared.load.is_watched() {
+            self.asked_text = Load::text(sql);
+        }
         let verdict = self.judge.verdict(sql, &self.settings, &self.told);
         if verdict.is_some_and(Verdict::is_plain_read) {
             return Facts::PLAIN_READ;
@@ -431,6 +435,9 @@ impl Session {
     /// What a prepared statement may do when it is run now.
     fn facts_of(&mut self, statement: &Statement) -> Facts {
         let Some(sql) = statement.text() else { return statement.facts.clone() };
+        if self.shared.load.is_watched() {
+            self.asked_text = Load::text(sql);
+        }
         let verdict = self.judge.verdict(sql, &self.settings, &self.told);
         statement.facts.clone().judged(verdict)
     }

@@ -29,7 +29,9 @@ pub enum Change {
     },
     /// More workers or threads in each instance, or less waiting for what is outside.
     Workers,
-    /// Of each PostgreSQL, in cores. Its proxy's pool grows with it.
+    /// Twice as many connections: the pool grows with the memory of the database's size.
+    LargerPool,
+    /// Of each PostgreSQL, in cores.
     DatabaseSize {
         cores: f64,
     },
@@ -135,7 +137,7 @@ fn changes(kind: Kind, staircase: &Staircase) -> Vec<Change> {
         Kind::WebWorkers => vec![Change::Workers, instances],
         Kind::EdgeCpu => vec![edge_limit(staircase).unwrap_or(larger)],
         Kind::ProxyCpu => vec![larger],
-        Kind::Pool => then(vec![Change::ShorterTransactions], &[database_size]),
+        Kind::Pool => vec![Change::ShorterTransactions, Change::LargerPool],
         Kind::PrimaryReads => then(more_replicas, &[Some(replicas), database_size, Some(larger)]),
         Kind::MissingIndex => vec![Change::Index],
         Kind::PrimaryWrites => then(Vec::new(), &[database_size, Some(Change::FewerWrites), Some(larger)]),
@@ -220,10 +222,9 @@ impl<'a> Today<'a> {
             Change::Instances { count } => with_instances(&mut plant, count),
             Change::WebSize { cores } => plant.web_cores = cores.min(plant.machine_cores),
             Change::Workers | Change::HigherLimit => plant.ceiling = None,
-            Change::DatabaseSize { cores } => {
-                plant.database_cores = cores.min(plant.machine_cores);
-                // The pool has as many more connections.
-                if let Some(ceiling) = plant.ceiling.as_mut().filter(|ceiling| ceiling.tier == tier::PROXY) {
+            Change::DatabaseSize { cores } => plant.database_cores = cores.min(plant.machine_cores),
+            Change::LargerPool => {
+                if let Some(ceiling) = &mut plant.ceiling {
                     ceiling.rate *= 2.0;
                 }
             }
@@ -281,7 +282,10 @@ impl<'a> Today<'a> {
                     .to_owned()
             }
             Change::DatabaseSize { cores } => {
-                format!("give the database {}, and more connections with it: `size` under [db]", say::cores(cores))
+                format!("give the database {}: `size` under [db]", say::cores(cores))
+            }
+            Change::LargerPool => {
+                "give the database twice the memory, and it has twice the connections: `size` under [db]".to_owned()
             }
             Change::ReadReplicas { count: 1 } => {
                 "add a read replica: `read_replicas = 1` under [db]".to_owned()

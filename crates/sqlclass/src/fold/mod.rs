@@ -89,8 +89,9 @@ impl Folder {
     }
 }
 
-/// What is hashed of `sql`, but for the suffix.
-pub(crate) fn folded_text(sql: &[u8]) -> Option<Vec<u8>> {
+/// What is hashed of `sql`, but for the suffix: its tokens, with `'` and `0` for literals. `None` where it cannot be told how
+/// the server reads it.
+pub fn folded_text(sql: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0; sql.len()];
     let mut writer = Writer { sql, out: &mut out, length: 0, gap: false, hint: None };
     writer.text()?;

@@ -7,7 +7,7 @@
 
 pub mod client;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use local::machine::{Event, MachineStatus, StopMode};
 use local::release::{ReleaseError, Releases};
@@ -53,6 +53,16 @@ pub enum Request {
     },
     /// Prometheus text of every role.
     Metrics,
+    /// What every tier has done so far, as totals: [`local::machine::Observation`]. `named`: processes of whoever asks.
+    Observe {
+        named: Vec<u32>,
+    },
+    /// Lets processes use no more than so many thousandths of a core, for a time. Answered when that is over, and everything
+    /// is as it was.
+    Intervene {
+        cpu_millis: BTreeMap<String, u32>,
+        lasts_ms: u64,
+    },
     /// Hands the edge over to a new process.
     ReplaceEdge,
     /// Hands every proxy over to a new process, while the old one keeps the sessions it has.
@@ -106,6 +116,7 @@ impl Request {
                 | Request::Status
                 | Request::Why { .. }
                 | Request::Metrics
+                | Request::Observe { .. }
         )
     }
 }
@@ -220,7 +231,7 @@ pub struct Planned {
 pub struct Outcome {
     pub steps: usize,
     pub front: Vec<String>,
-    pub releases: std::collections::BTreeMap<String, String>,
+    pub releases: BTreeMap<String, String>,
     pub notes: Vec<String>,
 }
 

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use local::user::give_to_owner_of;
 use manifest::init::{FILES_TO_READ, FolderListing, MAX_FILE_BYTES};
 use manifest::{FILE_NAME, MAX_TEXT_BYTES, Manifest, Problems, Surroundings};
+use model::ResourceGraph;
 use serde_json::json;
 
 use super::Place;
@@ -21,6 +22,23 @@ use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
 pub fn read(dir: &Path) -> Result<Manifest, Problem> {
     let (path, text) = read_text(dir)?;
     Ok(parse(dir, &path, &text)?)
+}
+
+/// What the app's manifest expands to, and what it would at each stage above, the nearest first. A stage that it cannot have
+/// is left out.
+///
+/// # Errors
+/// When it is not there, or has problems.
+pub fn graphs(dir: &Path) -> Result<(ResourceGraph, Vec<ResourceGraph>), Problem> {
+    let manifest = read(dir)?;
+    let graph = manifest.graph().clone();
+    let stages = manifest::PRESETS.iter().map(|preset| preset.stage).filter(|stage| *stage > graph.stage);
+    let at = |stage| {
+        let text = manifest::set_stage(&manifest.text, stage).ok()?;
+        Some(parse(dir, Path::new(&manifest.source_name), &text).ok()?.graph().clone())
+    };
+    let above = stages.filter_map(at).collect();
+    Ok((graph, above))
 }
 
 /// The manifest's path and text.

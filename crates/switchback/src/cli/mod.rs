@@ -11,6 +11,7 @@ mod failover;
 mod load;
 mod logs;
 mod manifest;
+mod observe;
 mod plan;
 mod probe;
 mod progress;
@@ -235,6 +236,12 @@ enum Command {
         #[arg(long, default_value = "/")]
         path: String,
     },
+    /// Print what each tier did in each of the next seconds, as JSON
+    #[command(hide = true)]
+    Observe {
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+    },
     /// Run the PostgreSQL proxy alone, by a configuration file
     Pgproxy(StandaloneArgs),
     #[command(hide = true)]
@@ -321,6 +328,7 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         }
         Command::Restore { to: None, database, yes, .. } => backup::forget(place, database, yes),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
+        Command::Observe { seconds } => observe::observe(place, seconds),
         Command::Pgproxy(args) => {
             say::log_to_stderr();
             standalone::run(&args).map_err(Problem::failed)

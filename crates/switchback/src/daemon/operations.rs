@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use local::machine::{ApplyError, Event, Report, StepError, StopMode};
 use local::release::{DiskFloor, Releases};
@@ -18,6 +18,8 @@ use crate::api::{
     Failure, FailureKind, Hello, Outcome, Planned, Request, Restarted, Status, StoredRelease, SwitchedOver,
 };
 
+/// Processes that whoever observes may name.
+const MAX_NAMED: usize = 16;
 /// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
 /// remembered is not taken by a stray connection while its owner restarts.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -36,6 +38,15 @@ impl Daemon {
             }
             Request::Releases => value(&self.releases()?),
             Request::Metrics => value(&self.machine.metrics().await),
+            Request::Observe { named } => {
+                value(&self.machine.observe(&named[..named.len().min(MAX_NAMED)]).await)
+            }
+            Request::Intervene { cpu_millis, lasts_ms } => {
+                let _claim = self.claim_after_taking_over("an intervention of a rehearsal").await?;
+                let lasts = Duration::from_millis(lasts_ms);
+                let intervened = self.machine.intervene(&cpu_millis, lasts).await;
+                value(&intervened.map_err(|error| Failure::refused(error.reason))?)
+            }
             Request::Plan { graph, destroy } => value(&self.planned(&graph, &destroy)?),
             Request::Up { graph, destroy } => {
                 let _claim = self.claim_after_taking_over("up").await?;

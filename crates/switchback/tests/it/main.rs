@@ -17,6 +17,7 @@ mod faults;
 mod full_disk;
 mod generate;
 mod http2;
+mod observe;
 mod owners;
 mod replicas;
 mod service;

@@ -80,6 +80,11 @@ impl HistogramTotals {
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
+
+    /// Of all values, in microseconds.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us
+    }
 }
 
 fn micros(duration: Duration) -> u64 {
