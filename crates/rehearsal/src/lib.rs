@@ -20,6 +20,7 @@ mod histogram;
 pub mod load;
 pub mod profile;
 pub mod record;
+pub mod report;
 pub mod site;
 pub mod summary;
 pub mod threshold;

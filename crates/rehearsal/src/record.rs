@@ -3,6 +3,8 @@
 //! Times are microseconds, and count from the moment that a request was meant to be sent, not from when it was: an app that
 //! holds up the generator cannot hide behind that ("coordinated omission").
 
+pub mod json;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
