@@ -49,6 +49,8 @@ cargo xtask bench failover [--fault crash|hang|switchover] [--rounds N] [--anywa
 cargo xtask bench idle [--seconds N]   the daemon's CPU and memory while nothing happens
 cargo xtask bench pgproxy [--rounds N] [--seconds N] [--clients 1,16,200] [--split off|on|both] [--only LOAD]
                                        [--json FILE] [--program FILE] [--anyway]
+cargo xtask bench report [--rounds N] [--anyway]
+                                       what a report weighs, and how long a browser takes to draw it
 cargo xtask bench up [--rounds N]      from nothing to the first 200
 ";
 

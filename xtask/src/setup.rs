@@ -32,6 +32,7 @@ impl Needs {
     pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, LIBCLANG, HAPROXY, NGINX, WRK, H2LOAD];
     pub const BENCH_GENERATOR: &'static [Need] = &[C_COMPILER, LIBCLANG, NGINX];
     pub const BENCH_PGPROXY: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, PGBOUNCER, PGPOOL];
+    pub const BENCH_REPORT: &'static [Need] = &[C_COMPILER, CHROMIUM];
 }
 
 const C_COMPILER: Need =
@@ -60,6 +61,9 @@ const PGBOUNCER: Need =
     Need { what: "PgBouncer", packages: &["pgbouncer"], present: || shell::find("pgbouncer").is_some() };
 const PGPOOL: Need =
     Need { what: "pgpool-II", packages: &["pgpool2"], present: || shell::find("pgpool").is_some() };
+// Of no test: it is the largest of all packages. The tests run a page's script over a stand-in for a browser.
+const CHROMIUM: Need =
+    Need { what: "Chromium", packages: &["chromium"], present: || shell::find("chromium").is_some() };
 const WRK: Need = Need { what: "wrk", packages: &["wrk"], present: || shell::find("wrk").is_some() };
 const H2LOAD: Need =
     Need { what: "h2load", packages: &["nghttp2-client"], present: || shell::find("h2load").is_some() };

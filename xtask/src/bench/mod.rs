@@ -10,24 +10,37 @@ mod page;
 mod pgproxy;
 mod ports;
 mod processes;
+mod report;
 mod up;
 
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
 
+/// By name, in the order in which people are told of them.
+const BENCHES: [(&str, fn(Flags) -> Result); 7] = [
+    ("edge", edge::run),
+    ("failover", failover::run),
+    ("generator", generator::run),
+    ("idle", idle::run),
+    ("pgproxy", pgproxy::run),
+    ("report", report::run),
+    ("up", up::run),
+];
+
+/// One or several, one after the other; flags are those of each.
+///
 /// # Errors
 /// When something cannot be built or measured, or the machine is busy with something else.
 pub fn run(mut flags: Flags) -> Result {
-    match flags.word().as_deref() {
-        Some("edge") => edge::run(flags),
-        Some("failover") => failover::run(flags),
-        Some("generator") => generator::run(flags),
-        Some("idle") => idle::run(flags),
-        Some("pgproxy") => pgproxy::run(flags),
-        Some("up") => up::run(flags),
-        Some(other) => Err(Failure::usage(format!(
-            "no bench `{other}`: there are edge, failover, generator, idle, pgproxy and up"
-        ))),
-        None => Err(Failure::usage("bench what? There are edge, failover, generator, idle, pgproxy and up")),
+    let known = || BENCHES.map(|(name, _)| name).join(", ");
+    let mut wanted = Vec::new();
+    while let Some(word) = flags.word() {
+        let bench = BENCHES.iter().find(|(name, _)| *name == word);
+        let bench = bench.ok_or_else(|| Failure::usage(format!("no bench `{word}`: there are {}", known())))?;
+        wanted.push(bench.1);
     }
+    if wanted.is_empty() {
+        return Err(Failure::usage(format!("bench what? There are {}", known())));
+    }
+    wanted.into_iter().try_for_each(|bench| bench(flags.clone()))
 }

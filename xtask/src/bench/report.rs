@@ -1,0 +1,147 @@
+//! What a report weighs, and how long a browser takes from opening it until all charts are drawn.
+//!
+//! The page says itself when it has drawn (`data-drawn-ms`), so that what is measured is what a reader waits for: reading the
+//! file, the script, the figures, and every chart. A browser is started anew for each round.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::figures::Figures;
+use super::machine::{self, Busy};
+use super::page;
+use crate::failure::{Failure, Result};
+use crate::flags::Flags;
+use crate::house;
+use crate::setup;
+use crate::shell;
+
+const DEFAULT_ROUNDS: usize = 7;
+const BROWSER: &str = "chromium";
+const PAGE: &str = "docs/bench/report.md";
+
+/// What is promised of ten minutes of twenty series.
+const MOST_MS: f64 = 1_000.0;
+const MOST_KB: f64 = 1_000.0;
+
+/// The pages: what they show, and how they are made.
+const PAGES: &[(&str, &[&str])] = &[
+    ("a rehearsal: 600 s, 6 classes, 5 tiers", &[]),
+    ("a journey: 3 stages of 240 s, 6 classes, 5 tiers", &["--journey"]),
+];
+
+/// # Errors
+/// When a page does not draw, or the machine is busy.
+pub fn run(mut flags: Flags) -> Result {
+    let rounds = flags.option("--rounds")?.unwrap_or(DEFAULT_ROUNDS).max(1);
+    let busy = if flags.switch("--anyway") { Busy::Measure } else { Busy::Refuse };
+    let consent = setup::Consent::from_flags(&mut flags);
+    flags.end()?;
+    setup::install(setup::Needs::BENCH_REPORT, consent)?;
+    shell::run(shell::cargo().args([
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "-p",
+        "rehearsal",
+        "--example",
+        "report_page",
+    ]))?;
+    let busy = machine::must_be_quiet(busy)?;
+    let mut rows = Vec::new();
+    for (name, arguments) in PAGES {
+        rows.push(measure(name, arguments, rounds)?);
+    }
+    let text = text(&rows, rounds, busy.as_deref());
+    println!("{text}");
+    page::write(&house::root().join(PAGE), &text)
+}
+
+struct Row {
+    name: &'static str,
+    kb: f64,
+    charts: usize,
+    /// Milliseconds.
+    drawn: Figures,
+}
+
+fn measure(name: &'static str, arguments: &[&str], rounds: usize) -> Result<Row> {
+    let folder = house::target().join("bench-report");
+    std::fs::create_dir_all(&folder).map_err(Failure::while_doing(folder.display()))?;
+    let path = folder.join("page.html");
+    let maker = house::target().join("release/examples/report_page");
+    shell::run(Command::new(maker).arg(&path).args(arguments))?;
+    let length = std::fs::metadata(&path).map_err(Failure::while_doing(path.display()))?.len();
+    let mut row = Row { name, kb: length as f64 / 1_000.0, charts: 0, drawn: Figures::default() };
+    for _ in 0..rounds {
+        let dom = dom(&path, &folder.join("profile"))?;
+        row.charts = dom.matches("<canvas").count();
+        let ms = dom.split_once("data-drawn-ms=\"").and_then(|(_, rest)| rest.split_once('"'));
+        let ms = ms.and_then(|(ms, _)| ms.parse::<f64>().ok());
+        match ms {
+            Some(ms) if row.charts > 0 => row.drawn.add(ms),
+            _ => {
+                return Err(Failure::new(format!(
+                    "{BROWSER} did not draw {}: look at it there",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(row)
+}
+
+/// The page as it stands after its script has run.
+fn dom(page: &Path, profile: &PathBuf) -> Result<String> {
+    // What a round before has cached would be no first opening.
+    let _ = std::fs::remove_dir_all(profile);
+    let mut command = Command::new(BROWSER);
+    command.args(["--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]);
+    command.args([
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--window-size=1280,2000",
+    ]);
+    if setup::is_root() {
+        // Which it does not have as root, and says so.
+        command.arg("--no-sandbox");
+    }
+    let mut flag = std::ffi::OsString::from("--user-data-dir=");
+    flag.push(profile);
+    command.arg(flag).arg("--dump-dom").arg(format!("file://{}", page.display()));
+    shell::read(command.stdin(Stdio::null()))
+}
+
+fn text(rows: &[Row], rounds: usize, busy: Option<&str>) -> String {
+    let machine = machine::description();
+    let word = |name: &str| match &machine[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut text = format!(
+        "# Opening a report\n\nMeasured on {} by `cargo xtask bench report --rounds {rounds}`.\n\n\
+         - Machine: {}, {} cores, {} GB, {}\n- Browser: {}, headless, started anew for each round\n\
+         - Drawn: from opening the file until every chart is drawn, as the page itself says. Median of the rounds \
+         (smallest–largest).\n",
+        machine::today(),
+        word("processor"),
+        word("cores"),
+        word("memory_gb"),
+        word("kernel"),
+        machine::said(Command::new(BROWSER).arg("--version")),
+    );
+    if let Some(busy) = busy {
+        text += &format!("- The machine was busy with something else ({busy}); for orientation only.\n");
+    }
+    text += &format!("\nPromised: {MOST_KB} KB and {MOST_MS} ms at most.\n\n");
+    text += "| page | KB | charts | drawn, ms | |\n|---|---|---|---|---|\n";
+    for row in rows {
+        let kept = row.kb <= MOST_KB && row.drawn.median().is_some_and(|ms| ms <= MOST_MS);
+        let kept = if kept { "kept" } else { "missed" };
+        text +=
+            &format!("| {} | {:.0} | {} | {} | {kept} |\n", row.name, row.kb, row.charts, row.drawn.text(0));
+    }
+    text
+}
