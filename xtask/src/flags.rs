@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use crate::failure::{Failure, Result};
 
+#[derive(Debug, Clone)]
 pub struct Flags {
     rest: Vec<String>,
 }
@@ -13,9 +14,10 @@ impl Flags {
         Flags { rest: arguments.into_iter().collect() }
     }
 
-    /// Takes the next argument.
+    /// Takes the next argument, where it is a word.
     pub fn word(&mut self) -> Option<String> {
-        if self.rest.is_empty() { None } else { Some(self.rest.remove(0)) }
+        let is_word = self.rest.first().is_some_and(|argument| !argument.starts_with("--"));
+        is_word.then(|| self.rest.remove(0))
     }
 
     /// Takes `name` out, and says whether it was there.

@@ -11,6 +11,8 @@
 //! data/          what must never be lost
 //! backups/       of the databases, where the manifest names no other folder
 //! releases/      immutable trees
+//! rehearsals/    reports of rehearsals, and what the app was found to serve
+//! journey/       a state folder of its own, while a journey is under way
 //! logs/          current/ as children write, store/ as people read, access.log, daemon.log
 //! ```
 
@@ -219,7 +221,9 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         };
-        for folder in ["data", "backups", "releases", "credentials", "tls", "logs", "run", "sockets"] {
+        for folder in
+            ["data", "backups", "releases", "rehearsals", "credentials", "tls", "logs", "run", "sockets"]
+        {
             gone(fs::remove_dir_all(self.root.join(folder)))?;
         }
         if self.sockets != self.root {
@@ -335,6 +339,15 @@ impl StateDir {
 
     pub fn releases(&self) -> PathBuf {
         self.root.join("releases")
+    }
+
+    pub fn rehearsals(&self) -> PathBuf {
+        self.root.join("rehearsals")
+    }
+
+    /// The state folder of a journey's copy of the app.
+    pub fn journey(&self) -> PathBuf {
+        self.root.join("journey")
     }
 
     pub fn logs(&self) -> PathBuf {

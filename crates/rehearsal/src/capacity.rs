@@ -179,11 +179,41 @@ pub struct Staircase {
     pub ceiling: f64,
     /// Requests for each visit, to know how long a step must last.
     pub requests_per_visit: f64,
+    pub effort: Effort,
 }
 
-/// Of the guess.
-const FIRST_STEP: f64 = 0.10;
-const STEP: f64 = 0.15;
+/// How closely it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Steps of 15 % of the guess, ten seconds and more each.
+    Full,
+    /// Steps of 20 % from 40 % on, five seconds and more each: within a minute, and rougher.
+    Quick,
+}
+
+impl Effort {
+    /// The first step, and what each next one adds, of the guess.
+    fn steps(self) -> (f64, f64) {
+        match self {
+            Effort::Full => (0.10, 0.15),
+            Effort::Quick => (0.40, 0.20),
+        }
+    }
+
+    fn probe_ms(self) -> std::ops::RangeInclusive<u64> {
+        match self {
+            Effort::Full => 4_000..=15_000,
+            Effort::Quick => 2_000..=6_000,
+        }
+    }
+
+    fn step_ms(self) -> std::ops::RangeInclusive<u64> {
+        match self {
+            Effort::Full => 10_000..=30_000,
+            Effort::Quick => 5_000..=10_000,
+        }
+    }
+}
 
 /// Of the guess. By then an app has given way, unless the guess was too low.
 const LAST_STEP: f64 = 1.30;
@@ -201,11 +231,9 @@ const MOST_PROBES: usize = 30;
 const PROBE_KEEPS_UP: f64 = 0.85;
 
 const PROBE_REQUESTS: f64 = 200.0;
-const PROBE_MS: std::ops::RangeInclusive<u64> = 4_000..=15_000;
 
 /// Enough for ten of them to be beyond the 99th percentile.
 const STEP_REQUESTS: f64 = 1_000.0;
-const STEP_MS: std::ops::RangeInclusive<u64> = 10_000..=30_000;
 
 impl Staircase {
     /// What is to be played after all that is `done`, in the order in which it was. `None`: no more.
@@ -216,13 +244,14 @@ impl Staircase {
         let (probes, steps) = done.split_at(self.probes(done)?);
         let Some(guess) = self.guess(probes) else {
             let rate = self.start * f64::powi(2.0, i32::try_from(probes.len()).unwrap_or(i32::MAX));
-            return Some(self.phase("probe", rate.min(self.ceiling), PROBE_REQUESTS, &PROBE_MS));
+            return Some(self.phase("probe", rate.min(self.ceiling), PROBE_REQUESTS, self.effort.probe_ms()));
         };
-        let rate = guess * (FIRST_STEP + STEP * steps.len() as f64);
+        let (first, more) = self.effort.steps();
+        let rate = guess * (first + more * steps.len() as f64);
         let is_beyond = gave_way(steps).is_some_and(|at| steps.len() - at > BEYOND);
         let is_at_ceiling = steps.last().is_some_and(|step| self.is_ceiling(step.visits));
         let is_over = guess == 0.0 || is_beyond || is_at_ceiling || steps.len() == MOST_STEPS;
-        (!is_over).then(|| self.phase("step", rate.min(self.ceiling), STEP_REQUESTS, &STEP_MS))
+        (!is_over).then(|| self.phase("step", rate.min(self.ceiling), STEP_REQUESTS, self.effort.step_ms()))
     }
 
     /// How many of `done` were probes. `None`: so many that there will be no end.
@@ -251,7 +280,7 @@ impl Staircase {
         visits >= self.ceiling * 0.999
     }
 
-    fn phase(&self, name: &str, rate: f64, requests: f64, lasts: &std::ops::RangeInclusive<u64>) -> Phase {
+    fn phase(&self, name: &str, rate: f64, requests: f64, lasts: std::ops::RangeInclusive<u64>) -> Phase {
         let wanted = requests / (rate * self.requests_per_visit).max(f64::MIN_POSITIVE) * 1_000.0;
         // Whole seconds, as they are what is recorded.
         let lasts_ms = (wanted.min(1e9) as u64).next_multiple_of(1_000).clamp(*lasts.start(), *lasts.end());

@@ -13,6 +13,7 @@ pub mod capacity;
 mod chance;
 mod client;
 pub mod diagnosis;
+pub mod fetch;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod generator;

@@ -36,7 +36,7 @@ pub struct Record {
 }
 
 /// Whether the generator did what it was told, so that what it saw is the app's doing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Validity {
     /// Between the intended moment and that at which the request was handed to the kernel or to a wait for a connection.
     pub schedule_error_p99_us: u64,
@@ -52,7 +52,7 @@ pub struct Validity {
     pub faults: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Second {
     /// Whole seconds since it began. A request belongs to the second in which it was meant to be sent.
     pub at: u32,

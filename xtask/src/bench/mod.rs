@@ -16,8 +16,10 @@ mod up;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
 
+type Bench = fn(Flags) -> Result;
+
 /// By name, in the order in which people are told of them.
-const BENCHES: [(&str, fn(Flags) -> Result); 7] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("edge", edge::run),
     ("failover", failover::run),
     ("generator", generator::run),
@@ -36,7 +38,8 @@ pub fn run(mut flags: Flags) -> Result {
     let mut wanted = Vec::new();
     while let Some(word) = flags.word() {
         let bench = BENCHES.iter().find(|(name, _)| *name == word);
-        let bench = bench.ok_or_else(|| Failure::usage(format!("no bench `{word}`: there are {}", known())))?;
+        let bench =
+            bench.ok_or_else(|| Failure::usage(format!("no bench `{word}`: there are {}", known())))?;
         wanted.push(bench.1);
     }
     if wanted.is_empty() {

@@ -61,7 +61,7 @@ fn objective() -> Vec<Threshold> {
 }
 
 fn staircase() -> Staircase {
-    Staircase { start: 1.0, ceiling: 10_000.0, requests_per_visit: REQUESTS_PER_VISIT }
+    Staircase { start: 1.0, ceiling: 10_000.0, requests_per_visit: REQUESTS_PER_VISIT, effort: Effort::Full }
 }
 
 /// Plays until there is nothing more to play.
@@ -105,7 +105,8 @@ fn it_probes_by_doubling_and_then_climbs_evenly_to_one_step_beyond() {
     let stairs = rates(&phases[probes..]);
     assert!((7..=10).contains(&stairs.len()), "{stairs:?}");
     for pair in stairs.windows(2) {
-        let even = (stairs[0] / FIRST_STEP) * STEP;
+        let (first, more) = Effort::Full.steps();
+        let even = (stairs[0] / first) * more;
         assert!((pair[1] - pair[0] - even).abs() < 1e-9, "{stairs:?}");
     }
     let kept: Vec<bool> = steps[probes..].iter().map(|step| step.kept).collect();

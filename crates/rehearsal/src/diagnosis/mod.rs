@@ -192,6 +192,13 @@ pub enum Kind {
     LimitTooLow,
 }
 
+impl fmt::Display for Kind {
+    /// What is full, such as `the app's processors`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(say::named(*self))
+    }
+}
+
 /// A figure, at half the load and where it gave way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {

@@ -46,7 +46,7 @@ pub(super) fn bound(bound: Option<&Bound>) -> String {
     }
 }
 
-fn named(kind: Kind) -> &'static str {
+pub(super) fn named(kind: Kind) -> &'static str {
     match kind {
         Kind::WebCpu => "the app's processors",
         Kind::WebThread => "the app's one thread",

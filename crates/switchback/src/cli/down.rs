@@ -9,7 +9,7 @@ use super::connect::{App, Running};
 use super::progress::Progress;
 use super::say::{self, GREEN, Problem, Stream, paint};
 use super::{Place, manifest};
-use crate::api::Request;
+use crate::api::{Hello, Request};
 
 pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Result<(), Problem> {
     let app = place.app()?;
@@ -25,8 +25,20 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
         // A daemon that was killed leaves the app running: a new one takes it over and stops it in order.
         None => app.ensure_daemon(&manifest::read(&app.dir)?.graph().app, None)?.0,
     };
-    let daemon = Running::find(daemon.pid)?;
     let mode = if now { StopMode::Now } else { StopMode::Graceful };
+    take_down(&app, &daemon, mode, destroy)?;
+    let what =
+        if destroy { "everything is stopped and deleted" } else { "everything is stopped; the data is kept" };
+    say::talk(&format!("{} {what}", paint(Stream::Err, GREEN, "down:")));
+    Ok(())
+}
+
+/// Stops everything and waits for the daemon's end. With `destroy` nothing of it is left.
+///
+/// # Errors
+/// When something does not stop, or is not to be deleted.
+pub fn take_down(app: &App, daemon: &Hello, mode: StopMode, destroy: bool) -> Result<(), Problem> {
+    let daemon = Running::find(daemon.pid)?;
     let progress = Progress::new();
     app.ask::<()>(&Request::Down { mode, destroy }, |event| progress.hear(event))?;
     drop(progress);
@@ -40,9 +52,6 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
         };
         app.state.remove().map_err(failed)?;
     }
-    let what =
-        if destroy { "everything is stopped and deleted" } else { "everything is stopped; the data is kept" };
-    say::talk(&format!("{} {what}", paint(Stream::Err, GREEN, "down:")));
     Ok(())
 }
 

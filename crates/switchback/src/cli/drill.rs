@@ -17,7 +17,7 @@ use super::connect::App;
 use super::load::{Load, Seen};
 use super::probe::{Probe, SeenOfDatabase};
 use super::say::{self, GREEN, Problem, RED, Stream, paint};
-use super::{Place, manifest};
+use super::{Place, manifest, status};
 use crate::api::{Request, Status, SwitchedOver};
 
 /// What was broken.
@@ -102,14 +102,7 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     let app = place.app()?;
     app.must_be_ours()?;
     let before: Status = app.ask(&Request::Status, |_| {})?;
-    let unready = |process: &&ProcessStatus| process.state != Phase::Ready || !follows(process);
-    if let Some(process) = before.machine.processes.iter().find(unready) {
-        return Err(Problem::refused(format!(
-            "{} is not ready; a drill begins with a machine that is whole",
-            process.name
-        ))
-        .hint("`switchback status` shows what it waits for"));
-    }
+    status::must_be_whole(&before, "a drill")?;
     let front = front(&before)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
@@ -443,21 +436,13 @@ fn recover(app: &App, before: &Status, victims: &[u32], started: Instant) -> Opt
 
 fn whole(before: &Status, now: &Status) -> bool {
     let ready = |process: &ProcessStatus| {
-        process.state == Phase::Ready && is_running(process.pid) && follows(process)
+        process.state == Phase::Ready && is_running(process.pid) && status::follows(process)
     };
     let ready = now.machine.processes.iter().all(ready);
     now.operation.is_none() && ready && now.machine.processes.len() == before.machine.processes.len()
 }
 
 /// A standby is whole when it could take over, and a read replica when reads are sent to it.
-fn follows(process: &ProcessStatus) -> bool {
-    match process.role {
-        Some(DatabaseRole::Standby) => process.confirms_commits == Some(true),
-        Some(DatabaseRole::ReadReplica) => process.serves_reads == Some(true),
-        Some(DatabaseRole::Primary) | None => true,
-    }
-}
-
 /// Neither gone nor stopped: a stopped process still counts as ready until its checks are missed.
 fn is_running(pid: Option<u32>) -> bool {
     let Some(pid) = pid else { return false };

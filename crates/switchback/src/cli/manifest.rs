@@ -63,6 +63,15 @@ fn parse(dir: &Path, path: &Path, text: &str) -> Result<Manifest, Problems> {
     manifest::read(&path.display().to_string(), text, &Surroundings { procfile })
 }
 
+/// What `manifest` would expand to at another stage. The file stays as it is.
+///
+/// # Errors
+/// When there is no such stage, or its manifest has problems.
+pub fn at_stage(app: &Path, manifest: &Manifest, stage: u8) -> Result<ResourceGraph, Problem> {
+    let text = manifest::set_stage(&manifest.text, stage)?;
+    Ok(parse(app, Path::new(&manifest.source_name), &text)?.graph().clone())
+}
+
 pub fn check(place: &Place, as_json: bool) -> Result<(), Problem> {
     let app = place.app()?;
     let (path, text) = read_text(&app.dir)?;

@@ -15,6 +15,7 @@ mod observe;
 mod plan;
 mod probe;
 mod progress;
+mod rehearse;
 mod restart;
 mod say;
 mod status;
@@ -242,6 +243,10 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seconds: u32,
     },
+    /// Load the app as a crowd would, and say whether it held; with --find, what it serves and what gives way
+    Rehearse(rehearse::RehearseArgs),
+    /// Take a copy of the app through all stages under load, and say what each serves
+    Journey(rehearse::journey::JourneyArgs),
     /// Run the PostgreSQL proxy alone, by a configuration file
     Pgproxy(StandaloneArgs),
     #[command(hide = true)]
@@ -329,6 +334,8 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Restore { to: None, database, yes, .. } => backup::forget(place, database, yes),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
         Command::Observe { seconds } => observe::observe(place, seconds),
+        Command::Rehearse(args) => rehearse::rehearse(place, &args),
+        Command::Journey(args) => rehearse::journey::journey(place, &args),
         Command::Pgproxy(args) => {
             say::log_to_stderr();
             standalone::run(&args).map_err(Problem::failed)

@@ -209,6 +209,31 @@ fn shown_state(process: &ProcessStatus) -> String {
     }
 }
 
+/// Whether a database node does what it is there for; others have nothing to follow.
+pub fn follows(process: &ProcessStatus) -> bool {
+    match process.role {
+        Some(DatabaseRole::Standby) => process.confirms_commits == Some(true),
+        Some(DatabaseRole::ReadReplica) => process.serves_reads == Some(true),
+        Some(DatabaseRole::Primary) | None => true,
+    }
+}
+
+/// `what`, such as `a drill`, says something of an app that is whole only.
+///
+/// # Errors
+/// When something of it is not ready.
+pub fn must_be_whole(status: &Status, what: &str) -> Result<(), Problem> {
+    let unready = |process: &&ProcessStatus| process.state != Phase::Ready || !follows(process);
+    match status.machine.processes.iter().find(unready) {
+        None => Ok(()),
+        Some(process) => Err(Problem::refused(format!(
+            "{} is not ready; {what} begins with an app that is whole",
+            process.name
+        ))
+        .hint("`switchback status` shows what it waits for")),
+    }
+}
+
 /// The table, drawn again in place; nothing where there is no terminal.
 pub struct LiveView {
     bar: ProgressBar,

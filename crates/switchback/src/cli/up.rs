@@ -106,7 +106,7 @@ where
 }
 
 /// As a shell says it of SIGINT.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// An app that never came up is not left half up by the command that was to bring it up.
 fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {

@@ -20,6 +20,15 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Requests at once from which on those that have not ended yet weigh more than those that have.
 const MANY_IN_FLIGHT: u64 = 8;
 
+/// What one look has seen.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// What each tier did since the look before.
+    pub seconds: Vec<(&'static str, TierSecond)>,
+    /// What is another than it was: who came, went, or has another part now.
+    pub changes: Vec<String>,
+}
+
 /// Watches the tiers of an app, once a second.
 pub struct Watch {
     socket: PathBuf,
@@ -50,22 +59,29 @@ impl Watch {
     ///
     /// # Errors
     /// When the daemon does not answer: the second is missing, and the next look goes on.
-    pub fn look(&mut self) -> Result<(), CallError> {
+    pub fn look(&mut self) -> Result<Look, CallError> {
         let named = self.generator.clone();
         let now: Observation = call(&self.socket, &Request::Observe { named }, |_| {})?;
         // The second that has just passed, whether the look came a little before or after its end.
         let at = (self.began.elapsed().as_secs_f64() - 0.5).max(0.0) as u32;
-        let Some(before) = self.before.replace(now) else { return Ok(()) };
-        let Some(now) = &self.before else { return Ok(()) };
+        let Some(before) = self.before.replace(now) else { return Ok(Look::default()) };
+        let Some(now) = &self.before else { return Ok(Look::default()) };
         for (text, us) in statements(&before, now) {
             *self.statements.entry(text).or_default() += us;
         }
         let top = self.top_statement().map(str::to_owned);
-        for (name, second) in seconds(&before, now, at, top.as_deref()) {
-            let new = || Tier { name: name.to_owned(), seconds: Vec::new() };
-            self.tiers.entry(name).or_insert_with(new).seconds.push(second);
+        let seconds = seconds(&before, now, at, top.as_deref());
+        let changes = changes(&before, now);
+        for (name, second) in &seconds {
+            let new = || Tier { name: (*name).to_owned(), seconds: Vec::new() };
+            self.tiers.entry(name).or_insert_with(new).seconds.push(second.clone());
         }
-        Ok(())
+        Ok(Look { seconds, changes })
+    }
+
+    /// Whose processor time is that of the load's generator, from now on.
+    pub fn watch_generator(&mut self, pid: Option<u32>) {
+        self.generator = pid.into_iter().collect();
     }
 
     /// All that was seen, for a record.
@@ -78,6 +94,34 @@ impl Watch {
         let top = self.statements.iter().max_by_key(|(_, us)| **us)?;
         Some(top.0)
     }
+}
+
+/// What another look at the app would call news.
+fn changes(before: &Observation, now: &Observation) -> Vec<String> {
+    let of_app = |all: &Observation| -> BTreeMap<String, ProcessObserved> {
+        let of_app = all.processes.iter().filter(|(_, process)| process.kind.is_some());
+        of_app.map(|(name, process)| (name.clone(), process.clone())).collect()
+    };
+    let (then, now) = (of_app(before), of_app(now));
+    let mut changes = Vec::new();
+    for (name, process) in &now {
+        match then.get(name) {
+            None => changes.push(format!("{name} is there")),
+            Some(then) if then.pid != process.pid => changes.push(format!("{name} was started anew")),
+            Some(then) if then.role != process.role && process.role == Some(DatabaseRole::Primary) => {
+                changes.push(format!("{name} is the primary now"));
+            }
+            Some(then) if process.is_serving && !then.is_serving => {
+                changes.push(format!("{name} gets requests"));
+            }
+            Some(then) if then.is_serving && !process.is_serving => {
+                changes.push(format!("{name} gets no new requests"));
+            }
+            Some(_) => {}
+        }
+    }
+    changes.extend(then.keys().filter(|name| !now.contains_key(*name)).map(|name| format!("{name} is gone")));
+    changes
 }
 
 /// What each statement took of the primaries' time between two observations, in microseconds.

@@ -19,6 +19,7 @@ mod generate;
 mod http2;
 mod observe;
 mod owners;
+mod rehearse;
 mod replicas;
 mod service;
 mod standalone;

@@ -1,0 +1,92 @@
+//! Up a staircase of rates until the app gives way, and what that says of it.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+
+use model::Threshold;
+use rehearsal::capacity::{Capacity, Staircase, Step};
+use rehearsal::diagnosis::evidence::Window;
+use rehearsal::diagnosis::{self, Diagnosis, Shape, diagnose};
+use rehearsal::record::Tier;
+use rehearsal::summary::Summary;
+
+use super::conduct::{Conductor, Played};
+use crate::cli::say::Problem;
+
+/// Of a step, until the load is what it is to be.
+const SETTLING: f64 = 0.2;
+
+/// What was found.
+pub struct Climb {
+    pub capacity: Capacity,
+    pub diagnosis: Diagnosis,
+    /// Requests that failed at rates at which the objective was kept.
+    pub failed_while_kept: u64,
+}
+
+/// Climbs until the app has given way, the ceiling is reached, or it is interrupted.
+///
+/// # Errors
+/// When there is no generator.
+pub async fn climb(
+    conductor: &mut Conductor<'_>,
+    staircase: &Staircase,
+    objective: &[Threshold],
+    shape: Shape,
+) -> Result<Climb, Problem> {
+    let (mut done, mut played): (Vec<Step>, Vec<Played>) = (Vec::new(), Vec::new());
+    let mut faults: Vec<String> = Vec::new();
+    while let Some(phase) = staircase.next(&done) {
+        let one = conductor.play(vec![phase], pending()).await?;
+        if conductor.was_cut_short() {
+            break;
+        }
+        let Some(step) = Step::of(conductor.seconds(&one), objective) else { break };
+        conductor.note(format!(
+            "{}: {:.0} of {:.0} requests/s as they should be, p99 {}",
+            if step.kept { "kept" } else { "not kept" },
+            step.achieved,
+            step.offered,
+            step.p99_us.map_or("-".to_owned(), |us| format!("{:.0} ms", us as f64 / 1e3)),
+        ));
+        faults.extend(
+            one.end.validity.faults.first().map(|fault| format!("at {:.0} requests/s {fault}", step.offered)),
+        );
+        done.push(step);
+        played.push(one);
+    }
+    let probes = staircase.probes(&done).unwrap_or(done.len());
+    let tiers = conductor.tiers();
+    let steps: Vec<diagnosis::Step> = done[probes..]
+        .iter()
+        .zip(&played[probes..])
+        .map(|(step, played)| diagnosed(step, conductor, played, &tiers))
+        .collect();
+    let staircase = diagnosis::Staircase { steps, shape, faults, top_statement: conductor.top_statement() };
+    let failed = |(step, played): (&Step, &Played)| match step.kept {
+        true => Summary::of(conductor.seconds(played)).failed(),
+        false => 0,
+    };
+    let failed_while_kept = done.iter().zip(&played).map(failed).sum();
+    let capacity = Capacity::of(done.split_off(probes), conductor.seed());
+    Ok(Climb { capacity, diagnosis: diagnose(&staircase), failed_while_kept })
+}
+
+fn diagnosed(step: &Step, conductor: &Conductor<'_>, played: &Played, tiers: &[Tier]) -> diagnosis::Step {
+    let seconds = conductor.seconds(played);
+    let settled = seconds.get((seconds.len() as f64 * SETTLING).ceil() as usize..).unwrap_or(seconds);
+    let from = settled.first().map_or(0, |second| second.at);
+    let to = settled.last().map_or(0, |second| second.at + 1);
+    let windows: BTreeMap<String, Window> =
+        tiers.iter().filter_map(|tier| Some((tier.name.clone(), Window::of(tier, from, to)?))).collect();
+    diagnosis::Step {
+        offered: step.offered,
+        achieved: step.achieved,
+        p50_us: step.p50_us.unwrap_or_default(),
+        p99_us: step.p99_us.unwrap_or_default(),
+        failed: step.failed,
+        shed: step.shed,
+        missed: step.broken.clone(),
+        tiers: windows,
+    }
+}

@@ -1,0 +1,96 @@
+//! What there is to visit: from the app's own access log, or by following the links of its pages.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::time::Instant;
+
+use model::Rehearsal;
+use rehearsal::fetch::Fetcher;
+use rehearsal::load::Visit;
+use rehearsal::site::Site;
+use rehearsal::site::access_log::AccessLog;
+use rehearsal::site::check::Check;
+use rehearsal::site::crawl::{Crawl, Limits};
+use rehearsal::site::mix::{self, Mix};
+use rehearsal::site::rates::Rates;
+use tokio::runtime::Runtime;
+
+use super::target::Target;
+use crate::cli::connect::App;
+use crate::cli::say::{self, Problem};
+
+/// A log of fewer landings is no sample of what visitors do.
+const LEAST_LANDINGS: u64 = 100;
+
+pub struct Explored {
+    pub visits: Vec<Visit>,
+    /// When visits began, by the log.
+    pub rates: Option<Rates>,
+    /// What people should know of how it came about.
+    pub notes: Vec<String>,
+}
+
+/// Asks for every page and asset once, so that what is gone does not count as a failure of the app.
+///
+/// # Errors
+/// When nothing is there to be visited.
+pub fn explore(
+    runtime: &Runtime,
+    app: &App,
+    target: &Target,
+    own: Option<&Rehearsal>,
+) -> Result<Explored, Problem> {
+    let log = if target.is_ours { read_log(app)? } else { AccessLog::default() };
+    let fetcher = Fetcher::new(&target.origin).map_err(|error| Problem::failed(local::chain(&error)))?;
+    let mut notes = Vec::new();
+    let (site, mix) = if log.classes.landings >= LEAST_LANDINGS {
+        notes.push(format!("visits as in the access log, of {} visits", log.rates.visits()));
+        (runtime.block_on(checked(&fetcher, log.site())), log.mix().unwrap_or(Mix::CROWD))
+    } else {
+        say::talk("looking at what there is to visit");
+        (runtime.block_on(crawled(&fetcher, &target.origin.authority, own.is_some()))?, Mix::CROWD)
+    };
+    notes.extend(site.notes.iter().cloned());
+    let rates = (log.rates.visits() > 0).then_some(log.rates);
+    Ok(Explored { visits: mix::visits(&site, &mix, own), rates, notes })
+}
+
+fn read_log(app: &App) -> Result<AccessLog, Problem> {
+    let path = app.state.access_log();
+    let mut log = AccessLog::default();
+    match File::open(&path) {
+        Ok(file) => {
+            let read = log.read(BufReader::new(file));
+            read.map_err(|error| Problem::failed(format!("{}: {error}", path.display())))?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Problem::failed(format!("{}: {error}", path.display()))),
+    }
+    Ok(log)
+}
+
+async fn checked(fetcher: &Fetcher, site: Site) -> Site {
+    let began = Instant::now();
+    let mut check = Check::of(site);
+    while let Some(ask) = check.next(began.elapsed()) {
+        let answer = fetcher.fetch(&ask).await;
+        check.answered(&ask.path, &answer);
+    }
+    check.finish()
+}
+
+/// `has_own`: an app whose front page says nothing is visited all the same, as its manifest says.
+async fn crawled(fetcher: &Fetcher, authority: &str, has_own: bool) -> Result<Site, Problem> {
+    let began = Instant::now();
+    let mut crawl = Crawl::new(authority, Limits::default());
+    while let Some(ask) = crawl.next(began.elapsed()) {
+        let answer = fetcher.fetch(&ask).await;
+        crawl.answered(&ask.path, answer);
+    }
+    match crawl.finish() {
+        Ok(site) => Ok(site),
+        Err(nothing) if has_own => Ok(Site { notes: vec![nothing.to_string()], ..Site::default() }),
+        Err(nothing) => Err(Problem::failed(nothing.to_string())
+            .hint("`[rehearsal.visit.NAME]` in the manifest says what visitors do")),
+    }
+}

@@ -1,0 +1,324 @@
+//! `rehearse` and `journey`: the crowd before it comes.
+//!
+//! The generator is another process of this program; the daemon is asked once a second what its tiers do. Everything is
+//! written into the state folder as one page and as JSON, and the verdict is said here.
+
+mod climb;
+mod conduct;
+mod explore;
+pub mod journey;
+mod observe;
+mod shape;
+mod target;
+mod write;
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use model::Threshold;
+use rehearsal::baseline;
+use rehearsal::capacity::{Effort, Staircase};
+use rehearsal::diagnosis::Diagnosis;
+use rehearsal::load::{Limits, Load, Phase, Visit};
+use rehearsal::profile::{self, Known, Pace, Replay, UNKNOWN_BASE};
+use rehearsal::record::Record;
+use rehearsal::report::{Document, Part, Passed, Verdict};
+use rehearsal::site::mix;
+use rehearsal::threshold;
+use serde_json::json;
+
+use self::climb::{Climb, climb};
+use self::conduct::{Conductor, Subject};
+use self::explore::Explored;
+use self::observe::Observer;
+use self::target::{Target, TargetArgs};
+use super::say::{self, BOLD, GREEN, Problem, RED, Stream, YELLOW, paint};
+use super::status::must_be_whole;
+use super::up::Interrupts;
+use super::{Place, manifest};
+use crate::api::{Request, Status};
+
+/// What is required where nobody says anything.
+const USUAL_OBJECTIVE: [&str; 2] = ["p99 < 250ms", "errors < 0.1%"];
+/// Requests per second beyond which a search does not go: there the generator needs a machine of its own.
+const MOST_REQUESTS: f64 = 20_000.0;
+/// Visits per second that a search begins with.
+const FIRST_PROBE: f64 = 4.0;
+/// A step of a search is over before anybody has read a page; so they read fast.
+const SEARCH_THINK_MS: u64 = 500;
+/// Of rates from second to second: visitors come in bunches.
+const NOISE: f64 = 0.3;
+/// For what it does not know how long it will take.
+const SEARCH_LASTS: Duration = Duration::from_secs(180);
+
+const LIMITS: Limits = Limits {
+    visitors: 50_000,
+    connections: 16_000,
+    connections_per_visit: 6,
+    body_bytes: 64 << 20,
+    patience_ms: 8_000,
+    redirects: 5,
+    threads: 1,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct RehearseArgs {
+    /// front-page, hn, reddit, viral, overload, tv-ad, soak or replay (of the app's own access log)
+    #[arg(default_value = "front-page")]
+    profile: String,
+    /// Instead: raise the load step by step until the app gives way, and say what did
+    #[arg(long, conflicts_with_all = ["profile", "duration", "times", "base"])]
+    find: bool,
+    /// What is required, such as `p99 < 250ms`, `errors < 0.1%` or `p95{write} < 1s` [default: `slo` of the manifest]
+    #[arg(long = "threshold", value_name = "THRESHOLD")]
+    thresholds: Vec<Threshold>,
+    /// How long all of it takes, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    duration: Option<u64>,
+    /// Visits per second that are usual; peaks of `viral` and `tv-ad` are multiples of it [default: by the access log]
+    #[arg(long, value_name = "VISITS")]
+    base: Option<f64>,
+    /// Of `replay`: so many times as many visits
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    times: f64,
+    /// Of all that is drawn at random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Compare with a record that `--save-baseline` has written
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Write the record for later comparisons
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
+    /// Write the report there, as FILE.html and FILE.json [default: in the state folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of a rehearsal.
+struct Outcome {
+    record: Record,
+    climb: Option<Climb>,
+    judgements: Vec<threshold::Judgement>,
+}
+
+pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
+    let app = place.app()?;
+    app.must_be_ours()?;
+    let manifest = manifest::read(&app.dir)?;
+    let graph = manifest.graph();
+    let status: Status = app.ask(&Request::Status, |_| {})?;
+    must_be_whole(&status, "a rehearsal")?;
+    let target = Target::of(&args.target, &status)?;
+    let own = graph.rehearsal.as_ref();
+    target.consent(&args.target, &status, own.is_some_and(model::Rehearsal::writes))?;
+    let interrupts = Interrupts::listen()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
+    let explored = explore::explore(&runtime, &app, &target, own)?;
+    for note in &explored.notes {
+        say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
+    }
+    let objective = objective(&args.thresholds, own);
+    let began = Instant::now();
+    let subject = Subject {
+        app: graph.app.to_string(),
+        shape: shape::words(graph),
+        target: target.url.clone(),
+        profile: if args.find { "find".to_owned() } else { args.profile.clone() },
+    };
+    let observer = Observer::start(&app.state.daemon_socket(), began);
+    let outcome = if args.find {
+        let visits = hurried(explored.visits);
+        let staircase = staircase(&visits);
+        let load = load(&target, visits, args.seed, 0.0);
+        let mut conductor = Conductor::begin(subject, load, observer, began, SEARCH_LASTS, &interrupts)?;
+        let climbing =
+            climb(&mut conductor, &staircase, &objective, shape::shape(&app.dir, &manifest, graph, &status)?);
+        let climb = runtime.block_on(climbing)?;
+        let record = conductor.end();
+        write::remember_capacity(&app, &record, &climb.capacity)?;
+        Outcome { record, climb: Some(climb), judgements: Vec::new() }
+    } else {
+        let phases = phases(args, &explored, write::capacity(&app, &subject.shape))?;
+        let lasts = Duration::from_millis(phases.iter().map(|phase| phase.lasts_ms).sum());
+        let load = load(&target, explored.visits, args.seed, NOISE);
+        let mut conductor = Conductor::begin(subject, load, observer, began, lasts, &interrupts)?;
+        runtime.block_on(conductor.play(phases, pending()))?;
+        let record = conductor.end();
+        let judgements = threshold::judge(&objective, &record.seconds);
+        Outcome { record, climb: None, judgements }
+    };
+    report(&app, args, outcome)
+}
+
+/// What is required: what was typed, what the manifest says, or what is usual.
+fn objective(typed: &[Threshold], own: Option<&model::Rehearsal>) -> Vec<Threshold> {
+    match own {
+        _ if !typed.is_empty() => typed.to_vec(),
+        Some(own) if !own.slo.is_empty() => own.slo.clone(),
+        _ => USUAL_OBJECTIVE.iter().filter_map(|text| text.parse().ok()).collect(),
+    }
+}
+
+fn load(target: &Target, visits: Vec<Visit>, seed: u64, noise: f64) -> Load {
+    Load { origin: target.origin.clone(), seed, phases: Vec::new(), noise, visits, limits: LIMITS }
+}
+
+/// Visits whose visitors hardly read.
+fn hurried(mut visits: Vec<Visit>) -> Vec<Visit> {
+    for step in visits.iter_mut().flat_map(|visit| &mut visit.steps) {
+        step.think_median_ms = step.think_median_ms.min(SEARCH_THINK_MS);
+    }
+    visits
+}
+
+fn staircase(visits: &[Visit]) -> Staircase {
+    let requests_per_visit = mix::requests_per_visit(visits);
+    Staircase {
+        start: FIRST_PROBE,
+        ceiling: MOST_REQUESTS / requests_per_visit.max(1.0),
+        requests_per_visit,
+        effort: Effort::Full,
+    }
+}
+
+fn phases(args: &RehearseArgs, explored: &Explored, capacity: Option<f64>) -> Result<Vec<Phase>, Problem> {
+    let unplayable = |error: profile::Unplayable| Problem::usage(error.to_string());
+    if args.profile == "replay" {
+        let mut replay = Replay { factor: args.times, ..Replay::default() };
+        if let Some(seconds) = args.duration {
+            replay.lasts_ms = seconds.saturating_mul(1_000);
+        }
+        let Some(rates) = &explored.rates else {
+            return Err(Problem::usage("there is nothing to replay: the access log has no visits").hint(
+                "`access_log` under [edge] may be off; `switchback rehearse front-page` needs no log",
+            ));
+        };
+        return profile::replay(rates, replay).map_err(unplayable);
+    }
+    let preset = profile::preset(&args.profile).map_err(unplayable)?;
+    let base = args.base.or_else(|| explored.rates.as_ref()?.mean()).unwrap_or(UNKNOWN_BASE);
+    let pace = match args.duration {
+        Some(seconds) => Pace::Within { total_ms: seconds.saturating_mul(1_000) },
+        None => Pace::Rehearsal,
+    };
+    preset.phases(&Known { base, capacity }, pace).map_err(unplayable)
+}
+
+fn report(app: &super::connect::App, args: &RehearseArgs, outcome: Outcome) -> Result<(), Problem> {
+    let Outcome { record, climb, judgements } = outcome;
+    let mut worse = Vec::new();
+    if let Some(path) = &args.baseline {
+        let before = baseline::load(path).map_err(|error| Problem::usage(local::chain(&error)))?;
+        let compared = baseline::compare(&before, &record, args.seed);
+        for why in &compared.unlike {
+            say::talk(&format!("{} not compared: {why}", paint(Stream::Err, YELLOW, "note:")));
+        }
+        worse = compared.changes.iter().filter(|change| change.is_worse).map(ToString::to_string).collect();
+    }
+    if let Some(path) = &args.save_baseline {
+        baseline::save(path, &record)
+            .map_err(|error| Problem::failed(format!("{}: {error}", path.display())))?;
+    }
+    let verdict = verdict(&record, climb.as_ref(), &judgements, &worse);
+    let title = format!("{}: rehearsal, {}", record.app, record.profile);
+    let document = Document {
+        title,
+        verdict: verdict.clone(),
+        evidence: evidence(climb.as_ref(), &judgements, &worse),
+        tables: Vec::new(),
+        parts: vec![Part {
+            title: record.shape.clone(),
+            change: None,
+            findings: climb.as_ref().map(|climb| vec![climb.capacity.to_string()]).unwrap_or_default(),
+            record,
+        }],
+    };
+    let written = write::document(app, args.out.as_deref(), &document)?;
+    let record = &document.parts[0].record;
+    if args.json {
+        say::json(&json!({
+            "verdict": document.verdict,
+            "valid": record.validity.faults.is_empty() && record.cut_short.is_none(),
+            "validity": record.validity,
+            "cut_short": record.cut_short,
+            "thresholds": judgements,
+            "capacity": climb.as_ref().map(|climb| &climb.capacity),
+            "diagnosis": climb.as_ref().map(|climb| &climb.diagnosis),
+            "regressions": worse,
+            "page": written.page,
+            "record": written.json,
+        }))?;
+    } else {
+        let colour = match document.verdict.passed {
+            Passed::Yes => GREEN,
+            Passed::No => RED,
+            Passed::NotAsked => YELLOW,
+        };
+        say::data(&format!("{}\n", paint(Stream::Out, colour, &document.verdict.sentence)))?;
+        for line in &document.evidence {
+            say::data(&format!("  {line}\n"))?;
+        }
+        say::talk(&format!("{} {}", paint(Stream::Err, GREEN, "report:"), written.page.display()));
+    }
+    match document.verdict.passed {
+        Passed::Yes | Passed::NotAsked if record.validity.faults.is_empty() && record.cut_short.is_none() => {
+            Ok(())
+        }
+        _ => Err(Problem::Said(1)),
+    }
+}
+
+fn verdict(
+    record: &Record,
+    climb: Option<&Climb>,
+    judgements: &[threshold::Judgement],
+    worse: &[String],
+) -> Verdict {
+    if let Some(fault) = record.validity.faults.first() {
+        let sentence = format!("This run says nothing of the app: {fault}.");
+        return Verdict { passed: Passed::NotAsked, sentence };
+    }
+    if let Some(climb) = climb {
+        let Diagnosis { sentence, .. } = &climb.diagnosis;
+        return Verdict { passed: Passed::NotAsked, sentence: sentence.clone() };
+    }
+    let broken: Vec<String> =
+        judgements.iter().filter(|judgement| !judgement.kept).map(ToString::to_string).collect();
+    match (broken.as_slice(), worse) {
+        ([], []) => Verdict {
+            passed: Passed::Yes,
+            sentence: format!("The app kept what was required of it under `{}`.", record.profile),
+        },
+        ([], worse) => Verdict {
+            passed: Passed::No,
+            sentence: format!("It is worse than before: {}.", worse.join("; ")),
+        },
+        (broken, _) => Verdict {
+            passed: Passed::No,
+            sentence: format!("The app did not keep what was required of it: {}.", broken.join("; ")),
+        },
+    }
+}
+
+fn evidence(climb: Option<&Climb>, judgements: &[threshold::Judgement], worse: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = judgements.iter().map(ToString::to_string).collect();
+    lines.extend(worse.iter().cloned());
+    let Some(Climb { capacity, diagnosis, .. }) = climb else { return lines };
+    lines.push(capacity.to_string());
+    lines.extend(diagnosis.evidence.iter().map(ToString::to_string));
+    if let Some(recommendation) = &diagnosis.recommendation {
+        let gain = recommendation.predicted.as_ref().map_or(String::new(), |predicted| {
+            format!(": {:.1} times as much is predicted, by {}", predicted.gain, predicted.formula)
+        });
+        lines.push(format!("What to do: {}{gain}.", recommendation.says));
+    }
+    lines.extend(diagnosis.doubts.iter().map(|doubt| format!("Doubt: {doubt}.")));
+    lines
+}

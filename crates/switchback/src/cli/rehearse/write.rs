@@ -1,0 +1,85 @@
+//! What is kept of rehearsals: the reports, and what the app was found to serve.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use local::user::give_to_owner_of;
+use rehearsal::capacity::Capacity;
+use rehearsal::record::Record;
+use rehearsal::report::{self, Document};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::connect::App;
+use crate::cli::say::Problem;
+
+const CAPACITY_FILE: &str = "capacity.json";
+
+/// Where a report stands.
+pub struct Written {
+    pub page: PathBuf,
+    pub json: PathBuf,
+}
+
+/// What `--find` found, for profiles that are relative to it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    /// Of another shape it says nothing.
+    shape: String,
+    visits_per_second: f64,
+}
+
+/// Writes the page, and the same as JSON beside it.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn document(app: &App, out: Option<&Path>, document: &Document) -> Result<Written, Problem> {
+    let base = match out {
+        Some(named) => named.to_owned(),
+        None => {
+            let first = document.parts.first();
+            let began = first.map_or_else(jiff::Timestamp::now, |part| part.record.began);
+            let profile = first.map_or("rehearsal", |part| part.record.profile.as_str());
+            folder(app)?.join(format!("{}-{profile}", began.strftime("%Y-%m-%dT%H-%M-%SZ")))
+        }
+    };
+    let base = std::path::absolute(&base).map_err(|error| Problem::failed(error.to_string()))?;
+    let beside = |extension: &str| {
+        let mut name = base.as_os_str().to_owned();
+        name.push(extension);
+        PathBuf::from(name)
+    };
+    let written = Written { page: beside(".html"), json: beside(".json") };
+    put(app, &written.page, report::html(document).as_bytes())?;
+    put(app, &written.json, report::json(document).as_bytes())?;
+    Ok(written)
+}
+
+/// # Errors
+/// When it cannot be written.
+pub fn remember_capacity(app: &App, record: &Record, capacity: &Capacity) -> Result<(), Problem> {
+    let Some(rate) = capacity.at_objective.filter(|_| record.cut_short.is_none()) else { return Ok(()) };
+    let remembered = Remembered { shape: record.shape.clone(), visits_per_second: rate.visits_per_second };
+    let text = serde_json::to_vec(&remembered).map_err(|error| Problem::failed(error.to_string()))?;
+    put(app, &folder(app)?.join(CAPACITY_FILE), &text)
+}
+
+/// Visits per second that an app of this shape was found to serve.
+pub fn capacity(app: &App, shape: &str) -> Option<f64> {
+    let text = fs::read(app.state.rehearsals().join(CAPACITY_FILE)).ok()?;
+    let remembered: Remembered = serde_json::from_slice(&text).ok()?;
+    (remembered.shape == shape).then_some(remembered.visits_per_second)
+}
+
+fn folder(app: &App) -> Result<PathBuf, Problem> {
+    let folder = app.state.rehearsals();
+    let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", folder.display()));
+    fs::create_dir_all(&folder).map_err(failed)?;
+    Ok(folder)
+}
+
+fn put(app: &App, path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", path.display()));
+    let mut file = fs::File::create(path).map_err(failed)?;
+    give_to_owner_of(&app.dir, &file).and_then(|()| file.write_all(bytes)).map_err(failed)
+}

@@ -1,0 +1,124 @@
+//! A rehearsal beside a running app: whom it asks, what it says, and that it leaves nothing behind.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::{App, Switchback, request};
+
+use crate::up;
+
+/// For lines to be in the access log, which the edge writes in blocks.
+const LOG_LIMIT: Duration = Duration::from_secs(15);
+
+/// An app that has been visited: about five visits a second, for four seconds.
+fn visited() -> Switchback {
+    let switchback = up(App::python("shop").stage(2));
+    let (began, mut visits) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(4) {
+        assert_eq!(request("GET", &switchback.url("/"), &[], b"").unwrap().status, 200);
+        visits += 1;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let log = switchback.app().state_dir().join("logs/access.log");
+    let deadline = Instant::now() + LOG_LIMIT;
+    while std::fs::read_to_string(&log).unwrap_or_default().lines().count() < visits {
+        assert!(Instant::now() < deadline, "the access log has not all of {visits} visits");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    switchback
+}
+
+fn record(said: &Value) -> Value {
+    let path = Path::new(said["record"].as_str().unwrap());
+    serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()["parts"][0]["record"].clone()
+}
+
+#[test]
+fn a_replay_asks_as_often_as_visitors_did_and_writes_a_page_and_what_it_measured() {
+    let switchback = visited();
+    let required = ["--threshold", "errors < 1%", "--threshold", "p99 < 30s"];
+    let output = switchback.cli(&[&["rehearse", "replay", "--yes", "--json"], &required[..]].concat());
+    let said: Value =
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:#?}"));
+    // On a machine that is busy with other tests it may be invalid, and must say so then.
+    let is_valid = said["valid"].as_bool().unwrap();
+    assert_eq!(said["verdict"]["passed"], if is_valid { "yes" } else { "not_asked" }, "{said:#}");
+    assert_eq!(said["validity"]["faults"].as_array().unwrap().is_empty(), is_valid, "{said:#}");
+    assert_eq!(output.code, Some(i32::from(!is_valid)));
+    for judged in said["thresholds"].as_array().unwrap() {
+        assert_eq!(judged["kept"], true, "{said:#}");
+    }
+    let page = std::fs::read_to_string(said["page"].as_str().unwrap()).unwrap();
+    assert!(page.starts_with("<!doctype html>") || page.starts_with("<!DOCTYPE html>"), "{}", &page[..60]);
+    let record = record(&said);
+    let sum = |of: fn(&Value) -> u64| record["seconds"].as_array().unwrap().iter().map(of).sum::<u64>();
+    let visits = sum(|second| second["visits"].as_u64().unwrap());
+    assert!((5..=60).contains(&visits), "{visits} visits for about twenty");
+    let tiers: Vec<&str> =
+        record["tiers"].as_array().unwrap().iter().map(|tier| tier["name"].as_str().unwrap()).collect();
+    for tier in ["machine", "edge", "web"] {
+        assert!(tiers.contains(&tier), "{tiers:?}");
+    }
+}
+
+#[test]
+fn a_threshold_that_is_not_kept_is_said_and_fails_the_command() {
+    let switchback = visited();
+    let output = switchback.cli(&["rehearse", "replay", "--yes", "--threshold", "rate > 100000/s"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stdout.contains("not kept"), "{}", output.stdout);
+    let output = switchback.cli(&["rehearse", "replay", "--threshold", "p99 < 250"]);
+    assert_eq!(output.code, Some(2), "{output:?}");
+}
+
+#[test]
+fn an_interrupted_rehearsal_says_what_it_has_and_that_it_is_not_all() {
+    let switchback = visited();
+    let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--json"];
+    let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["cut_short"], "it was interrupted");
+    assert_eq!(said["valid"], false);
+    let seconds = record(&said)["seconds"].as_array().unwrap().len();
+    assert!((1..30).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn an_app_that_somebody_uses_is_not_loaded_without_a_yes() {
+    let switchback = visited();
+    let output = switchback.cli(&["rehearse", "replay"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(output.stderr.contains("somebody uses the app now"), "{}", output.stderr);
+}
+
+#[test]
+fn another_app_is_asked_only_when_it_was_named_twice() {
+    let switchback = up(App::python("shop"));
+    let target = ["rehearse", "hn", "--target", "http://198.51.100.1"];
+    assert_eq!(switchback.cli(&target).code, Some(2));
+    let output = switchback.cli(&[&target[..], &["--yes-target", "198.51.100.2"]].concat());
+    assert_eq!(output.code, Some(3), "{output:?}");
+    // Named twice it is still another machine, and there is no terminal to say yes in.
+    let output = switchback.cli(&[&target[..], &["--yes-target", "198.51.100.1"]].concat());
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(output.stderr.contains("another machine"), "{}", output.stderr);
+}
+
+#[test]
+fn a_profile_that_does_not_exist_is_told_from_those_that_do() {
+    let switchback = up(App::python("shop"));
+    let output = switchback.cli(&["rehearse", "slashdot"]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("front-page") && output.stderr.contains("tv-ad"), "{}", output.stderr);
+    // What is relative to a capacity needs one.
+    let output = switchback.cli(&["rehearse", "overload"]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("--find"), "{}", output.stderr);
+}
