@@ -29,6 +29,9 @@ pub struct Process {
     /// `ready`, `starting`, `crash_looping`, ...
     pub state: String,
     pub release: Option<String>,
+    /// Of PostgreSQL, as it says itself.
+    #[serde(default)]
+    pub version: Option<String>,
     /// Of PostgreSQL: `primary`, `standby`, `read_replica`.
     #[serde(default)]
     pub role: Option<String>,

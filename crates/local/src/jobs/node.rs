@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::backup::Archive;
 use crate::chain;
-use crate::engines::PostgresEngine;
+use crate::engines::{PgVersion, PostgresEngine};
 use crate::keeper::{Down, Job, Trouble};
 use crate::postgres::{
     self, Archiving, Credentials, Followed, Membership, Need, NodePaths, Owner, Place, PostgresError,
@@ -37,7 +37,10 @@ const DISK_SAID_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct NodeJob {
     pub(crate) setup: Arc<Setup>,
     pub(crate) id: NodeId,
-    pub(crate) engine: Arc<PostgresEngine>,
+    /// What it is started with the next time. Looked for again by a rolling restart, and where it is gone.
+    pub(crate) engine: Arc<Mutex<Arc<PostgresEngine>>>,
+    /// What it says it is. `None` while it is not known.
+    pub(crate) runs: Arc<Mutex<Option<PgVersion>>>,
     pub(crate) paths: NodePaths,
     pub(crate) credentials: Credentials,
     pub(crate) owner: Owner,
@@ -50,6 +53,8 @@ pub(crate) struct NodeJob {
     pub(crate) downs: mpsc::Sender<NodeDown>,
     /// What the next start of a follower has to do first. Taken by it.
     pub(crate) need: Arc<Mutex<Need>>,
+    /// Why it must not be started, where that is so. Settled anew before each start.
+    pub(crate) held: Arc<Mutex<Option<String>>>,
     /// Nothing may be written to its disk before that has taken a write: whoever tried would hang, too.
     pub(crate) waits_for_disk: Arc<AtomicBool>,
 }
@@ -63,6 +68,28 @@ pub(crate) struct NodeDown {
 }
 
 impl NodeJob {
+    pub(crate) fn engine(&self) -> Arc<PostgresEngine> {
+        Arc::clone(&self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From the next start on.
+    pub(crate) fn start_with(&self, engine: Arc<PostgresEngine>) {
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = engine;
+    }
+
+    pub(crate) fn runs(&self) -> Option<PgVersion> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it is not started, or is again where there is no reason.
+    pub(crate) fn hold(&self, reason: Option<String>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    fn note_version(&self, version: Option<PgVersion>) {
+        *self.runs.lock().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
     pub(crate) fn membership(&self) -> Membership {
         self.membership.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -84,7 +111,7 @@ impl NodeJob {
         // It is told again as long as that is not known.
         let told = archiving.is_ok().then(|| membership.clone());
         let archiving = archiving.unwrap_or(Archiving::Waits);
-        postgres::write_config(&self.paths, &self.engine.version, &settings, &membership, &archiving)
+        postgres::write_config(&self.paths, &self.engine().version, &settings, &membership, &archiving)
             .map_err(|error| said(&error))?;
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
         Ok(())
@@ -163,7 +190,7 @@ impl NodeJob {
 
     /// Makes the data directory of a follower one that can follow.
     async fn prepare_to_follow(&self, primary_port: u16) -> Result<(), String> {
-        let (engine, paths, credentials) = (&self.engine, &self.paths, &self.credentials);
+        let (engine, paths, credentials) = (&self.engine(), &self.paths, &self.credentials);
         let need = *self.need.lock().unwrap_or_else(PoisonError::into_inner);
         let followed =
             postgres::follow(engine, &self.id, paths, credentials, &self.owner, primary_port, need);
@@ -188,13 +215,17 @@ impl Job for NodeJob {
     }
 
     async fn spec(&self) -> Result<Spec, String> {
+        self.note_version(None);
+        if let Some(reason) = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(reason);
+        }
         self.disk_answers().await;
         if let Place::Follower { primary_port } = self.membership().place {
             self.prepare_to_follow(primary_port).await?;
         }
         self.write_config()?;
         postgres::clear_stale_lock(&self.paths).await.map_err(|error| said(&error))?;
-        let launch = postgres::command_line(&self.engine, &self.paths, &self.owner);
+        let launch = postgres::command_line(&self.engine(), &self.paths, &self.owner);
         Ok(Spec {
             name: self.name(),
             command: Command::Argv(launch.argv),
@@ -215,9 +246,10 @@ impl Job for NodeJob {
         let deadline = Instant::now() + START_TIMEOUT;
         let name = self.name();
         let say = |answer: &str| tracing::info!(node = name, answer, "not ready yet");
-        postgres::wait_ready(&self.paths, &self.credentials, deadline, &say)
+        let version = postgres::wait_ready(&self.paths, &self.credentials, deadline, &say)
             .await
             .map_err(|error| said(&error))?;
+        self.note_version(version);
         Ok(())
     }
 
@@ -229,7 +261,11 @@ impl Job for NodeJob {
         // A node that is full or refuses us lives; killing it would help nobody.
         match postgres::probe(&self.paths, &self.credentials).await {
             Ok(Readiness::Absent(reason)) => Err(reason),
-            Ok(Readiness::Ready | Readiness::Starting(_)) | Err(_) => Ok(()),
+            Ok(Readiness::Ready(version)) => {
+                self.note_version(version);
+                Ok(())
+            }
+            Ok(Readiness::Starting(_)) | Err(_) => Ok(()),
         }
     }
 

@@ -128,6 +128,14 @@ impl StepError {
         StepError { hint: Some(hint.into()), ..self }
     }
 
+    /// The reason and what to do about it, in one line.
+    fn said(self) -> String {
+        match self.hint {
+            Some(hint) => format!("{}; hint: {hint}", self.reason),
+            None => self.reason,
+        }
+    }
+
     fn of(name: &str, state: KeptState) -> StepError {
         let why = state.reason.unwrap_or_else(|| "was stopped".to_owned());
         let reason = format!("{name}: {why}");

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::apply::{Event, Report};
 use super::{Machine, StepError};
 use crate::chain;
-use crate::engines::{self, Progress};
+use crate::engines::{self, PostgresEngine, Progress};
 use crate::jobs::node::NodeJob;
 use crate::keeper::{Begin, Job, Keeper};
 use crate::postgres::{self, Change, Credentials, InitProgress, Need, NodePaths, choose_owner, database_url};
@@ -100,7 +100,7 @@ impl Machine {
                 report(Event::Note { text: "removing a half-made cluster; it never held data".into() });
             }
         };
-        let made = postgres::init(&job.engine, &job.paths, &job.credentials, &job.owner, &making).await;
+        let made = postgres::init(&job.engine(), &job.paths, &job.credentials, &job.owner, &making).await;
         made.map_err(|error| failed(&error))?;
         self.make_archive(&job)?;
         self.keep_node(job.clone(), node).await?;
@@ -178,26 +178,7 @@ impl Machine {
         report: &Report,
     ) -> Result<NodeJob, StepError> {
         let setup = Arc::clone(&self.inner.setup);
-        let (folder, cache, heard) = (setup.app_dir.clone(), setup.cache_dir.clone(), Arc::clone(report));
-        let found = tokio::task::spawn_blocking(move || {
-            engines::find_postgres(&folder, &cache, &|progress| {
-                let text = match progress {
-                    Progress::Downloading { packages } => {
-                        format!("fetching {} of PostgreSQL", counted(packages, "package"))
-                    }
-                    Progress::Unpacking { package } => format!("unpacking {package}"),
-                    Progress::Notice(text) => text,
-                };
-                heard(Event::Note { text });
-            })
-        });
-        let engine = found
-            .await
-            .map_err(|error| StepError::new(error.to_string()))?
-            .map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
-        if let Err(error) = engines::write_lock(&setup.app_dir, &engine) {
-            report(Event::Note { text: chain(&error) });
-        }
+        let engine = self.find_engine(report).await?;
         let (owner, notice) = choose_owner().map_err(|error| StepError::new(chain(&error)))?;
         if let Some(text) = notice {
             report(Event::Note { text });
@@ -226,7 +207,8 @@ impl Machine {
         Ok(NodeJob {
             setup,
             id: node.id.clone(),
-            engine: Arc::new(engine),
+            engine: Arc::new(Mutex::new(engine)),
+            runs: Arc::default(),
             paths,
             credentials,
             owner,
@@ -235,8 +217,55 @@ impl Machine {
             told: Arc::default(),
             downs: self.inner.clusters.downs.clone(),
             need: Arc::new(Mutex::new(Need::Nothing)),
+            held: Arc::default(),
             waits_for_disk: Arc::default(),
         })
+    }
+
+    /// The PostgreSQL to start nodes with, as it is installed by now. Written to the lock file.
+    pub(super) async fn find_engine(&self, report: &Report) -> Result<Arc<PostgresEngine>, StepError> {
+        let setup = &self.inner.setup;
+        let (folder, cache, heard) = (setup.app_dir.clone(), setup.cache_dir.clone(), Arc::clone(report));
+        let found = tokio::task::spawn_blocking(move || {
+            engines::find_postgres(&folder, &cache, &|progress| {
+                let text = match progress {
+                    Progress::Downloading { packages } => {
+                        format!("fetching {} of PostgreSQL", counted(packages, "package"))
+                    }
+                    Progress::Unpacking { package } => format!("unpacking {package}"),
+                    Progress::Notice(text) => text,
+                };
+                heard(Event::Note { text });
+            })
+        });
+        let engine = found
+            .await
+            .map_err(|error| StepError::new(error.to_string()))?
+            .map_err(|error| StepError::new(chain(&error)).hint(error.hint()))?;
+        if let Err(error) = engines::write_lock(&setup.app_dir, &engine) {
+            report(Event::Note { text: chain(&error) });
+        }
+        Ok(Arc::new(engine))
+    }
+
+    /// What is installed may have moved to another folder since the node was started last.
+    ///
+    /// # Errors
+    /// When there is none any more that opens its data.
+    pub(super) async fn follow_its_engine(&self, job: &NodeJob) -> Result<(), StepError> {
+        let before = job.engine();
+        if before.program("postgres").is_file() {
+            return Ok(());
+        }
+        let log: Report = Arc::new(|event| tracing::info!(?event, "looking for PostgreSQL"));
+        let found = self.find_engine(&log).await?;
+        self.remember(
+            &job.id.to_string(),
+            format!("start it with PostgreSQL {} in {}", found.version, found.bin_dir.display()),
+            format!("there is none in {} any more", before.bin_dir.display()),
+        );
+        job.start_with(found);
+        Ok(())
     }
 
     pub(super) async fn resize_node(

@@ -88,6 +88,9 @@ pub struct ProcessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     pub last_lines: Vec<String>,
+    /// Of PostgreSQL: its version, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Of PostgreSQL: `primary`, `standby`, `read_replica`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<DatabaseRole>,
@@ -182,6 +185,7 @@ impl Machine {
                 reason: state.and_then(|state| state.reason.clone()),
                 hint: state.and_then(|state| state.hint.clone()),
                 last_lines: state.map(|state: &KeptState| state.last_lines.clone()).unwrap_or_default(),
+                version: None,
                 role: None,
                 streaming: None,
                 replay_lag_bytes: None,
@@ -232,6 +236,8 @@ impl Machine {
             let shown = &mut processes[index];
             let role = topology.role_of(&node.id);
             shown.role = Some(role);
+            shown.version =
+                self.node_kept(&node.id).and_then(|job| job.runs()).map(|version| version.to_string());
             let cluster = topology.clusters.get(node.id.resource());
             shown.confirms_commits = cluster
                 .filter(|_| role == DatabaseRole::Standby)

@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::{Credentials, Login, NodePaths, PostgresError, processes_in};
+use crate::engines::PgVersion;
 
 /// One question and its answer. A server that is slower than this is not ready.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_FIRST: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// What a node says to `SELECT 1`.
+/// What a node says when it is asked for its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    Ready,
+    /// The one that runs, which need not be the one that is installed by now; `None` where it is no number.
+    Ready(Option<PgVersion>),
     /// It runs, and is on its way up or down; in its words, with the log segment that is being replayed after a crash.
     Starting(String),
     /// Nothing listens.
@@ -30,10 +32,10 @@ pub enum Readiness {
 pub async fn probe(paths: &NodePaths, credentials: &Credentials) -> Result<Readiness, PostgresError> {
     let ask = async {
         let client = connect(paths, &credentials.superuser, "postgres").await?;
-        client.simple_query("SELECT 1").await
+        client.simple_query("SHOW server_version").await
     };
     let error = match timeout(PROBE_TIMEOUT, ask).await {
-        Ok(Ok(_)) => return Ok(Readiness::Ready),
+        Ok(Ok(answer)) => return Ok(Readiness::Ready(version_in(&answer))),
         Ok(Err(error)) => error,
         Err(_) => return Ok(Readiness::Starting("it accepts connections, but does not answer".to_owned())),
     };
@@ -53,7 +55,7 @@ pub async fn probe(paths: &NodePaths, credentials: &Credentials) -> Result<Readi
     }
 }
 
-/// Asks until the node is ready. `on_starting` hears each new answer once.
+/// Asks until the node is ready, and gives its version. `on_starting` hears each new answer once.
 ///
 /// This does not watch the process: race it against the process's end. Cancel safe.
 ///
@@ -64,7 +66,7 @@ pub async fn wait_ready(
     credentials: &Credentials,
     deadline: Instant,
     on_starting: &(dyn Fn(&str) + Sync),
-) -> Result<Duration, PostgresError> {
+) -> Result<Option<PgVersion>, PostgresError> {
     let began = Instant::now();
     let mut pause = POLL_FIRST;
     let mut last = String::new();
@@ -72,7 +74,7 @@ pub async fn wait_ready(
         let answer = match begun(paths) {
             Some(status) => recovery(paths).unwrap_or(status),
             None => match probe(paths, credentials).await? {
-                Readiness::Ready => return Ok(began.elapsed()),
+                Readiness::Ready(version) => return Ok(version),
                 Readiness::Starting(answer) | Readiness::Absent(answer) => answer,
             },
         };
@@ -87,6 +89,14 @@ pub async fn wait_ready(
         sleep(pause).await;
         pause = POLL_MAX.min(pause * 2);
     }
+}
+
+/// Reads `15.18 (Debian 15.18-0+deb12u1)`.
+fn version_in(answer: &[SimpleQueryMessage]) -> Option<PgVersion> {
+    answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => PgVersion::parse(row.get(0)?.split_whitespace().next()?),
+        _ => None,
+    })
 }
 
 /// Opens a session over the Unix socket. It ends when the client is dropped.

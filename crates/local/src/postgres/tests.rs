@@ -100,12 +100,19 @@ impl Node {
         self.postmaster = Some(command.spawn().unwrap());
     }
 
+    /// How long that took.
     async fn ready(&self) -> Duration {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let began = Instant::now();
+        let deadline = began + Duration::from_secs(60);
         match wait_ready(&self.paths, &self.credentials, deadline, &|_| {}).await {
-            Ok(took) => took,
+            Ok(version) => assert_eq!(Readiness::Ready(version), self.serves()),
             Err(error) => panic!("{error}\n{}", self.log_text()),
         }
+        began.elapsed()
+    }
+
+    fn serves(&self) -> Readiness {
+        Readiness::Ready(Some(self.engine.version.clone()))
     }
 
     fn pid(&self) -> rustix::process::Pid {
@@ -351,7 +358,7 @@ async fn a_living_server_keeps_its_lock_file() {
         "{refused:?}"
     );
     assert!(node.paths.pgdata().join("postmaster.pid").exists());
-    assert_eq!(probe(&node.paths, &node.credentials).await.unwrap(), Readiness::Ready);
+    assert_eq!(probe(&node.paths, &node.credentials).await.unwrap(), node.serves());
 }
 
 #[tokio::test]
@@ -453,7 +460,7 @@ async fn a_socket_in_use_by_another_data_directory_is_left_alone() {
     fs::create_dir_all(other.pgdata()).unwrap();
     let refused = clear_stale_lock(&other).await.unwrap_err();
     assert!(matches!(refused, PostgresError::SocketInUse { .. }), "{refused:?}");
-    assert_eq!(probe(&node.paths, &node.credentials).await.unwrap(), Readiness::Ready);
+    assert_eq!(probe(&node.paths, &node.credentials).await.unwrap(), node.serves());
 }
 
 #[tokio::test]

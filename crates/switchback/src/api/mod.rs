@@ -247,6 +247,9 @@ pub struct SwitchedOver {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarted {
     pub nodes: Vec<NodeId>,
+    /// Of PostgreSQL, that each of them runs by now, where it has said so.
+    #[serde(default)]
+    pub versions: BTreeMap<NodeId, String>,
     pub took_ms: u64,
 }
 

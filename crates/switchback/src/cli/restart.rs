@@ -1,5 +1,7 @@
 //! `restart`: the nodes of a database, one after the other.
 
+use std::collections::BTreeSet;
+
 use model::{NodeId, ResourceId};
 
 use super::Place;
@@ -17,6 +19,12 @@ pub fn restart(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), 
     }
     let nodes: Vec<String> = restarted.nodes.iter().map(NodeId::to_string).collect();
     let done = paint(Stream::Err, GREEN, "restarted:");
-    say::talk(&format!("{done} {}, in {} ms", nodes.join(", "), restarted.took_ms));
+    let versions: BTreeSet<&str> = restarted.versions.values().map(String::as_str).collect();
+    let runs = if versions.is_empty() {
+        String::new()
+    } else {
+        format!("; PostgreSQL {}", Vec::from_iter(versions).join(" and "))
+    };
+    say::talk(&format!("{done} {}, in {} ms{runs}", nodes.join(", "), restarted.took_ms));
     Ok(())
 }

@@ -140,7 +140,10 @@ fn row(process: &ProcessStatus, stream: Stream) -> String {
     let memory = process.memory_bytes.map(|bytes| ByteSize::from_bytes(bytes).rounded());
     let memory = memory.unwrap_or_else(|| "-".to_owned());
     let address = match process.kind {
-        ProcessKind::Postgres => behind(process),
+        ProcessKind::Postgres => match &process.version {
+            Some(version) => format!("{version}, {}", behind(process)),
+            None => behind(process),
+        },
         _ => process.address.clone(),
     };
     let mut text = format!(
@@ -184,7 +187,7 @@ fn behind(process: &ProcessStatus) -> String {
         return format!("its disk is full: {} MB free", free / ByteSize::MB);
     }
     match (process.role, process.streaming, process.replay_lag_bytes) {
-        (Some(DatabaseRole::Primary) | None, _, _) => "(through pgproxy)".to_owned(),
+        (Some(DatabaseRole::Primary) | None, _, _) => "through pgproxy".to_owned(),
         (_, Some(true), _) if process.confirms_commits == Some(false) => "catching up".to_owned(),
         (_, Some(true), _) if process.serves_reads == Some(false) => "gets no reads yet".to_owned(),
         (_, Some(true), Some(0)) => "up to date".to_owned(),

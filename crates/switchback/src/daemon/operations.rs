@@ -233,9 +233,12 @@ impl Daemon {
                 .hint("`switchback status` shows which there are"));
         }
         let began = Instant::now();
-        let nodes = self.machine.restart_nodes(cluster, report).await.map_err(step_failed)?;
+        let restarted = self.machine.restart_nodes(cluster, report).await.map_err(step_failed)?;
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Restarted { nodes, took_ms })
+        let known = restarted.iter().filter_map(|(node, version)| Some((node.clone(), version.as_ref()?)));
+        let versions = known.map(|(node, version)| (node, version.to_string())).collect();
+        let nodes = restarted.into_iter().map(|(node, _)| node).collect();
+        Ok(Restarted { nodes, versions, took_ms })
     }
 
     async fn deploy(&self, graph: &ResourceGraph, report: &Report) -> Result<Outcome, Failure> {

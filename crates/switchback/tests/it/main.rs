@@ -18,6 +18,7 @@ mod full_disk;
 mod generate;
 mod http2;
 mod observe;
+mod minor;
 mod owners;
 mod rehearse;
 mod replicas;

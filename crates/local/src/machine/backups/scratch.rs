@@ -83,7 +83,8 @@ impl Machine {
         report: &Report,
     ) -> Result<Process, StepError> {
         self.discard(scratch).await?;
-        let NodeJob { engine, paths, owner, .. } = &scratch.job;
+        let NodeJob { paths, owner, .. } = &scratch.job;
+        let engine = &scratch.job.engine();
         let major = engine.version.major().to_string();
         if backup.postgres.split('.').next() != Some(major.as_str()) {
             let reason = format!(
@@ -130,7 +131,7 @@ impl Machine {
         let job = &scratch.job;
         let settings = postgres::memory_settings(&job.size(), job.setup.memory, u32::from(job.setup.cores));
         let alone = Membership::alone(&job.id);
-        postgres::write_config(&job.paths, &job.engine.version, &settings, &alone, &Archiving::Waits)
+        postgres::write_config(&job.paths, &job.engine().version, &settings, &alone, &Archiving::Waits)
             .map_err(|error| failed(&error))
     }
 

@@ -50,7 +50,8 @@ impl Machine {
         let began = Timestamp::now();
         report(Event::Note { text: format!("backup {number}: copying {}", job.id) });
         let session = self.session(&job.id).await?;
-        let copying = base_backup(&job.engine, &job.paths, &job.credentials, &job.owner, &folder);
+        let engine = job.engine();
+        let copying = base_backup(&engine, &job.paths, &job.credentials, &job.owner, &folder);
         tokio::pin!(copying);
         let copied = loop {
             tokio::select! {
@@ -76,7 +77,7 @@ impl Machine {
             timeline: copied.timeline,
             start: copied.start,
             stop: copied.stop,
-            postgres: job.engine.version.to_string(),
+            postgres: engine.version.to_string(),
             data_bytes: copied.data_bytes,
             stored_bytes: bytes_in(&folder),
             proof: None,

@@ -371,6 +371,7 @@ impl Machine {
     /// which nothing was written down are given again.
     pub(in crate::machine) async fn begins_again(&self, node: &NodeId) {
         if let Some(job) = self.node_kept(node) {
+            job.hold(self.follow_its_engine(&job).await.err().map(StepError::said));
             self.counts_on_nobody_at_start(&job);
         }
         if self.world().topology.role_of(node) != DatabaseRole::Primary {

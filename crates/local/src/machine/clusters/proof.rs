@@ -73,7 +73,8 @@ impl Machine {
         let topology = self.topology();
         let recorded = topology.clusters.get(id).is_some_and(|cluster| !cluster.synchronous.is_empty());
         let is_primary = topology.role_of(node) == DatabaseRole::Primary;
-        if job.engine.version.commits_wait_from_the_start() || !is_primary {
+        let engine = job.engine();
+        if engine.version.commits_wait_from_the_start() || !is_primary {
             return;
         }
         if let Some(watch) = locked(&self.inner.clusters.watches).get_mut(id) {
@@ -93,7 +94,7 @@ impl Machine {
             Ok(_) => self.remember(
                 id.as_str(),
                 "count on no standby until commits are proved to wait for one",
-                format!("PostgreSQL {} may serve commits without one when it starts", job.engine.version),
+                format!("PostgreSQL {} may serve commits without one when it starts", engine.version),
             ),
             Err(error) => {
                 let error = StepError::from(error).reason;

@@ -129,7 +129,7 @@ impl Machine {
         let received = self.received(&followers, &BTreeSet::from([to.clone()])).await;
         let job = self.node_kept(from).ok_or_else(|| StepError::new(format!("{from} was removed")))?;
         // One that had to be killed, or has crashed, may have more than anybody received.
-        let end = shut_down_at(&job.engine, &job.paths, &job.owner).await?;
+        let end = shut_down_at(&job.engine(), &job.paths, &job.owner).await?;
         let timeline = received.get(to).map(|progress| progress.timeline);
         let has = received.get(to).map(|progress| progress.received);
         let has_everything = matches!((has, end), (Some(has), Some(end)) if has > end);
