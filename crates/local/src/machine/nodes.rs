@@ -63,7 +63,14 @@ impl Machine {
     ) -> Result<(), StepError> {
         let job = self.node_job(node, next, report).await?;
         self.mark_as_new(&job)?;
-        self.begin_primary(job, node, report).await
+        let making = |progress: InitProgress| {
+            if progress == InitProgress::RemovingPartial {
+                report(Event::Note { text: "removing a half-made cluster; it never held data".into() });
+            }
+        };
+        let made = postgres::init(&job.engine(), &job.paths, &job.credentials, &job.owner, &making).await;
+        made.map_err(|error| failed(&error))?;
+        self.begin_primary(job, node).await
     }
 
     /// Starts a cluster from data that is there.
@@ -85,23 +92,12 @@ impl Machine {
             return Err(StepError::new(format!("{} is not what was found there", pgdata.display()))
                 .hint("`switchback up` looks again"));
         }
-        self.begin_primary(job, node, report).await
+        postgres::take_up(&job.engine(), &job.paths, &job.owner).map_err(|error| failed(&error))?;
+        self.begin_primary(job, node).await
     }
 
-    /// Makes the node's cluster where there is none, and starts it.
-    async fn begin_primary(
-        &self,
-        job: NodeJob,
-        node: &DatabaseNode,
-        report: &Report,
-    ) -> Result<(), StepError> {
-        let making = |progress: InitProgress| {
-            if progress == InitProgress::RemovingPartial {
-                report(Event::Note { text: "removing a half-made cluster; it never held data".into() });
-            }
-        };
-        let made = postgres::init(&job.engine(), &job.paths, &job.credentials, &job.owner, &making).await;
-        made.map_err(|error| failed(&error))?;
+    /// Starts a cluster that is there, and makes what the app needs in it.
+    async fn begin_primary(&self, job: NodeJob, node: &DatabaseNode) -> Result<(), StepError> {
         self.make_archive(&job)?;
         self.keep_node(job.clone(), node).await?;
         // One that was adopted counts as ready at once, and may not be.
@@ -378,9 +374,8 @@ impl Machine {
         self.new_node_mark(id).exists()
     }
 
-    /// Beside a node's folder from before it is made until the plan that makes it has ended.
     fn new_node_mark(&self, id: &NodeId) -> PathBuf {
-        self.inner.setup.state.node(id).with_file_name(format!("{id}.new"))
+        new_mark(&self.inner.setup.state.node(id))
     }
 
     /// Nodes that a plan has made are the app's now: its clients write to them, or it has been carried out.
@@ -391,6 +386,13 @@ impl Machine {
             let _ = fs::remove_file(self.new_node_mark(&id));
         }
     }
+}
+
+/// Beside a node's folder from before it is made until the plan that makes it has ended.
+pub(super) fn new_mark(folder: &Path) -> PathBuf {
+    let mut mark = folder.as_os_str().to_owned();
+    mark.push(".new");
+    mark.into()
 }
 
 pub(super) fn move_if_there(from: &Path, to: &Path) -> Result<(), StepError> {

@@ -75,6 +75,15 @@ pub async fn init(
     Ok(InitReport::Made { took: began.elapsed() })
 }
 
+/// As [`init`], of a cluster that has to be there: none is made in its place.
+///
+/// # Errors
+/// When it is not, is of another major version, or belongs to another user.
+pub fn take_up(engine: &PostgresEngine, paths: &NodePaths, owner: &Owner) -> Result<(), PostgresError> {
+    check_existing(engine, paths, owner)?;
+    prepare_folders(paths, owner)
+}
+
 pub(super) fn prepare_folders(paths: &NodePaths, owner: &Owner) -> Result<(), PostgresError> {
     let at = |path: &Path| {
         let path = path.to_owned();

@@ -45,7 +45,7 @@ pub use credentials::{Credentials, CredentialsError, Login, database_url};
 pub use error::{PostgresError, diagnose};
 pub use follow::{Followed, Need, follow, said_of_following};
 pub use in_force::prove_in_force;
-pub use init::{InitProgress, InitReport, init};
+pub use init::{InitProgress, InitReport, init, take_up};
 pub use lock_file::{ServerProcess, clear_stale_lock, killed_in_kernel, processes_in};
 use membership::standby_names;
 pub use membership::{Membership, Place, member_name};

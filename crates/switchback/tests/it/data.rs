@@ -158,6 +158,46 @@ fn a_lost_state_file_costs_no_data_whichever_node_has_it() {
     assert!(switchback.must(&["plan"]).stdout.contains("Nothing to change"));
 }
 
+/// A disk that is not mounted leaves the folder at which it was, if that.
+#[test]
+fn a_lost_state_file_and_data_that_is_away_never_lead_to_an_empty_database() {
+    let switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    sql(&switchback, "INSERT INTO visits VALUES ('ada')");
+    switchback.down();
+    let state = switchback.app().state_dir();
+    fs::remove_file(state.join("state.redb")).unwrap();
+    let node = state.join("data/postgres/db.1");
+    let refused = |says: &str| {
+        for command in [&["up", "--detach"][..], &["plan"]] {
+            let refused = switchback.cli(command);
+            assert_eq!(refused.code, Some(3), "{refused:#?}");
+            assert!(refused.stderr.contains(says), "{refused:#?}");
+            assert!(refused.stderr.contains("mount") && refused.stderr.contains("hint: "), "{refused:#?}");
+        }
+    };
+
+    let away = state.join("away");
+    fs::rename(&node, &away).unwrap();
+    refused("has no data of it");
+    assert!(!node.exists());
+
+    fs::create_dir(&node).unwrap();
+    refused("there is no data in");
+    assert_eq!(fs::read_dir(&node).unwrap().count(), 0);
+
+    fs::remove_dir(&node).unwrap();
+    fs::rename(&away, &node).unwrap();
+    let version = node.join("pgdata/PG_VERSION");
+    fs::rename(&version, state.join("version")).unwrap();
+    refused("there is no data in");
+    assert!(!version.exists());
+
+    fs::rename(state.join("version"), &version).unwrap();
+    switchback.must(&["up", "--detach"]);
+    assert_eq!(sql(&switchback, "SELECT name FROM visits"), "ada");
+}
+
 #[test]
 fn data_that_nothing_accounts_for_is_never_made_a_follower() {
     let switchback = up(App::guestbook("shop"));
