@@ -159,7 +159,7 @@ impl Machine {
         }
         let processes = self.inner.setup.processes.clone();
         if !matches!(begin, Begin::Adopt(_)) {
-            self.counts_on_nobody_at_start(&job);
+            job.hold(self.counts_on_nobody_at_start(&job).err().map(StepError::said));
         }
         let keeper = Keeper::begin(job.clone(), processes, begin, self.inner.changed.clone());
         let mut watched = keeper.watch();

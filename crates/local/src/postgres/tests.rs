@@ -47,6 +47,14 @@ fn alone() -> Membership {
     Membership::alone(&"db.1".parse().unwrap())
 }
 
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 impl Node {
     fn new() -> Node {
         let folder = tempfile::tempdir().unwrap();
@@ -130,6 +138,12 @@ impl Node {
     fn end(&mut self, signal: rustix::process::Signal) {
         self.signal(signal);
         self.reap();
+    }
+
+    /// As a power loss would end it: nothing of it is left afterwards.
+    async fn crash(&mut self) {
+        self.end(rustix::process::Signal::KILL);
+        until("nothing is left of it", || processes_in(&self.paths.pgdata()).unwrap().is_empty()).await;
     }
 
     async fn app(&self) -> tokio_postgres::Client {
@@ -521,4 +535,47 @@ async fn a_promotion_tells_the_first_id_of_the_new_primary_whoever_is_given_it()
     assert_eq!(promotion, Promotion { timeline: 2, first_xid: known });
     assert!(known <= lowest, "{known} {lowest}");
     assert_eq!(session.promote().await.unwrap(), None, "it has begun already");
+}
+
+/// What decides over a failover where a primary of an older minor does not come up again.
+#[tokio::test]
+async fn a_control_file_tells_whether_a_server_that_was_started_came_to_serve() {
+    let mut node = Node::running().await;
+    let control = |node: &Node| ControlFile::read(&node.paths).unwrap();
+    let whole = fs::read_to_string(node.paths.conf().join("managed.conf")).unwrap();
+    // For a recovery that lasts.
+    let client = ready::connect(&node.paths, &node.credentials.superuser, "postgres").await.unwrap();
+    client.batch_execute("CREATE TABLE links AS SELECT id FROM generate_series(1, 300000) id").await.unwrap();
+    node.crash().await;
+    let crashed = control(&node);
+
+    // It ends before it has read any data.
+    fs::write(node.paths.conf().join("managed.conf"), "no_such_setting = 1\n").unwrap();
+    node.start();
+    node.reap();
+    assert!(control(&node).never_served_since(&crashed));
+
+    // It ends while it recovers.
+    fs::write(node.paths.conf().join("managed.conf"), &whole).unwrap();
+    node.start();
+    until("it recovers", || control(&node) != crashed).await;
+    node.crash().await;
+    assert!(!node.log_text().contains("redo done"), "it was too fast for this test");
+    assert!(control(&node).never_served_since(&crashed));
+
+    // It serves, and is lost at once.
+    node.start();
+    node.ready().await;
+    node.crash().await;
+    assert!(!control(&node).never_served_since(&crashed));
+
+    // The same after a shutdown in order, which leaves nothing to recover.
+    node.start();
+    node.ready().await;
+    node.end(Stop::Fast.signal());
+    let shut_down = control(&node);
+    node.start();
+    node.ready().await;
+    node.crash().await;
+    assert!(!control(&node).never_served_since(&shut_down));
 }

@@ -130,3 +130,85 @@ fn a_restart_takes_up_an_update_that_went_to_another_folder() {
     assert_eq!(sql(&switchback, "SELECT name FROM visits"), "ada");
     switchback.down();
 }
+
+/// At stage 2 on a minor version whose first commits after a start may go on without a standby. `None`, and said, where the
+/// installed major has no such minor.
+fn up_on_an_old_minor() -> Option<Switchback> {
+    let installed = installed();
+    let old = with_minor_of(&installed.version, "0");
+    if old.commits_wait_from_the_start() {
+        eprintln!("skipped: PostgreSQL {} has no minor that does so", installed.version.major());
+        return None;
+    }
+    let app = App::guestbook("shop").set("db", "backups", "\"off\"");
+    let switchback = up_on(app, |folder| copy(folder, &installed, &old), Path::to_owned);
+    sql(&switchback, "CREATE TABLE visits (name text)");
+    sql(&switchback, "INSERT INTO visits VALUES ('ada')");
+    let status = switchback.status();
+    assert_eq!(runs(&status, &status.primary().name), old.to_string());
+    Some(switchback)
+}
+
+/// It would acknowledge commits alone, and the next failover would lose them.
+#[test]
+fn an_old_minor_is_not_started_while_it_cannot_be_written_down_that_nobody_is_counted_on() {
+    let Some(mut switchback) = up_on_an_old_minor() else { return };
+    // From the first step of the next plan on nothing can be written down.
+    switchback.kill_daemon();
+    switchback.must(&["up", "--detach", "--crash-at", "0:full"]);
+    switchback.wait_for("it is whole", RETURN_LIMIT, Status::is_whole);
+    switchback.app_mut().change("web", "instances", 3);
+    let refused = switchback.cli(&["apply", "--yes"]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+
+    let primary = switchback.status().primary().name.clone();
+    switchback.status().primary().crash();
+    let status = switchback.wait_for("why it is not started", RETURN_LIMIT, |status| {
+        let reason = status.process(&primary).reason.clone().unwrap_or_default();
+        reason.contains("that none is counted on meanwhile cannot be written down")
+    });
+    assert_eq!(status.process(&primary).pid, None);
+    assert_eq!(status.primary().name, primary, "what cannot be written down is not done either");
+    // It is tried again and again.
+    let tried = status.process(&primary).restarts;
+    let status = switchback
+        .wait_for("the next attempt", RETURN_LIMIT, |status| status.process(&primary).restarts > tried + 1);
+    assert_ne!(status.process(&primary).state, "ready");
+
+    switchback.kill_daemon();
+    switchback.start_daemon_again();
+    switchback.wait_for("it is whole", RETURN_LIMIT, Status::is_whole);
+    assert_eq!(sql(&switchback, "SELECT name FROM visits"), "ada");
+    switchback.down();
+}
+
+/// Nobody is counted on while such a primary is started. But one that lets nobody in has acknowledged nothing.
+#[test]
+fn an_old_minor_that_never_comes_up_again_is_failed_over_as_soon_as_its_standby_answers() {
+    let Some(switchback) = up_on_an_old_minor() else { return };
+    let before = switchback.status();
+    let (primary, standby) = (before.primary(), before.standbys()[0]);
+    standby.hang_with_children();
+    let control =
+        switchback.app().state_dir().join(format!("data/postgres/{}/pgdata/global/pg_control", primary.name));
+    let mut bytes = fs::read(&control).unwrap();
+    // Any byte before the checksum.
+    bytes[100] ^= 0xFF;
+    fs::write(&control, bytes).unwrap();
+    primary.crash();
+    switchback.wait_for("it does not start, and nobody takes over", RETURN_LIMIT, |status| {
+        status.process(&primary.name).restarts > 2 && status.primary().name == primary.name
+    });
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    assert!(why.contains("db: count on no standby until commits are proved to wait for one"), "{why}");
+
+    standby.go_on_with_children();
+    switchback.wait_for("the standby takes over", RETURN_LIMIT, |status| {
+        status.process(&standby.name).role.as_deref() == Some("primary")
+    });
+    assert_eq!(sql(&switchback, "SELECT name FROM visits"), "ada");
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    assert!(why.contains(&format!("db: count on {} again", standby.name)), "{why}");
+    switchback.wait_for("the old one follows", RETURN_LIMIT, Status::is_whole);
+    switchback.down();
+}

@@ -15,7 +15,6 @@ use super::writes::DiskState;
 use super::{ANSWER_LIMIT, Commits, Lag, Watch, locked};
 use crate::jobs::node::NodeDown;
 use crate::keeper::Phase;
-use crate::machine::world::Journaling;
 use crate::machine::{Machine, StepError};
 use crate::postgres::{Follower, Position, member_name};
 use crate::usage;
@@ -248,12 +247,7 @@ impl Machine {
             match next {
                 None => break,
                 Some(Confirm::Record(nodes)) => {
-                    self.change_world(Journaling::Keep, |world| {
-                        if let Some(cluster) = world.topology.clusters.get_mut(id) {
-                            cluster.synchronous.clone_from(&nodes);
-                        }
-                        Ok(())
-                    })?;
+                    self.record(id, &nodes)?;
                     self.say_who_confirms(id, &nodes.iter().collect::<Vec<_>>());
                 }
                 Some(Confirm::Configure(nodes)) => {

@@ -109,6 +109,8 @@ struct Watch {
     confirmed_by: BTreeSet<NodeId>,
     /// Whether it is proved to do so.
     proof: proof::Proof,
+    /// That nobody is counted on because the primary is being started.
+    start: Option<proof::Start>,
     /// Followers that are about to be removed.
     leaving: BTreeSet<NodeId>,
     /// Read replicas that are about to be restarted.
@@ -348,6 +350,7 @@ impl Machine {
         if down.why == Down::Ended && self.is_running() {
             let _turn = self.inner.clusters.turn.lock().await;
             let began = Instant::now();
+            self.counts_as_before_the_start(&down.id);
             match self.fail_over(&down.id).await {
                 Ok(Some((to, evidence))) => {
                     let took = began.elapsed().as_millis();
@@ -371,8 +374,11 @@ impl Machine {
     /// which nothing was written down are given again.
     pub(in crate::machine) async fn begins_again(&self, node: &NodeId) {
         if let Some(job) = self.node_kept(node) {
-            job.hold(self.follow_its_engine(&job).await.err().map(StepError::said));
-            self.counts_on_nobody_at_start(&job);
+            let may_start = match self.follow_its_engine(&job).await {
+                Ok(()) => self.counts_on_nobody_at_start(&job),
+                Err(error) => Err(error),
+            };
+            job.hold(may_start.err().map(StepError::said));
         }
         if self.world().topology.role_of(node) != DatabaseRole::Primary {
             return;

@@ -7,11 +7,10 @@ use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId};
 use tokio::time::{Instant, timeout};
 
 use super::guard::LOOK_LIMIT;
-use super::locked;
 use crate::jobs::node::NodeJob;
 use crate::machine::world::Journaling;
 use crate::machine::{Machine, StepError};
-use crate::postgres::{Follower, member_name, prove_in_force};
+use crate::postgres::{ControlFile, Follower, member_name, prove_in_force};
 
 /// After this long it is said that a standby is not counted on, and why.
 const SAID_AFTER: Duration = Duration::from_secs(10);
@@ -28,6 +27,14 @@ pub(super) enum Proof {
         said: bool,
     },
     Given,
+}
+
+/// The start of a primary for which nobody is counted on.
+pub(super) struct Start {
+    /// Who was, before.
+    recorded: BTreeSet<NodeId>,
+    /// By it, whether the primary came to serve is seen.
+    control: ControlFile,
 }
 
 impl Machine {
@@ -68,39 +75,82 @@ impl Machine {
 
     /// Before a node is started: where it is a primary of a PostgreSQL that may let the first commits go on without a
     /// standby, nobody is counted on until it is proved again that they wait.
-    pub(in crate::machine) fn counts_on_nobody_at_start(&self, job: &NodeJob) {
+    ///
+    /// # Errors
+    /// When that cannot be written down. It must not start then: what it acknowledged alone would be lost with the next
+    /// failover.
+    pub(in crate::machine) fn counts_on_nobody_at_start(&self, job: &NodeJob) -> Result<(), StepError> {
         let (node, id) = (&job.id, job.id.resource());
         let topology = self.topology();
-        let recorded = topology.clusters.get(id).is_some_and(|cluster| !cluster.synchronous.is_empty());
+        let recorded =
+            topology.clusters.get(id).map(|cluster| cluster.synchronous.clone()).unwrap_or_default();
         let is_primary = topology.role_of(node) == DatabaseRole::Primary;
         let engine = job.engine();
         if engine.version.commits_wait_from_the_start() || !is_primary {
-            return;
+            return Ok(());
         }
-        if let Some(watch) = locked(&self.inner.clusters.watches).get_mut(id) {
+        self.watched(id, |watch| {
             watch.proof = Proof::Open;
             watch.quorum.starts_anew();
+        });
+        if recorded.is_empty() {
+            return Ok(());
         }
-        if !recorded {
+        // Where it cannot be read, nothing is proved by it later.
+        let control = ControlFile::read(&job.paths);
+        self.record(id, &BTreeSet::new()).map_err(|error| StepError {
+            reason: format!(
+                "PostgreSQL {} may serve commits without a standby when it starts, and that none is counted on meanwhile \
+                 cannot be written down: {}",
+                engine.version, error.reason
+            ),
+            ..error
+        })?;
+        self.watched(id, |watch| watch.start = control.ok().map(|control| Start { recorded, control }));
+        self.remember(
+            id.as_str(),
+            "count on no standby until commits are proved to wait for one",
+            format!("PostgreSQL {} may serve commits without one when it starts", engine.version),
+        );
+        Ok(())
+    }
+
+    /// A primary has ended. Where it was started with nobody to count on, and never came to serve, whoever had every commit
+    /// before has every commit still.
+    pub(super) fn counts_as_before_the_start(&self, node: &NodeId) {
+        let id = node.resource();
+        let (Some(start), Some(job)) = (self.watched(id, |watch| watch.start.take()), self.node_kept(node))
+        else {
+            return;
+        };
+        let has_ended = ControlFile::read(&job.paths);
+        if self.topology().role_of(node) != DatabaseRole::Primary
+            || !has_ended.is_ok_and(|control| control.never_served_since(&start.control))
+        {
             return;
         }
-        let cleared = self.change_world(Journaling::Keep, |world| {
+        if let Err(error) = self.record(id, &start.recorded) {
+            tracing::warn!(%node, error = error.reason, "who had every commit cannot be written down");
+            self.watched(id, |watch| watch.start = Some(start));
+            return;
+        }
+        let nodes: Vec<String> = start.recorded.iter().map(ToString::to_string).collect();
+        self.remember(
+            id.as_str(),
+            format!("count on {} again", nodes.join(", ")),
+            format!("{node} has ended without having served since"),
+        );
+    }
+
+    /// Writes down who has every acknowledged commit between them.
+    pub(super) fn record(&self, id: &ResourceId, nodes: &BTreeSet<NodeId>) -> Result<(), StepError> {
+        self.change_world(Journaling::Keep, |world| {
             if let Some(cluster) = world.topology.clusters.get_mut(id) {
-                cluster.synchronous.clear();
+                cluster.synchronous.clone_from(nodes);
             }
             Ok(())
-        });
-        match cleared {
-            Ok(_) => self.remember(
-                id.as_str(),
-                "count on no standby until commits are proved to wait for one",
-                format!("PostgreSQL {} may serve commits without one when it starts", engine.version),
-            ),
-            Err(error) => {
-                let error = StepError::from(error).reason;
-                tracing::error!(%node, error, "who confirms commits cannot be written down");
-            }
-        }
+        })?;
+        Ok(())
     }
 
     /// Whom commits are proved to wait for, by what was seen of the followers afterwards.
