@@ -24,6 +24,7 @@ mod load;
 mod output;
 mod status;
 mod switchback;
+mod terminal;
 
 pub use app::App;
 pub use disk::Disk;
@@ -32,3 +33,4 @@ pub use load::{Load, LoadReport, Mix};
 pub use output::Output;
 pub use status::{Process, Status};
 pub use switchback::Switchback;
+pub use terminal::{Keys, Terminal};

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use local::machine::StopMode;
+use local::machine::{Event, StopMode};
 use model::{ResourceGraph, ResourceId};
 
 use super::connect::{App, Running};
@@ -14,6 +15,10 @@ use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
 use super::{Place, manifest, status};
 use crate::api::{Outcome, Request, Status};
 
+/// How soon an interrupt is heard while the daemon works.
+const INTERRUPT_POLL: Duration = Duration::from_millis(50);
+/// Events that are not shown yet. With more of them the daemon is read no faster than they are shown.
+const EVENTS_WAITING: usize = 64;
 /// How often the live view looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -84,25 +89,30 @@ fn wait_for<T>(app: &App, request: Request, interrupts: &Interrupts, limit: u32)
 where
     T: serde::de::DeserializeOwned + Send + 'static,
 {
-    let (answered, answer) = std::sync::mpsc::channel();
+    let (tell, heard) = sync_channel(EVENTS_WAITING);
     let asking = app.clone();
     std::thread::spawn(move || {
-        let progress = Progress::new();
-        // Nobody waits any more after an interrupt.
-        let _ = answered.send(asking.ask(&request, |event| progress.hear(event)));
+        // Nobody listens any more after an interrupt.
+        let answer = asking.ask(&request, |event| drop(tell.send(Heard::Event(event))));
+        let _ = tell.send(Heard::Answer(answer));
     });
-    loop {
-        match answer.recv_timeout(Duration::from_millis(50)) {
-            Ok(result) => return result,
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) if interrupts.count() >= limit => {
-                return Err(Problem::Said(INTERRUPTED));
-            }
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-                return Err(Problem::failed("the answer was lost"));
-            }
+    // Here, so that it is gone from the terminal before anything else is said.
+    let progress = Progress::new();
+    while interrupts.count() < limit {
+        match heard.recv_timeout(INTERRUPT_POLL) {
+            Ok(Heard::Event(event)) => progress.hear(event),
+            Ok(Heard::Answer(answer)) => return answer,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Problem::failed("the answer was lost")),
         }
     }
+    Err(Problem::Said(INTERRUPTED))
+}
+
+/// What comes from the thread that waits for the daemon.
+enum Heard<T> {
+    Event(Event),
+    Answer(Result<T, Problem>),
 }
 
 /// As a shell says it of SIGINT.

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -99,8 +100,10 @@ struct Daemon {
     life: Arc<Life>,
     /// Cancelled when everything that ran is taken over and a plan in progress has ended.
     taken_over: CancellationToken,
-    /// The daemon is to end, once whoever asked for it has its answer.
+    /// The daemon is to end, once everybody who asked for it has an answer.
     leaving: CancellationToken,
+    /// Who waits for everything to be stopped, and has no answer yet.
+    downs: Arc<AtomicUsize>,
     /// Ends the daemon.
     end: CancellationToken,
 }
@@ -171,6 +174,7 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: L
         operation: Arc::default(),
         life: Arc::new(life),
         leaving: CancellationToken::new(),
+        downs: Arc::default(),
         taken_over: CancellationToken::new(),
         end: CancellationToken::new(),
     };

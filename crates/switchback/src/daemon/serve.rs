@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use local::machine::{Event, Report};
@@ -69,9 +70,12 @@ async fn converse(stream: UnixStream, access: Access, daemon: Daemon) {
         })
     };
     drop(events);
-    let (leaving, end) = (daemon.leaving.clone(), daemon.end.clone());
+    let request = serde_json::from_slice::<Request>(&line);
+    let is_down = matches!(request, Ok(Request::Down { .. }));
+    let (leaving, downs, end) = (daemon.leaving.clone(), Arc::clone(&daemon.downs), daemon.end.clone());
+    downs.fetch_add(usize::from(is_down), SeqCst);
     let work = tokio::spawn(async move {
-        let message = match serde_json::from_slice::<Request>(&line) {
+        let message = match request {
             Ok(request) if access == Access::Looking && !request.only_looks() => Message::Failed(
                 Failure::refused("whoever owns the app's folder may look, and change nothing"),
             ),
@@ -96,7 +100,9 @@ async fn converse(stream: UnixStream, access: Access, daemon: Daemon) {
     let message = work.await.unwrap_or_else(|error| Message::Failed(Failure::failed(error.to_string())));
     // Nobody may be listening any more.
     let _ = write(&mut writing, &message).await;
-    if leaving.is_cancelled() {
+    downs.fetch_sub(usize::from(is_down), SeqCst);
+    // A second `down` is in haste, and the one before may be answered first.
+    if leaving.is_cancelled() && downs.load(SeqCst) == 0 {
         end.cancel();
     }
 }

@@ -26,6 +26,7 @@ mod service;
 mod standalone;
 mod stopped;
 mod stuck_disk;
+mod terminal;
 
 use testkit::{App, Switchback};
 

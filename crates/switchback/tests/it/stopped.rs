@@ -118,11 +118,11 @@ fn an_app_whose_release_no_longer_starts_can_be_rolled_back_and_deployed() {
 }
 
 /// Asks on another thread. `true`: the answer came whole.
-fn asking(url: String) -> std::thread::JoinHandle<bool> {
+pub fn asking(url: String) -> std::thread::JoinHandle<bool> {
     std::thread::spawn(move || get(&url).is_ok_and(|answer| answer.status == 200))
 }
 
-fn until_in_flight(switchback: &testkit::Switchback, count: u64) {
+pub fn until_in_flight(switchback: &testkit::Switchback, count: u64) {
     switchback.wait_for("requests in flight", Duration::from_secs(10), |status| {
         let processes = status.raw["processes"].as_array().expect("a list");
         processes.iter().any(|process| process["kind"] == "edge" && process["in_flight"] == count)
