@@ -119,7 +119,11 @@ fn frontpage() -> Result {
     shell::run(shell::cargo().args(["fmt", "--check"]).current_dir(house::frontpage()))?;
     let mut test = shell::cargo();
     test.args(["test", "--quiet", "--locked", "--target-dir"]).arg(&target);
-    shell::run(test.current_dir(house::frontpage()))
+    shell::run(test.current_dir(house::frontpage()))?;
+    // Behind the tests, which have built what both need.
+    let mut clippy = shell::cargo();
+    clippy.args(["clippy", "--quiet", "--locked", "--all-targets", "--target-dir"]).arg(&target);
+    shell::run(clippy.args(["--", "-D", "warnings"]).current_dir(house::frontpage()))
 }
 
 /// A workspace of its own as well. The fuzzer itself is not built: nothing is linked.
