@@ -50,7 +50,13 @@ fn run_phases(phases: &mut Phases, scope: Scope, with_fuzz_targets: bool, consen
         phases.run("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"])))?;
         phases.run("house rules", tidy::run)?;
         phases.run("clippy", clippy)?;
-        phases.run("tests", || shell::run(&mut tests(runner.as_deref())))?;
+        phases.run("tests", || {
+            let result = shell::run(&mut tests(runner.as_deref()));
+            if runner.is_some() {
+                say_what_was_skipped();
+            }
+            result
+        })?;
         phases.run("documentation tests", || {
             shell::run(shell::cargo().args(["test", "--quiet", "--workspace", "--doc", "--locked"]))
         })?;
@@ -83,6 +89,33 @@ fn tests(runner: Option<&[String]>) -> Command {
             command
         }
     }
+}
+
+/// A test that finds nothing to test on says so and passes; whoever reads that all have passed should know.
+fn say_what_was_skipped() {
+    // Where cargo builds is none of its business.
+    let report = house::root().join("target/nextest/default/junit.xml");
+    match std::fs::read_to_string(&report) {
+        Ok(text) => skipped(&text).iter().for_each(|line| eprintln!("    skipped: {line}")),
+        Err(error) => eprintln!("    {}: {error}; what was skipped is not known", report.display()),
+    }
+}
+
+/// The tests that have said on a line of its own that they are skipped, and why.
+fn skipped(junit: &str) -> Vec<String> {
+    let (mut test, mut found) = ("", Vec::new());
+    for line in junit.lines() {
+        if let Some((_, rest)) = line.split_once("<testcase name=\"") {
+            test = rest.split('"').next().unwrap_or_default();
+        }
+        let said = line.trim_start();
+        let said =
+            ["<system-out>", "<system-err>"].iter().find_map(|tag| said.strip_prefix(tag)).unwrap_or(said);
+        if let Some(why) = said.strip_prefix("skipped: ") {
+            found.push(format!("{test}: {}", why.split("</system-").next().unwrap_or_default()));
+        }
+    }
+    found
 }
 
 /// Whole Switchbacks under load, one after the other: two at once would measure each other.
@@ -132,4 +165,28 @@ fn fuzz_targets() -> Result {
     check.args(["check", "--quiet", "--locked", "--target-dir"]).arg(house::target().join("fuzz"));
     check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a");
     shell::run(check.current_dir(house::root().join("fuzz")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_said_that_it_is_skipped_is_named_with_the_reason() {
+        let junit = "\
+            <testsuite name=\"switchback::it\">\n\
+                <testcase name=\"full_disk::a\" classname=\"switchback::it\">\n\
+                    <system-out>\nrunning 1 test\ntest full_disk::a ... ok\n</system-out>\n\
+                    <system-err>skipped: a disk of its own cannot be mounted</system-err>\n\
+                </testcase>\n\
+                <testcase name=\"owners::b\" classname=\"switchback::it\">\n\
+                    <system-out>\nrunning 1 test\nskipped: only root may\n</system-out>\n\
+                    <system-err>2 requests were skipped: they came late</system-err>\n\
+                </testcase>\n\
+            </testsuite>\n";
+        assert_eq!(
+            skipped(junit),
+            ["full_disk::a: a disk of its own cannot be mounted", "owners::b: only root may"]
+        );
+    }
 }

@@ -18,9 +18,12 @@ async fn an_idle_connection_gets_one_more_answer_and_then_its_end() {
     assert_eq!(client.get("/before").await.field("connection"), None);
     let handle = front.handle.clone();
     let drained = tokio::spawn(async move { handle.drain(Duration::from_secs(60)).await });
-    while front.handle.status().phase == Phase::Serving {
-        tokio::task::yield_now().await;
-    }
+    soon("the drain", async {
+        while front.handle.status().phase == Phase::Serving {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let answer = client.get("/during").await;
     assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
     assert!(client.is_closed().await);
@@ -39,9 +42,12 @@ async fn the_deadline_cuts_what_is_left() {
     let front = Front::of(&instance);
     let mut client = front.client().await;
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    while front.in_flight("one") == 0 {
-        tokio::task::yield_now().await;
-    }
+    soon("the request", async {
+        while front.in_flight("one") == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     soon("the cut", front.handle.drain(Duration::from_millis(50))).await;
     assert!(client.is_closed().await);
     assert_eq!(front.handle.status().in_flight, 0);

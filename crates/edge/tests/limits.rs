@@ -158,14 +158,20 @@ async fn requests_above_what_an_endpoint_takes_wait_and_above_the_queue_are_shed
     });
     let mut slow = front.client().await;
     slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    while front.in_flight("one") == 0 {
-        tokio::task::yield_now().await;
-    }
+    soon("the slow request", async {
+        while front.in_flight("one") == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let mut queued = front.client().await;
     queued.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    while front.handle.status().in_flight < 2 {
-        tokio::task::yield_now().await;
-    }
+    soon("the queued request", async {
+        while front.handle.status().in_flight < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!(front.client().await.get("/").await.status(), 503);
     assert_eq!(queued.response().await.status(), 200);
     assert_eq!(slow.response().await.status(), 200);

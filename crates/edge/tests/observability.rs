@@ -103,9 +103,12 @@ async fn a_request_that_is_cut_at_the_end_of_a_drain_is_a_line_of_the_access_log
     let mut begun = front.client().await;
     begun.send("GET /begun HTTP/1.1\r\nHost: test\r\n\r\n").await;
     begun.until(b"hello").await.expect("a part of the body");
-    while front.in_flight("one") < 2 {
-        tokio::task::yield_now().await;
-    }
+    soon("both requests", async {
+        while front.in_flight("one") < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     soon("the cut", front.handle.drain(Duration::from_millis(50))).await;
 
     let mut lines = entries(&path);

@@ -105,6 +105,24 @@ impl Disk {
     }
 }
 
+/// What a test needs, or that it is skipped, which is said.
+///
+/// # Panics
+/// In CI, as `CI` says it, on a machine where loop devices can be had: there nothing stands in the way of a disk, and a test
+/// that skips itself proves nothing.
+pub fn or_skip<T>(had: Result<T, String>) -> Option<T> {
+    let reason = match had {
+        Ok(had) => return Some(had),
+        Err(reason) => reason,
+    };
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    let has_loop_devices =
+        std::fs::OpenOptions::new().read(true).write(true).open("/dev/loop-control").is_ok();
+    assert!(!(in_ci && has_loop_devices), "this machine has loop devices, and yet: {reason}");
+    eprintln!("skipped: {reason}");
+    None
+}
+
 fn size(bytes: u64) -> CString {
     CString::new(format!("size={bytes},mode=0755")).expect("a number holds no NUL")
 }

@@ -27,7 +27,7 @@ mod switchback;
 mod terminal;
 
 pub use app::App;
-pub use disk::Disk;
+pub use disk::{Disk, or_skip};
 pub use get::{Answer, get, request};
 pub use load::{Load, LoadReport, Mix};
 pub use output::Output;

@@ -152,7 +152,9 @@ impl Switchback {
     pub fn kill_daemon(&self) {
         let pid = self.status().daemon_pid;
         assert!(folder::signal(pid, Signal::KILL), "the daemon was gone");
+        let deadline = Instant::now() + STOP_LIMIT;
         while !folder::is_gone(pid) {
+            assert!(Instant::now() < deadline, "the daemon outlives SIGKILL");
             std::thread::sleep(Duration::from_millis(1));
         }
     }

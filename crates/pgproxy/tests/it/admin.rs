@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::cluster::{Cluster, PASSWORD, bin};
-use crate::proxy::{Proxy, config, of, sqlstate, start, value};
+use crate::proxy::{Proxy, config, of, sqlstate, start, value, within};
 use crate::reads::{split, with_replica};
 
 const ADMIN: &str = "looker:secret";
@@ -127,9 +127,13 @@ async fn a_client_that_waits_is_seen_to_wait_and_for_how_long() {
         let rows = rows(&admin, view).await;
         rows.iter().map(|row| row.get(column).unwrap().parse::<u64>().unwrap()).max().unwrap()
     };
-    while wait("SHOW POOLS", "maxwait_us").await < 1_000 || wait("SHOW CLIENTS", "wait_us").await < 1_000 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    within("both views show the wait", async {
+        while wait("SHOW POOLS", "maxwait_us").await < 1_000 || wait("SHOW CLIENTS", "wait_us").await < 1_000
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
     holder.simple_query("rollback").await.unwrap();
     assert_eq!(waiting.await.unwrap(), "1");
 }
@@ -165,9 +169,12 @@ async fn one_can_look_when_clients_are_too_many_and_not_many_can() {
     assert_eq!(only(&admins[7], "SHOW POOLS", &["cl_active"]).await, ["1"]);
     assert_eq!(refused(&proxy, ADMIN, "switchback").await, "53300");
     drop(admins);
-    while proxy.connect_with(&url(&proxy, ADMIN, "switchback")).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    within("there is a free place", async {
+        while proxy.connect_with(&url(&proxy, ADMIN, "switchback")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 /// Whoever has no password could keep the operator out.

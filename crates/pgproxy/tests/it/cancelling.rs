@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, signal};
 use crate::failover::{
     move_to, pair, take_over, until_it_waits_for_the_standby, until_the_standby_has_what_waits_for_it,
 };
-use crate::proxy::{Proxy, config, of, sqlstate, start, value};
+use crate::proxy::{Proxy, config, of, sqlstate, start, value, within};
 
 const CANCELLED: &str = "57014";
 
@@ -198,16 +198,22 @@ async fn a_client_of_a_replaced_process_can_be_cancelled_through_its_successor()
     let url = old.url();
     let drain = async { old.handle.drain(Duration::from_secs(600)).await };
     let cancelling = async {
-        while !old.handle.listener_fds().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        within("the old one listens no more", async {
+            while !old.handle.listener_fds().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
         let token = client.cancel_token();
         let query = failing(client, "select pg_sleep(600)");
-        while !query.is_finished() {
-            // Again and again: one that arrives before the query does cancels nothing.
-            token.cancel_query(NoTls).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        within("the query is cancelled", async {
+            while !query.is_finished() {
+                // Again and again: one that arrives before the query does cancels nothing.
+                token.cancel_query(NoTls).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
         let (client, state) = query.await.unwrap();
         assert_eq!(state, CANCELLED);
         assert_eq!(value(&client, "select 2").await, "2");
@@ -215,9 +221,12 @@ async fn a_client_of_a_replaced_process_can_be_cancelled_through_its_successor()
     };
     tokio::join!(drain, cancelling);
     drop(old);
-    while sockets_in(&meeting).len() > 1 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    within("the old one is gone", async {
+        while sockets_in(&meeting).len() > 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
     // Nobody is asked any more, and nobody waits for that.
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);

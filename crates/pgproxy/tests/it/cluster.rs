@@ -4,9 +4,12 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// After a crash it recovers first.
+const START_LIMIT: Duration = Duration::from_secs(60);
 pub const PASSWORD: &str = "correct horse";
 /// The superuser comes without a password, the app does not.
 const HBA: &str = "local all postgres trust\nlocal replication postgres trust\nlocal all all scram-sha-256\n";
@@ -112,8 +115,10 @@ impl Cluster {
         postgres.args(["-c", "wal_retrieve_retry_interval=100ms", "-c", "max_connections=50", "-k"]);
         postgres.arg(socket_dir);
         self.postmaster = Some(postgres.spawn().unwrap());
+        let deadline = Instant::now() + START_LIMIT;
         while !self.psql("select 1").status.success() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            assert!(Instant::now() < deadline, "PostgreSQL does not start");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 
 use crate::cluster::PASSWORD;
-use crate::proxy::{config, database, start};
+use crate::proxy::{config, database, start, within};
 
 /// A database that nobody serves, and its credentials.
 fn gone() -> (NamedTempFile, Database) {
@@ -137,9 +137,12 @@ async fn a_successor_takes_over_the_listening_socket_without_refusing_anybody() 
     assert_eq!(old.handle.configure(config(2, here)), Ok(()), "whoever it still serves follows the primary");
 
     connect();
-    while new.status().databases["db"].waiting == 0 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    within("the new one is connected to", async {
+        while new.status().databases["db"].waiting == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
     assert!(old.handle.listener_fds().unwrap().is_empty());
     drop(TcpStream::connect(old.address).await.unwrap());
 }

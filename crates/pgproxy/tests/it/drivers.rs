@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::failover::{move_to, pair, take_over};
-use crate::proxy::{Proxy, running};
+use crate::proxy::{Proxy, running, within};
 use crate::reads::{reads, split_in_two};
 
 /// Acknowledged writes before the primary dies, and after.
@@ -96,11 +96,13 @@ impl Writer {
         Writer { child, acknowledged, reader }
     }
 
-    /// The test runner's own timeout is the bound.
     async fn until_acknowledged(&self, count: usize) {
-        while self.acknowledged.lock().unwrap().len() < count && !self.reader.is_finished() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        within("so many writes are acknowledged", async {
+            while self.acknowledged.lock().unwrap().len() < count && !self.reader.is_finished() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
     }
 
     /// Tells it to end, and gives what was acknowledged.

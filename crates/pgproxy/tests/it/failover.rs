@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::cluster::{Cluster, signal};
-use crate::proxy::{Proxy, config, of, running, sqlstate, start, value};
+use crate::proxy::{Proxy, config, of, running, sqlstate, start, value, within};
 use crate::wire::Raw;
 
 const PID: &str = "select pg_backend_pid()";
@@ -121,9 +121,12 @@ async fn kill_backend(cluster: &Cluster, query: &str) {
          and pid <> pg_backend_pid()",
         query.replace('\'', "''")
     );
-    while cluster.sql(&end) == "0" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("the query runs", async {
+        while cluster.sql(&end) == "0" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// A transaction that was lost with the primary before may have had it. Who asks for its fate must not hear of a commit.
@@ -138,9 +141,13 @@ async fn the_id_that_a_new_connection_takes_is_of_no_commit() {
 
 /// For an advisory lock.
 async fn until_somebody_waits(cluster: &Cluster) {
-    while cluster.sql("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "0" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("somebody waits for the lock", async {
+        while cluster.sql("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "0"
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// Repeating it lasts until somebody else lets go of a lock.
@@ -294,18 +301,24 @@ async fn commit_that_waits_for_the_standby(client: Client, primary: &Cluster) ->
 }
 
 pub async fn until_it_waits_for_the_standby(primary: &Cluster) {
-    while primary.sql("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "0" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("it waits for the standby", async {
+        while primary.sql("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "0" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// The standby has the whole of what waits for it; it has not replayed it.
 pub async fn until_the_standby_has_what_waits_for_it(primary: &Cluster, standby: &Cluster) {
     until_it_waits_for_the_standby(primary).await;
     let flushed = primary.sql("select pg_current_wal_flush_lsn()");
-    while standby.sql(&format!("select pg_last_wal_receive_lsn() >= '{flushed}'")) != "t" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("the standby has it", async {
+        while standby.sql(&format!("select pg_last_wal_receive_lsn() >= '{flushed}'")) != "t" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// The standby has the commit, the primary has not heard so, and the client has heard nothing.
@@ -395,9 +408,12 @@ async fn a_session_whose_state_was_lost_is_told_so_and_closed() {
     client.simple_query("create temp table mine (a int)").await.unwrap();
     let pid = value(&client, PID).await;
     signal("-TERM", pid.parse().unwrap());
-    while !client.is_closed() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("the session is closed", async {
+        while !client.is_closed() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     proxy.until(|db| db.clients == 0).await;
     drop(cluster);
 }

@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, signal};
 use crate::failover::{
     move_to, pair, take_over, until_it_waits_for_the_standby, until_the_standby_has_what_waits_for_it,
 };
-use crate::proxy::{Proxy, config, of, running, sqlstate, start, value};
+use crate::proxy::{Proxy, config, of, running, sqlstate, start, value, within};
 
 /// How a client sends its statements.
 #[derive(Debug, Clone, Copy)]
@@ -232,9 +232,12 @@ async fn is_lost_with_its_node_and_done_again(cut: Cut) {
         Cut::ByADeafClient => token.cancel_query(NoTls).await.unwrap(),
     }
     // Somebody else waits for the standby now, or nobody does, because it was acknowledged.
-    while !write.is_finished() && ["", &first].contains(&primary.sql(waiting).as_str()) {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    within("somebody else waits for the standby", async {
+        while !write.is_finished() && ["", &first].contains(&primary.sql(waiting).as_str()) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     primary.kill();
     take_over(&standby);
     move_to(&proxy, &standby, 2);
@@ -404,9 +407,12 @@ async fn beside_another_proxy_a_write_that_was_lost_is_done_again_though_its_id_
     let promotion = promotion(&standby);
     move_one_of_two(&other, &standby, Some(promotion));
     let is_given = format!("select pg_snapshot_xmax(pg_current_snapshot()) > '{xid}'::xid8");
-    while standby.sql(&is_given) == "f" {
-        beside.simple_query("insert into beside values (1)").await.unwrap();
-    }
+    within("the id is given again", async {
+        while standby.sql(&is_given) == "f" {
+            beside.simple_query("insert into beside values (1)").await.unwrap();
+        }
+    })
+    .await;
     assert_eq!(standby.sql(&format!("select pg_xact_status('{xid}'::xid8)")), "committed", "{promotion:?}");
     move_one_of_two(&proxy, &standby, Some(promotion));
     let client = write.await.unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgproxy::{Database, Node, Role, Upstream};
 
 use crate::cluster::Cluster;
-use crate::proxy::{Proxy, of, start, value};
+use crate::proxy::{Proxy, of, start, value, within};
 
 const NAMES: [&str; 2] = ["db.2", "db.3"];
 
@@ -42,9 +42,12 @@ async fn no_own_write_is_missed_in_many_pairs() {
         let client = proxy.connect().await.unwrap();
         client.simple_query("create table t (id int primary key, a int)").await.unwrap();
         client.simple_query("insert into t select n, 0 from generate_series(1, 8) n").await.unwrap();
-        while reads(&proxy)[0] == 0 {
-            value(&client, "select a from t").await;
-        }
+        within("reads land on the replica", async {
+            while reads(&proxy)[0] == 0 {
+                value(&client, "select a from t").await;
+            }
+        })
+        .await;
         let before = reads(&proxy)[0];
         let began = Instant::now();
         let mut clients = Vec::new();
@@ -109,11 +112,14 @@ async fn read_and_write_for(time: Duration) {
     let client = proxy.connect().await.unwrap();
     client.simple_query("create table t (id int primary key, a int)").await.unwrap();
     client.simple_query("insert into t select n, 0 from generate_series(1, 4) n").await.unwrap();
-    while reads(&proxy).contains(&0) {
-        let others = [proxy.connect().await.unwrap(), proxy.connect().await.unwrap()];
-        let read = "select count(*) from t, generate_series(1, 10000)";
-        tokio::join!(value(&others[0], read), value(&others[1], read));
-    }
+    within("reads land on both replicas", async {
+        while reads(&proxy).contains(&0) {
+            let others = [proxy.connect().await.unwrap(), proxy.connect().await.unwrap()];
+            let read = "select count(*) from t, generate_series(1, 10000)";
+            tokio::join!(value(&others[0], read), value(&others[1], read));
+        }
+    })
+    .await;
     let mut last = 0;
     for writes in [Writes::Nothing, Writes::Rows, Writes::RowsAndReturnThem] {
         let stop = Arc::new(AtomicBool::new(false));

@@ -3,11 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use pgproxy::{Config, Database, DatabaseStatus, Handle, Node, Role, Upstream};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::cluster::{Cluster, PASSWORD};
+
+/// For what takes no longer than PostgreSQL takes to start, recover or follow, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is waited for, or the end of the test.
+pub async fn within<T>(what: &str, waiting: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    waited.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
 
 pub struct Proxy {
     pub handle: Handle,
@@ -64,11 +74,14 @@ impl Proxy {
         self.handle.status().databases["db"].clone()
     }
 
-    /// Yields until the figures satisfy `is`. The test runner's own timeout is the bound.
+    /// Yields until the figures satisfy `is`.
     pub async fn until(&self, is: impl Fn(&DatabaseStatus) -> bool) {
-        while !is(&self.db()) {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
+        within("the figures that were waited for", async {
+            while !is(&self.db()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
     }
 }
 

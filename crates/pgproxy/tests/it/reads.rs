@@ -9,7 +9,7 @@ use pgproxy::{Database, DatabaseStatus, Node, NodeState, Role, Upstream};
 use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
-use crate::proxy::{Proxy, config, of, sqlstate, start, value};
+use crate::proxy::{Proxy, config, of, sqlstate, start, value, within};
 use crate::wire::Raw;
 
 /// The app's table, and a function by which a statement says where it runs. PostgreSQL's own would be asked of the
@@ -59,12 +59,14 @@ pub async fn split_with(change: impl FnOnce(&mut Database)) -> (Cluster, Cluster
     (primary, replica, proxy)
 }
 
-/// Until the proxy has read what the names stand for, and the replica has everything. The test runner's own timeout is
-/// the bound.
+/// Until the proxy has read what the names stand for, and the replica has everything.
 pub async fn until_reads_land(client: &Client) {
-    while value(client, WHERE).await != "t" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("reads land on a replica", async {
+        while value(client, WHERE).await != "t" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// On replicas.
@@ -126,9 +128,12 @@ async fn a_session_of_a_draining_proxy_still_reads_on_replicas() {
     let client = proxy.connect().await.unwrap();
     let draining = proxy.handle.drain(Duration::from_secs(60));
     let using = async {
-        while !proxy.handle.status().draining {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        within("it drains", async {
+            while !proxy.handle.status().draining {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         // What was proven before the drain does not prove that this is there.
         client.simple_query("insert into t values (2)").await.unwrap();
         let before = reads(&proxy);
@@ -233,10 +238,13 @@ async fn a_write_that_looks_like_a_read_is_run_on_the_primary_and_remembered() {
     until_reads_land(&client).await;
     // Until the catalog has it, it is unknown, and for the primary.
     let mut n = 10_000;
-    while repaired(&proxy) == 0 {
-        n += 1;
-        assert_eq!(value(&client, &format!("select lies({n})")).await, n.to_string());
-    }
+    within("an answer is repaired", async {
+        while repaired(&proxy) == 0 {
+            n += 1;
+            assert_eq!(value(&client, &format!("select lies({n})")).await, n.to_string());
+        }
+    })
+    .await;
     assert_eq!(value(&client, "select lies(99)").await, "99");
     assert_eq!(repaired(&proxy), 1, "it is judged by its text, whatever its values");
     let prepared = client.prepare("select lies($1)").await.unwrap();
@@ -332,9 +340,12 @@ async fn a_replica_that_is_killed_under_reads_is_not_noticed_and_comes_back() {
         .unwrap();
         proxy.until(|db| db.nodes[REPLICA].state == NodeState::Unreachable).await;
         let before = done.load(Relaxed);
-        while done.load(Relaxed) < before + 50 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        within("the readers go on", async {
+            while done.load(Relaxed) < before + 50 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
         replica = tokio::task::spawn_blocking(move || {
             replica.start();
             replica
@@ -477,9 +488,12 @@ async fn reads_do_not_pause_while_the_primary_changes() {
     until_reads_land(&client).await;
     let synced =
         format!("select pg_last_wal_replay_lsn() >= '{}'", primary.sql("select pg_current_wal_lsn()"));
-    while standby.sql(&synced) != "t" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("the standby has it", async {
+        while standby.sql(&synced) != "t" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     primary.kill();
     for _ in 0..20 {
         assert_eq!(value(&client, WHERE).await, "t");
@@ -511,16 +525,22 @@ async fn a_replica_that_does_not_follow_the_new_primary_is_not_taken_for_fresh()
     client.simple_query(SCHEMA).await.unwrap();
     until_reads_land(&client).await;
     let end = primary.sql("select pg_current_wal_lsn()");
-    while standby.sql(&format!("select pg_last_wal_replay_lsn() >= '{end}'")) != "t" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("the standby has it", async {
+        while standby.sql(&format!("select pg_last_wal_replay_lsn() >= '{end}'")) != "t" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     standby.stop();
     // Megabytes that only the replica gets.
     primary.sql("create table lost as select repeat('x', 1000) from generate_series(1, 20000)");
     let end = primary.sql("select pg_current_wal_lsn()");
-    while replica.sql(&format!("select pg_last_wal_replay_lsn() >= '{end}'")) != "t" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("the replica has it", async {
+        while replica.sql(&format!("select pg_last_wal_replay_lsn() >= '{end}'")) != "t" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     primary.kill();
     standby.start();
     standby.promote();

@@ -7,7 +7,7 @@ use pgproxy::{NodeState, Role};
 use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
-use crate::proxy::{Proxy, config, value};
+use crate::proxy::{Proxy, config, value, within};
 use crate::reads::{OTHER, WHERE, node, split, split_with, until_reads_land, with_replica};
 
 /// A proxy with a second replica, whose replay stands still. Of each replica one client at a time can be served, and none
@@ -27,9 +27,12 @@ async fn one_of_two_stands_still() -> (Cluster, Cluster, Cluster, Proxy) {
 /// Changed by nobody that the proxy knows, and read as soon as it is there.
 async fn until_it_reads_7(client: &Client, primary: &Cluster) {
     primary.sql("update t set a = 7 where id = 1");
-    while value(client, "select a || ' ' || standby() from t where id = 1").await != "7 true" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    within("7 is read on a replica", async {
+        while value(client, "select a || ' ' || standby() from t where id = 1").await != "7 true" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

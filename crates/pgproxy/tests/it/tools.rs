@@ -7,7 +7,7 @@ use pgproxy::Drained;
 use tokio_postgres::NoTls;
 
 use crate::cluster::bin;
-use crate::proxy::{self, running};
+use crate::proxy::{self, running, within};
 
 async fn succeeds(mut command: Command) -> String {
     let run = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output().unwrap());
@@ -131,11 +131,14 @@ async fn a_query_can_be_cancelled_even_when_every_place_is_taken() {
 
     let cancel = client.cancel_token();
     let query = tokio::spawn(async move { client.simple_query("select pg_sleep(600)").await });
-    while !query.is_finished() {
-        // Again and again: one that arrives before the query does cancels nothing.
-        cancel.cancel_query(NoTls).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    within("the query is cancelled", async {
+        while !query.is_finished() {
+            // Again and again: one that arrives before the query does cancels nothing.
+            cancel.cancel_query(NoTls).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     let cancelled = query.await.unwrap().err().unwrap();
     assert_eq!(cancelled.code().unwrap().code(), "57014");
     proxy.until(|db| db.clients == 0).await;

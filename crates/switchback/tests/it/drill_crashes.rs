@@ -68,6 +68,14 @@ fn a_daemon_killed_at_any_step_of_the_stages_leaves_nothing_undone() {
     switchback.down();
 }
 
+/// Connections that a change of primary has ended are made anew by the app.
+fn until_written(switchback: &Switchback, insert: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while request("POST", &switchback.url("/sql"), &[], insert.as_bytes()).unwrap().status != 200 {
+        assert!(Instant::now() < deadline, "nobody takes {insert}\n{}", switchback.daemon_log());
+    }
+}
+
 #[test]
 fn a_daemon_killed_while_standbys_come_go_and_take_over_loses_no_commit() {
     let mut switchback = up(App::guestbook("shop"));
@@ -79,9 +87,7 @@ fn a_daemon_killed_while_standbys_come_go_and_take_over_loses_no_commit() {
         });
         assert_eq!(status.of_kind("postgres").len(), nodes, "{point}");
         assert_eq!(status.raw["plan_in_progress"], false, "{point}");
-        // Connections that a change of primary has ended are made anew by the app.
-        let insert = || request("POST", &switchback.url("/sql"), &[], b"INSERT INTO visits DEFAULT VALUES");
-        while insert().unwrap().status != 200 {}
+        until_written(switchback, "INSERT INTO visits DEFAULT VALUES");
         written += 1;
         let count: u32 = sql(switchback, "SELECT count(*) FROM visits").parse().unwrap();
         assert_eq!(count, written, "{point}");
@@ -154,7 +160,7 @@ fn a_daemon_killed_at_any_moment_of_a_failover_leaves_one_primary_with_every_com
         assert_eq!(is_promotion_known(&switchback), moment == "written", "{moment}");
         written += 1;
         let insert = format!("INSERT INTO visits VALUES ({written}) ON CONFLICT DO NOTHING");
-        while request("POST", &switchback.url("/sql"), &[], insert.as_bytes()).unwrap().status != 200 {}
+        until_written(&switchback, &insert);
         assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), written.to_string(), "{moment}");
     }
     switchback.down();

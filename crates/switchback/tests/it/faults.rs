@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use testkit::{App, Switchback, get};
+use testkit::{App, Switchback, get, or_skip};
 
 use crate::{prepare, up};
 
@@ -136,13 +136,7 @@ fn after_a_first_up_that_failed_nothing_is_up_and_the_reason_can_be_asked_for() 
 #[test]
 fn where_no_postgres_is_to_be_had_the_first_up_says_what_to_install_and_leaves_nothing() {
     // Hides what is installed from this test alone; the folder without the distribution's programs does the rest.
-    let app = match App::guestbook("shop").with_a_disk_at("/usr/lib/postgresql", 1) {
-        Ok(app) => app,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
+    let Some(app) = or_skip(App::guestbook("shop").with_a_disk_at("/usr/lib/postgresql", 1)) else { return };
     let switchback = prepare(app);
     let programs = switchback.app().dir().with_file_name("programs");
     std::fs::create_dir(&programs).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use local::store::{Store, World};
-use testkit::{App, Disk, Load, Mix, Status, Switchback, get, request};
+use testkit::{App, Disk, Load, Mix, Status, Switchback, get, or_skip, request};
 
 use crate::up;
 
@@ -12,13 +12,7 @@ const DISK_MB: u64 = 1_200;
 
 /// `None`, and said, where nothing can be mounted.
 fn up_on_a_small_disk(app: App) -> Option<Switchback> {
-    match app.on_a_disk_of(DISK_MB) {
-        Ok(app) => Some(up(app)),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
+    or_skip(app.on_a_disk_of(DISK_MB)).map(up)
 }
 
 /// Clock ticks of CPU time that a process has used.
@@ -93,13 +87,7 @@ fn on_a_full_disk_the_app_serves_and_changes_are_refused_until_there_is_space() 
 #[test]
 fn a_primary_whose_disk_is_full_hands_over_to_a_standby_whose_disk_is_not() {
     let app = App::guestbook("shop").stage(2).set("db", "backups", "\"off\"");
-    let app = match app.with_a_disk_at("data/postgres/db.1", 400) {
-        Ok(app) => app,
-        Err(reason) => {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
+    let Some(app) = or_skip(app.with_a_disk_at("data/postgres/db.1", 400)) else { return };
     let switchback = up(app);
     switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
     let drill = switchback.must(&["drill", "primary-disk-full", "--seconds", "6", "--json"]).json();
@@ -144,13 +132,7 @@ fn a_disk_that_fills_in_the_middle_of_a_plan_takes_it_back() {
 #[test]
 fn the_state_file_refuses_what_a_full_disk_cannot_hold_and_takes_it_later() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = match Disk::mount(folder.path(), 16 << 20) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
+    let Some(disk) = or_skip(Disk::mount(folder.path(), 16 << 20)) else { return };
     let store = Store::open(&folder.path().join("state.redb")).unwrap();
     let small = World { generation: 1, ..World::default() };
     store.commit(&small, None).unwrap();

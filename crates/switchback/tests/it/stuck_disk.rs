@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testkit::{App, Disk, Status, Switchback, request};
+use testkit::{App, Disk, Status, Switchback, or_skip, request};
 
 use crate::data::sql;
 use crate::up;
@@ -21,13 +21,7 @@ fn is_there(pid: u32) -> bool {
 /// At stage 2. `None`, and said, where nothing can be mounted.
 fn up_with_a_disk_at(below: &str, megabytes: u64) -> Option<Switchback> {
     let app = App::guestbook("shop").stage(2).set("db", "backups", "\"off\"");
-    match app.with_a_freezable_disk_at(below, megabytes) {
-        Ok(app) => Some(up(app)),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
+    or_skip(app.with_a_freezable_disk_at(below, megabytes)).map(up)
 }
 
 /// Each node has a disk of its own here, as on machines of their own.
@@ -114,10 +108,7 @@ fn where_all_stand_on_the_disk_that_does_not_answer_nobody_is_killed_and_commits
 fn who_was_killed_while_a_disk_held_him_does_nothing_once_it_answers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk");
-    let disk = match Disk::mount_freezable(&path, 64 << 20) {
-        Ok(disk) => disk,
-        Err(reason) => return println!("skipped: {reason}"),
-    };
+    let Some(disk) = or_skip(Disk::mount_freezable(&path, 64 << 20)) else { return };
     let (log, acknowledged) = (path.join("log"), folder.path().join("acknowledged"));
     // Each a process that writes, and says so once the write has returned.
     let script = "exec 3> \"$1\"; echo commit >&3; echo \"$$\" >> \"$2\"";
