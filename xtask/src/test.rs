@@ -28,17 +28,15 @@ pub fn run(mut flags: Flags) -> Result {
         (false, true) => Scope::Drills,
         (false, false) => Scope::Everything,
     };
-    // They need minutes of their own from nothing.
-    let with_fuzz_targets = flags.switch("--fuzz");
     let consent = setup::Consent::from_flags(&mut flags);
     flags.end()?;
     let mut phases = Phases::default();
-    let result = run_phases(&mut phases, scope, with_fuzz_targets, consent);
+    let result = run_phases(&mut phases, scope, consent);
     eprintln!("\n==> {}", phases.summary());
     result
 }
 
-fn run_phases(phases: &mut Phases, scope: Scope, with_fuzz_targets: bool, consent: setup::Consent) -> Result {
+fn run_phases(phases: &mut Phases, scope: Scope, consent: setup::Consent) -> Result {
     let mut runner = None;
     phases.run("setup", || {
         setup::install(setup::Needs::TEST, consent)?;
@@ -62,9 +60,6 @@ fn run_phases(phases: &mut Phases, scope: Scope, with_fuzz_targets: bool, consen
         })?;
         phases.run("examples/frontpage", frontpage)?;
     }
-    if with_fuzz_targets {
-        phases.run("fuzz targets compile", fuzz_targets)?;
-    }
     if scope != Scope::Quick {
         phases.run("drills", || shell::run(&mut drills(runner.as_deref())))?;
         phases.run("drills on examples/frontpage", crate::drills::run)?;
@@ -72,9 +67,11 @@ fn run_phases(phases: &mut Phases, scope: Scope, with_fuzz_targets: bool, consen
     Ok(())
 }
 
+/// Also that the fuzz targets compile: what they test is compiled for this anyway.
 fn clippy() -> Result {
-    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-    shell::run(shell::cargo().args(arguments))
+    let arguments =
+        ["clippy", "--quiet", "--workspace", "--all-targets", "--features", "fuzz/targets", "--locked"];
+    shell::run(shell::cargo().args(arguments).args(["--", "-D", "warnings"]))
 }
 
 /// Runs under cargo's own runner where nextest cannot be had: slower, and a test that breaks its process takes others
@@ -157,14 +154,6 @@ fn frontpage() -> Result {
     let mut clippy = shell::cargo();
     clippy.args(["clippy", "--quiet", "--locked", "--all-targets", "--target-dir"]).arg(&target);
     shell::run(clippy.args(["--", "-D", "warnings"]).current_dir(house::frontpage()))
-}
-
-/// A workspace of its own as well. The fuzzer itself is not built: nothing is linked.
-fn fuzz_targets() -> Result {
-    let mut check = shell::cargo();
-    check.args(["check", "--quiet", "--locked", "--target-dir"]).arg(house::target().join("fuzz"));
-    check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a");
-    shell::run(check.current_dir(house::root().join("fuzz")))
 }
 
 #[cfg(test)]
