@@ -15,6 +15,8 @@ use crate::server::Parameters;
 use crate::settings::{Setting, Settings};
 use crate::statement::{Names, Verdict};
 
+/// The text that a session has judged last is remembered up to this size.
+const MAX_LAST_BYTES: usize = 1_024;
 /// Search paths that are told apart at once. Of more, a name may be found in any schema.
 const MAX_PATHS: usize = 1_024;
 
@@ -76,6 +78,10 @@ pub(crate) struct Judge {
     parameters: Arc<Parameters>,
     /// The server reads the session's texts as the grammar does.
     is_readable: bool,
+    /// A request is asked about twice: where it shall run, and what it may do. Of what other sessions learn of their replies
+    /// meanwhile the second answer says nothing: a session that repeats a text learns it by its own.
+    last: Option<Verdict>,
+    last_sql: Vec<u8>,
 }
 
 impl Judge {
@@ -89,6 +95,8 @@ impl Judge {
             settings: Settings::default(),
             parameters: Arc::default(),
             is_readable: false,
+            last: None,
+            last_sql: Vec::new(),
         };
         judge.news.mark_changed();
         judge
@@ -105,13 +113,23 @@ impl Judge {
         if !self.is_readable {
             return None;
         }
+        if self.last.is_some() && self.last_sql == sql {
+            return self.last;
+        }
         let names = self.known.names();
         let statement = self.ask(|classifier, session| classifier.classify(sql, session).statement);
-        Some(Verdict { statement, names })
+        let verdict = Some(Verdict { statement, names });
+        self.last = verdict.filter(|_| sql.len() <= MAX_LAST_BYTES);
+        if self.last.is_some() {
+            self.last_sql.clear();
+            self.last_sql.extend_from_slice(sql);
+        }
+        verdict
     }
 
     /// A replica has refused `sql`, which was judged to be a read.
     pub fn refused(&mut self, sql: &[u8]) {
+        self.last = None;
         self.ask(|classifier, session| classifier.refused(sql, session));
     }
 
@@ -131,6 +149,7 @@ impl Judge {
         }
         if is_news || self.settings != *settings {
             self.settings = settings.clone();
+            self.last = None;
             let (text, syntax) = match settings.get("search_path") {
                 Some(Setting::Sql(text)) => (text, Quotes::Both),
                 Some(Setting::Raw(text)) => (text, Quotes::Double),
@@ -228,6 +247,26 @@ mod tests {
         for text in ["'a', b", "\"a", "a b", "a,", "größe", "1a"] {
             assert_eq!(path(text, Quotes::Double), SearchPath::Unknown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_that_is_judged_again_at_once_is_judged_by_what_is_known_then() {
+        let sql = b"select 1";
+        let known = watch::Sender::new(Known::nothing());
+        let mut judge = Judge::new(known.subscribe(), Arc::default());
+        let on = |encoding: &[u8]| {
+            let strings = (b"standard_conforming_strings".to_vec(), b"on".to_vec());
+            Arc::new(Parameters::from([strings, (b"client_encoding".to_vec(), encoding.to_vec())]))
+        };
+        let (settings, parameters) = (Settings::default(), on(b"UTF8"));
+        let is_read = |verdict: Option<Verdict>| verdict.map(Verdict::is_plain_read);
+        assert_eq!(is_read(judge.verdict(sql, &settings, &parameters)), Some(true));
+        assert_eq!(is_read(judge.verdict(sql, &settings, &parameters)), Some(true));
+        assert_eq!(is_read(judge.verdict(sql, &settings, &on(b"SJIS"))), None);
+        assert_eq!(is_read(judge.verdict(b"select f(2)", &settings, &parameters)), Some(false));
+        judge.refused(sql);
+        assert_eq!(is_read(judge.verdict(sql, &settings, &parameters)), Some(false));
+        assert_eq!(is_read(judge.verdict(sql, &settings, &parameters)), Some(false));
     }
 
     #[test]

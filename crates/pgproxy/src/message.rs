@@ -121,7 +121,7 @@ pub(crate) fn body(message: &[u8]) -> &[u8] {
 
 /// The text at the front and what follows its end; `None` when there is no end.
 pub(crate) fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == 0)?;
+    let end = memchr::memchr(0, bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 

@@ -108,11 +108,12 @@ impl Session {
 
     /// How a Query is answered that is sent by the extended protocol; `None`: it must be sent as it is.
     pub(super) fn as_extended(&self, said: &[u8], facts: &Facts) -> Option<Description> {
+        let description = facts.single?.description?;
         let is_whole = until_nul(message::body(said)).len() + 1 == message::body(said).len();
         let has_rules = self.server.as_ref().is_none_or(|server| server.has_rules);
         // After messages of a request that was not ended it has no transaction of its own.
         let is_possible = is_whole && !has_rules && !facts.pins && !self.is_in_group;
-        facts.single.and_then(|single| single.description).filter(|_| is_possible)
+        is_possible.then_some(description)
     }
 
     pub(super) fn write_as_extended(&mut self, sql: &[u8]) {
