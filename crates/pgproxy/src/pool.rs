@@ -164,6 +164,15 @@ impl Pool {
         self.state().target.as_deref() == Some(target)
     }
 
+    /// An idle connection that has the `wanted` settings already: of those, the one that was used last.
+    pub fn take(&self, wanted: &Settings) -> Option<Box<Server>> {
+        let mut state = self.state();
+        let place = state.idle.iter().rposition(|server| server.settings == *wanted)?;
+        let mut server = state.idle.remove(place);
+        drop(state);
+        server.is_quiet().then_some(server)
+    }
+
     /// An idle connection, the right to open one, or a place in the queue. Connections that have the `wanted` settings
     /// already are preferred, then the one that was used last: its process is warmest.
     pub fn offer(self: &Arc<Self>, wanted: &Settings) -> Offer {
@@ -198,10 +207,11 @@ impl Pool {
     /// Takes a connection back that has nothing of a client left in it, and gives it to whoever waits longest.
     pub fn put(&self, mut server: Box<Server>) {
         server.wire.shrink();
-        server.last_used = Instant::now();
+        let now = Instant::now();
+        server.last_used = now;
         let mut state = self.state();
         let usable = state.target.as_deref() == Some(server.permit.target())
-            && server.key.opened.elapsed() < state.limits.server_lifetime
+            && now.duration_since(server.key.opened) < state.limits.server_lifetime
             && state.open <= state.limits.size
             && server.key.under_way.load(std::sync::atomic::Ordering::Acquire) == 0
             && !server.may_say_more
@@ -259,7 +269,7 @@ impl Pool {
     }
 
     /// Of each connection that nobody uses.
-    pub fn idle_keys(&self) -> Vec<CancelKey> {
+    pub fn idle_keys(&self) -> Vec<Arc<CancelKey>> {
         self.state().idle.iter().map(|server| server.key.clone()).collect()
     }
 

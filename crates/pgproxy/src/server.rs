@@ -51,21 +51,20 @@ const IN_HOT_STANDBY: &[u8] = b"in_hot_standby";
 pub(crate) type Parameters = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What cancels the query of a connection.
-#[derive(Clone)]
 pub(crate) struct CancelKey {
     pub target: Arc<Target>,
     pub pid_and_secret: Vec<u8>,
     pub opened: Instant,
     /// Cancel requests that are under way. While there are any, the connection must not serve somebody else.
-    pub under_way: Arc<AtomicU32>,
+    pub under_way: AtomicU32,
     /// Whether there was one since the request that it serves began.
-    pub was_asked: Arc<AtomicBool>,
+    pub was_asked: AtomicBool,
 }
 
 pub(crate) struct Server {
     pub wire: Wire<Connection>,
     pub framer: Framer,
-    pub key: CancelKey,
+    pub key: Arc<CancelKey>,
     pub parameters: Arc<Parameters>,
     /// In force for the session.
     pub settings: Settings,
@@ -97,6 +96,16 @@ pub(crate) enum NotConnected {
 }
 
 impl CancelKey {
+    fn new(target: Arc<Target>, pid_and_secret: Vec<u8>) -> CancelKey {
+        CancelKey {
+            target,
+            pid_and_secret,
+            opened: Instant::now(),
+            under_way: AtomicU32::new(0),
+            was_asked: AtomicBool::new(false),
+        }
+    }
+
     /// Whether a cancel request was made since this was asked last, or is under way.
     pub fn was_asked_for(&self) -> bool {
         self.was_asked.swap(false, Ordering::AcqRel) || self.under_way.load(Ordering::Acquire) > 0
@@ -131,13 +140,7 @@ impl Server {
         let mut server = Server {
             wire: Wire::new(connection),
             framer: Framer::new(WHOLE_MESSAGE_BYTES),
-            key: CancelKey {
-                target,
-                pid_and_secret: Vec::new(),
-                opened: Instant::now(),
-                under_way: Arc::default(),
-                was_asked: Arc::default(),
-            },
+            key: Arc::new(CancelKey::new(target, Vec::new())),
             parameters: Arc::default(),
             settings: Settings::default(),
             prepared: OnServer::default(),
@@ -198,7 +201,10 @@ impl Server {
                         }
                     }
                 }
-                b'K' => self.key.pid_and_secret = body(&said).to_vec(),
+                b'K' => {
+                    let target = self.permit.target().clone();
+                    self.key = Arc::new(CancelKey::new(target, body(&said).to_vec()));
+                }
                 b'E' => return Err(judge(&said)),
                 b'Z' => return Ok(()),
                 _ => self.learn(&said),

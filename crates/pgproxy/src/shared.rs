@@ -112,7 +112,7 @@ impl Shared {
     }
 
     /// Of each connection that nobody uses.
-    pub fn idle_keys(&self) -> Vec<CancelKey> {
+    pub fn idle_keys(&self) -> Vec<Arc<CancelKey>> {
         let replicas = self.replicas.borrow().clone();
         let of_replicas = replicas.iter().flat_map(|replica| replica.pool.idle_keys());
         self.pool.idle_keys().into_iter().chain(of_replicas).collect()
@@ -145,7 +145,7 @@ pub(crate) enum Cancelled {
     /// The client waited and does not any more, or there was nothing to cancel.
     Itself,
     /// It is to be passed on.
-    Served { by: CancelKey },
+    Served { by: Arc<CancelKey> },
 }
 
 /// How a client came in.
@@ -164,7 +164,7 @@ pub(crate) enum Doing {
         since: Instant,
     },
     Served {
-        by: CancelKey,
+        by: Arc<CancelKey>,
     },
 }
 
@@ -248,7 +248,7 @@ impl Slot {
         [self.id.to_be_bytes(), self.secret].concat()
     }
 
-    pub fn serve_by(&self, key: Option<CancelKey>) {
+    pub fn serve_by(&self, key: Option<Arc<CancelKey>>) {
         *self.lock() = key.map_or(Doing::Nothing, |by| Doing::Served { by });
     }
 

@@ -49,7 +49,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Reads what there is. 0 means that the other side has ended. Once per call, so that everybody gets a turn.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < self.read_bytes / 2 {
+        // An empty one begins at its front again: a small message is then read into lines that the processor still has.
+        if self.input.is_empty() || self.input.capacity() - self.input.len() < self.read_bytes / 2 {
             self.input.reserve(self.read_bytes);
         }
         let room = self.input.capacity() - self.input.len();

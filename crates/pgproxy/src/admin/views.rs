@@ -1,5 +1,6 @@
 //! The views: what each is made of. A column has the name that PgBouncer has for it where it means the same.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -201,7 +202,7 @@ fn databases(shared: &Shared, served: &Served) -> Table {
         Doing::Served { by } => Some(by),
         Doing::Nothing | Doing::Waiting { .. } => None,
     });
-    let connections: Vec<CancelKey> = in_use.chain(shared.idle_keys()).collect();
+    let connections: Vec<Arc<CancelKey>> = in_use.chain(shared.idle_keys()).collect();
     for (name, node) in &served.config.nodes {
         let (host, port) = address(&node.upstream);
         let role = match node.role {

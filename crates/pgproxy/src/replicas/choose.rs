@@ -67,6 +67,24 @@ pub(crate) async fn reader(
     }
 }
 
+/// The same, if it can be had without waiting and without asking anybody.
+pub(crate) fn reader_at_once(
+    shared: &Shared,
+    served: &Served,
+    wanted: &Settings,
+    needed: Needed,
+) -> Option<(Box<Server>, Arc<Replica>, Life)> {
+    let needed = Needed { since: needed.since.max(too_old(shared, &served.config)), ..needed };
+    let replica = best(shared.replicas.borrow().iter(), &served.config, needed)?.clone();
+    let life = replica.life();
+    let server = replica.pool.take(wanted)?;
+    if !replica.has(needed) {
+        server.give_back();
+        return None;
+    }
+    Some((server, replica, life))
+}
+
 enum Choice {
     Take(Arc<Replica>),
     /// One may become fresh enough in time.

@@ -32,7 +32,7 @@ use crate::lsn::Lsn;
 use crate::pool::{Limits, Pool, Serves, Target};
 use crate::shared::Served;
 use crate::status::{NodeState, NodeStatus, Statements, by_kind};
-pub(crate) use choose::reader;
+pub(crate) use choose::{reader, reader_at_once};
 pub(crate) use control::Control;
 pub(crate) use primary::watch_primary;
 pub(crate) use standby::watch_standby;

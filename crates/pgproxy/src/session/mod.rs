@@ -38,7 +38,7 @@ use crate::judge::Judge;
 use crate::load::Asked;
 use crate::message::{Refusal, Severity, TransactionStatus};
 use crate::prepared::Statement;
-use crate::replicas::{Life, Replica, Replicas, reader};
+use crate::replicas::{Life, Replica, Replicas, reader, reader_at_once};
 use crate::server::{Parameters, Server};
 use crate::settings::Settings;
 use crate::shared::{Registered, Served, Shared};
@@ -157,6 +157,9 @@ pub(crate) enum End {
     /// Within a message to the client: whatever it were told would be taken for the rest of that.
     CutShort,
 }
+
+/// A connection, and the replica to which it leads.
+type Acquired = (Box<Server>, Option<(Arc<Replica>, Life)>);
 
 enum Event {
     Client,
@@ -382,38 +385,9 @@ impl Session {
 
     /// Gets a connection and prepares it for this client.
     async fn connect(&mut self) -> Result<Result<(), Refusal>, End> {
-        let wanted = self.settings.clone();
-        let cancelled = self.registered.slot.wait();
-        let acquired = {
-            let needed = self.needed();
-            let (shared, served, route) = (&self.shared, &mut self.served, self.route);
-            let acquiring = async {
-                if route == Route::Replica
-                    && let Some((server, replica, life)) = reader(shared, served, &wanted, needed).await
-                {
-                    return Ok((server, Some((replica, life))));
-                }
-                Ok((acquire(shared, served, &wanted).await?, None))
-            };
-            let client = &mut self.client;
-            // A client that leaves while it waits frees its place; what it sends more is kept, within limits.
-            let left = std::future::poll_fn(|cx| {
-                loop {
-                    if client.input.len() > MAX_INSPECTED_BYTES || self.has_client_ended {
-                        return Poll::Pending;
-                    }
-                    match std::task::ready!(client.poll_fill(cx)) {
-                        Ok(0) | Err(_) => return Poll::Ready(()),
-                        Ok(_) => {}
-                    }
-                }
-            });
-            tokio::select! {
-                biased;
-                () = cancelled => Err(Refusal::new("57014", "canceling statement due to user request", "")),
-                acquired = acquiring => acquired,
-                () = left => return Err(End::Client),
-            }
+        let acquired = match self.connection_at_once() {
+            Some(acquired) => Ok(acquired),
+            None => self.connection_in_time().await?,
         };
         let (server, replica) = match acquired {
             Ok(acquired) => acquired,
@@ -439,6 +413,56 @@ impl Session {
         self.enter_lost_block();
         self.withhold();
         Ok(Ok(()))
+    }
+
+    /// One that is there for the taking, as almost every one is.
+    fn connection_at_once(&self) -> Option<Acquired> {
+        match self.route {
+            Route::Primary => self.shared.pool.take(&self.settings).map(|server| (server, None)),
+            Route::Replica => {
+                let served = self.served.borrow();
+                let (server, replica, life) =
+                    reader_at_once(&self.shared, &served, &self.settings, self.needed())?;
+                Some((server, Some((replica, life))))
+            }
+        }
+    }
+
+    /// One for which the client may have to wait.
+    async fn connection_in_time(&mut self) -> Result<Result<Acquired, Refusal>, End> {
+        let wanted = self.settings.clone();
+        let cancelled = self.registered.slot.wait();
+        let needed = self.needed();
+        let (shared, served, route) = (&self.shared, &mut self.served, self.route);
+        let acquiring = async {
+            if route == Route::Replica
+                && let Some((server, replica, life)) = reader(shared, served, &wanted, needed).await
+            {
+                return Ok((server, Some((replica, life))));
+            }
+            Ok((acquire(shared, served, &wanted).await?, None))
+        };
+        let client = &mut self.client;
+        // A client that leaves while it waits frees its place; what it sends more is kept, within limits.
+        let left = std::future::poll_fn(|cx| {
+            loop {
+                if client.input.len() > MAX_INSPECTED_BYTES || self.has_client_ended {
+                    return Poll::Pending;
+                }
+                match std::task::ready!(client.poll_fill(cx)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(_) => {}
+                }
+            }
+        });
+        tokio::select! {
+            biased;
+            () = cancelled => {
+                Ok(Err(Refusal::new("57014", "canceling statement due to user request", "")))
+            }
+            acquired = acquiring => Ok(acquired),
+            () = left => Err(End::Client),
+        }
     }
 
     /// Gives the connection back where nothing of this client depends on it.

@@ -442,8 +442,7 @@ impl Session {
     }
 
     fn end_of_message(&mut self) {
-        let aside = self.own_aside.split();
-        self.client.output.put_slice(&aside);
+        self.client.output.put_slice(&std::mem::take(&mut self.own_aside));
         let Some(status) = self.answered.take() else { return };
         self.unit.request_answered(status);
         if self.unit.is_at_rest() {
