@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::config::Upstream;
@@ -24,12 +25,24 @@ pub(crate) async fn connect(upstream: &Upstream) -> io::Result<Connection> {
 
 /// Whether the other side surely has not closed it. What was read before this is no answer: it is asked of the kernel.
 pub(crate) fn is_open(connection: &Connection) -> bool {
-    let socket = match connection {
-        Either::One(socket) => socket2::SockRef::from(socket),
-        Either::Other(stream) => socket2::SockRef::from(stream),
+    let peeked = match connection {
+        Either::One(socket) => peek(socket),
+        Either::Other(stream) => peek(stream),
     };
-    let peeked = socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
     peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Whether nothing has come, not even the end. The kernel is asked only where the runtime has heard of something.
+pub(crate) fn is_quiet(connection: &Connection) -> bool {
+    let peeked = match connection {
+        Either::One(socket) => socket.try_read(peek),
+        Either::Other(stream) => stream.try_io(Interest::READABLE, || peek(stream)),
+    };
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn peek(socket: &impl AsFd) -> io::Result<usize> {
+    socket2::SockRef::from(socket).peek(&mut [std::mem::MaybeUninit::uninit()])
 }
 
 /// A copy of the descriptor, by which somebody else can shut the connection down.

@@ -168,7 +168,7 @@ impl Pool {
     pub fn take(&self, wanted: &Settings) -> Option<Box<Server>> {
         let mut state = self.state();
         let place = state.idle.iter().rposition(|server| server.settings == *wanted)?;
-        let mut server = state.idle.remove(place);
+        let server = state.idle.remove(place);
         drop(state);
         server.is_quiet().then_some(server)
     }
@@ -182,7 +182,7 @@ impl Pool {
         while !state.idle.is_empty() {
             let fitting = state.idle.iter().rposition(|server| server.settings == *wanted);
             let place = fitting.unwrap_or(state.idle.len() - 1);
-            let mut server = state.idle.remove(place);
+            let server = state.idle.remove(place);
             if server.is_quiet() {
                 drop(state);
                 return Offer::Now(Turn::Server(server));
@@ -210,7 +210,7 @@ impl Pool {
         let now = Instant::now();
         server.last_used = now;
         let mut state = self.state();
-        let usable = state.target.as_deref() == Some(server.permit.target())
+        let usable = state.target.as_ref() == Some(server.permit.target())
             && now.duration_since(server.key.opened) < state.limits.server_lifetime
             && state.open <= state.limits.size
             && server.key.under_way.load(std::sync::atomic::Ordering::Acquire) == 0

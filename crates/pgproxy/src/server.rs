@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use tokio::time::timeout;
 
-use crate::connection::{Connection, connect, fence};
+use crate::connection::{Connection, connect, fence, is_quiet};
 use crate::credentials::Credentials;
 use crate::frame::{Cut, Framer};
 use crate::horizon::{Moment, Primary};
@@ -328,9 +327,8 @@ impl Server {
     }
 
     /// Whether nothing has happened on an idle connection. It may have been closed, or a late answer have come.
-    pub fn is_quiet(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.wire.input.is_empty() && matches!(self.wire.poll_fill(&mut cx), Poll::Pending)
+    pub fn is_quiet(&self) -> bool {
+        self.wire.input.is_empty() && is_quiet(self.wire.stream())
     }
 
     /// Forgets everything that a client left in the session.

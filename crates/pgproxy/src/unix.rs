@@ -27,6 +27,14 @@ impl UnixSocket {
         let stream = UnixStream::connect(path).await?.into_std()?;
         Ok(UnixSocket { read: watch(stream, Interest::READABLE)?, write: None })
     }
+
+    /// Reads where the runtime has heard that there is something, and waits for nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is nothing; those of `read`.
+    pub fn try_read<T>(&self, read: impl FnOnce(&StdStream) -> io::Result<T>) -> io::Result<T> {
+        self.read.try_io(Interest::READABLE, read)
+    }
 }
 
 fn watch<T: Into<OwnedFd> + AsRawFd>(descriptor: T, interest: Interest) -> io::Result<AsyncFd<T>> {

@@ -332,7 +332,7 @@ impl Session {
                 }
             }
             let is_client_full = self.client.input.len() > MAX_INSPECTED_BYTES;
-            if !self.has_client_ended && !is_server_full && !is_client_full {
+            if !self.has_client_ended && !is_server_full && !is_client_full && !self.is_read_under_way() {
                 match self.client.poll_fill(cx) {
                     Poll::Ready(Ok(0)) => {
                         self.has_client_ended = true;

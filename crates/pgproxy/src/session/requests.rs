@@ -36,10 +36,9 @@ impl Session {
         loop {
             let is_full =
                 self.server.as_ref().is_some_and(|server| server.wire.output.len() >= HIGH_WATER_BYTES);
-            let is_read_under_way = self.replica.is_some() && !self.expected.is_empty() && !self.is_in_group;
             if is_full
                 || self.is_client_slow()
-                || is_read_under_way
+                || self.is_read_under_way()
                 || self.unit.is_committing()
                 || self.is_discarding()
             {
@@ -92,6 +91,11 @@ impl Session {
             }
             self.framer = framer;
         }
+    }
+
+    /// A replica has one request at a time: what follows is looked at behind its reply.
+    pub(super) fn is_read_under_way(&self) -> bool {
+        self.replica.is_some() && !self.expected.is_empty() && !self.is_in_group
     }
 
     /// Nothing is sent behind a request with a DISCARD ALL that is not answered: what it ends must not be taken for
