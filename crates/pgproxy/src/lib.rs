@@ -20,6 +20,7 @@ mod connection;
 mod credentials;
 mod horizon;
 mod judge;
+mod latest;
 mod load;
 mod login;
 mod lsn;

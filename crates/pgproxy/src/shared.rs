@@ -106,11 +106,6 @@ impl Shared {
         }
     }
 
-    /// Whether what was read on one replica may be missed on another.
-    pub fn has_several_replicas(&self) -> bool {
-        self.replicas.borrow().len() > 1
-    }
-
     /// Of each connection that nobody uses.
     pub fn idle_keys(&self) -> Vec<Arc<CancelKey>> {
         let replicas = self.replicas.borrow().clone();

@@ -70,12 +70,13 @@ pub(crate) async fn reader(
 /// The same, if it can be had without waiting and without asking anybody.
 pub(crate) fn reader_at_once(
     shared: &Shared,
-    served: &Served,
+    replicas: &Replicas,
+    config: &Database,
     wanted: &Settings,
     needed: Needed,
 ) -> Option<(Box<Server>, Arc<Replica>, Life)> {
-    let needed = Needed { since: needed.since.max(too_old(shared, &served.config)), ..needed };
-    let replica = best(shared.replicas.borrow().iter(), &served.config, needed)?.clone();
+    let needed = Needed { since: needed.since.max(too_old(shared, config)), ..needed };
+    let replica = best(replicas.iter(), config, needed)?.clone();
     let life = replica.life();
     let server = replica.pool.take(wanted)?;
     if !replica.has(needed) {

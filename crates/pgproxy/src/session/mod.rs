@@ -35,6 +35,7 @@ use crate::acquire::acquire;
 use crate::config::PoolMode;
 use crate::frame::Framer;
 use crate::judge::Judge;
+use crate::latest::Latest;
 use crate::load::Asked;
 use crate::message::{Refusal, Severity, TransactionStatus};
 use crate::prepared::Statement;
@@ -61,7 +62,7 @@ const HIGH_WATER_BYTES: usize = 128 * 1024;
 
 pub(crate) struct Session {
     shared: Arc<Shared>,
-    served: watch::Receiver<Arc<Served>>,
+    served: Latest<Arc<Served>>,
     registered: Registered,
     /// See [`Shared::ending`].
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -72,8 +73,7 @@ pub(crate) struct Session {
     replica: Option<Arc<Replica>>,
     /// Of that.
     life: Life,
-    replicas: watch::Receiver<Replicas>,
-    has_replicas: bool,
+    replicas: Latest<Replicas>,
     route: Route,
     /// The request at the front has its place.
     is_routed: bool,
@@ -180,13 +180,12 @@ impl Session {
         told: Arc<Parameters>,
     ) -> Session {
         let judge = Judge::new(shared.known.subscribe(), shared.paths.clone());
-        let mut replicas = shared.replicas.subscribe();
-        replicas.mark_changed();
+        let replicas = Latest::of(shared.replicas.subscribe());
         shared.positions.wake();
         Session {
             ending: Box::pin(shared.ending.clone().cancelled_owned()),
             shared,
-            served,
+            served: Latest::of(served),
             registered,
             client,
             framer: Framer::new(MAX_INSPECTED_BYTES),
@@ -194,7 +193,6 @@ impl Session {
             replica: None,
             life: Life::default(),
             replicas,
-            has_replicas: false,
             route: Route::Primary,
             is_routed: false,
             withheld: None,
@@ -352,8 +350,8 @@ impl Session {
     }
 
     /// Whether so much waits for the client that no request is begun whose answer would be withheld.
-    fn is_client_slow(&self) -> bool {
-        self.has_replicas && self.client.output.len() >= HIGH_WATER_BYTES
+    fn is_client_slow(&mut self) -> bool {
+        self.client.output.len() >= HIGH_WATER_BYTES && self.has_replicas()
     }
 
     /// Whether nothing is under way: no request, no answer, no transaction.
@@ -416,14 +414,14 @@ impl Session {
     }
 
     /// One that is there for the taking, as almost every one is.
-    fn connection_at_once(&self) -> Option<Acquired> {
+    fn connection_at_once(&mut self) -> Option<Acquired> {
         match self.route {
             Route::Primary => self.shared.pool.take(&self.settings).map(|server| (server, None)),
             Route::Replica => {
-                let served = self.served.borrow();
-                let (server, replica, life) =
-                    reader_at_once(&self.shared, &served, &self.settings, self.needed())?;
-                Some((server, Some((replica, life))))
+                let needed = self.needed();
+                let (replicas, served) = (self.replicas.get(), self.served.get());
+                let at_once = reader_at_once(&self.shared, replicas, &served.config, &self.settings, needed);
+                at_once.map(|(server, replica, life)| (server, Some((replica, life))))
             }
         }
     }
@@ -433,14 +431,14 @@ impl Session {
         let wanted = self.settings.clone();
         let cancelled = self.registered.slot.wait();
         let needed = self.needed();
-        let (shared, served, route) = (&self.shared, &mut self.served, self.route);
+        let (shared, mut served, route) = (&self.shared, self.served.news(), self.route);
         let acquiring = async {
             if route == Route::Replica
-                && let Some((server, replica, life)) = reader(shared, served, &wanted, needed).await
+                && let Some((server, replica, life)) = reader(shared, &served, &wanted, needed).await
             {
                 return Ok((server, Some((replica, life))));
             }
-            Ok((acquire(shared, served, &wanted).await?, None))
+            Ok((acquire(shared, &mut served, &wanted).await?, None))
         };
         let client = &mut self.client;
         // A client that leaves while it waits frees its place; what it sends more is kept, within limits.
@@ -485,8 +483,8 @@ impl Session {
     }
 
     /// Whether the client keeps its connection although it is at rest.
-    fn is_kept(&self) -> bool {
-        let is_kept = self.served.borrow().config.pool_mode == PoolMode::Session;
+    fn is_kept(&mut self) -> bool {
+        let is_kept = self.served.get().config.pool_mode == PoolMode::Session;
         let is_as_wanted = || self.server.as_ref().is_some_and(|server| server.settings == self.settings);
         self.is_pinned || is_kept && is_as_wanted()
     }

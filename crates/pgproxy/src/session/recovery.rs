@@ -232,7 +232,7 @@ impl Session {
         statements: &HashMap<Vec<u8>, Arc<Statement>>,
         held: &mut BytesMut,
     ) -> Result<Result<(), Refusal>, End> {
-        let limit = Duration::from_millis(self.served.borrow().config.hold_ms);
+        let limit = Duration::from_millis(self.served.get().config.hold_ms);
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             self.expected.clear();

@@ -110,15 +110,17 @@ impl Session {
             && !self.is_pinned
             && !self.is_block_lost
             && (self.status == TransactionStatus::Idle || self.replica.is_some())
-            && self.served.borrow().config.pool_mode == PoolMode::Transaction
+            && self.served.get().config.pool_mode == PoolMode::Transaction
             && allow_replica(&self.settings)
     }
 
     pub(super) fn has_replicas(&mut self) -> bool {
-        if self.replicas.has_changed().unwrap_or(false) {
-            self.has_replicas = !self.replicas.borrow_and_update().is_empty();
-        }
-        self.has_replicas
+        !self.replicas.get().is_empty()
+    }
+
+    /// Whether what was read on one replica may be missed on another.
+    pub(super) fn has_several_replicas(&mut self) -> bool {
+        self.replicas.get().len() > 1
     }
 
     /// Looks through the messages of one request.

@@ -42,9 +42,7 @@ impl Session {
 
     /// Behind a request.
     pub(super) fn ask_what_is_shown(&mut self) {
-        if self.replica.is_none()
-            || self.status == TransactionStatus::Failed
-            || !self.shared.has_several_replicas()
+        if self.replica.is_none() || self.status == TransactionStatus::Failed || !self.has_several_replicas()
         {
             return;
         }
@@ -107,8 +105,8 @@ impl Session {
     }
 
     /// The client is about to get what a replica has shown at no position that we know.
-    pub(super) fn show_what_is_there(&self) {
-        if self.shared.has_several_replicas() {
+    pub(super) fn show_what_is_there(&mut self) {
+        if self.has_several_replicas() {
             self.shared.freshness.require_all();
         }
     }
