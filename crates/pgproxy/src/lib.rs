@@ -23,6 +23,7 @@ mod judge;
 mod latest;
 mod load;
 mod login;
+mod lookout;
 mod lsn;
 mod message;
 mod metrics;

@@ -23,6 +23,7 @@ use crate::credentials::{AdminLogin, Credentials};
 use crate::judge::Known;
 use crate::load::{Load, LoadStatus};
 use crate::login::serve;
+use crate::lookout::Lookout;
 use crate::metrics;
 use crate::pool::Pool;
 use crate::prepared::Statement;
@@ -529,11 +530,8 @@ impl Acceptor {
             counters.refused_full.fetch_add(1, Relaxed);
             return;
         }
-        let cut = self.cut.clone();
-        let (shared, served) = (self.shared.clone(), self.served.clone());
-        let session = self.sessions.track_future(async move {
-            cut.run_until_cancelled(serve(client, shared, served)).await;
-        });
-        self.tasks.spawn(session);
+        let session = serve(client, self.shared.clone(), self.served.clone());
+        let session = Lookout::of(self.cut.clone()).cut(session);
+        self.tasks.spawn(self.sessions.track_future(session));
     }
 }

@@ -21,7 +21,6 @@ mod unit;
 
 use std::collections::HashMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -29,7 +28,6 @@ use std::task::Poll;
 use bytes::BytesMut;
 use freshness::Mark;
 use tokio::sync::watch;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::acquire::acquire;
 use crate::config::PoolMode;
@@ -37,6 +35,7 @@ use crate::frame::Framer;
 use crate::judge::Judge;
 use crate::latest::Latest;
 use crate::load::Asked;
+use crate::lookout::Lookout;
 use crate::message::{Refusal, Severity, TransactionStatus};
 use crate::prepared::Statement;
 use crate::replicas::{Life, Replica, Replicas, reader, reader_at_once};
@@ -65,7 +64,7 @@ pub(crate) struct Session {
     served: Latest<Arc<Served>>,
     registered: Registered,
     /// See [`Shared::ending`].
-    ending: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Lookout,
     client: Wire<ClientStream>,
     framer: Framer,
     server: Option<Box<Server>>,
@@ -183,7 +182,7 @@ impl Session {
         let replicas = Latest::of(shared.replicas.subscribe());
         shared.positions.wake();
         Session {
-            ending: Box::pin(shared.ending.clone().cancelled_owned()),
+            ending: Lookout::of(shared.ending.clone()),
             shared,
             served: Latest::of(served),
             registered,
@@ -341,7 +340,7 @@ impl Session {
                     Poll::Pending => {}
                 }
             }
-            if self.is_at_rest() && self.ending.as_mut().poll(cx).is_ready() {
+            if self.is_at_rest() && self.ending.poll_cancelled(cx).is_ready() {
                 return Poll::Ready(Event::Ending);
             }
             Poll::Pending
