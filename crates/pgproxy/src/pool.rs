@@ -17,8 +17,8 @@ use crate::horizon::Horizons;
 use crate::server::{CancelKey, Parameters, Server};
 use crate::settings::Settings;
 
-/// Sets of parameters that are remembered.
-const MAX_PARAMETERS: usize = 16;
+/// Sets of parameters, and of settings, that are remembered.
+const MAX_KNOWN: usize = 16;
 
 /// Where connections go: the primary, for as long as it is that, or a read replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,8 @@ struct State {
     horizons: Horizons,
     /// As connections have told them, the newest first: equal ones are one, so that they compare quickly.
     parameters: VecDeque<Arc<Parameters>>,
+    /// Of sessions, for the same reason.
+    settings: VecDeque<Settings>,
 }
 
 /// What comes to the head of the queue.
@@ -108,6 +110,7 @@ impl Pool {
             next_fence: 0,
             horizons: Horizons::default(),
             parameters: VecDeque::new(),
+            settings: VecDeque::new(),
         })))
     }
 
@@ -234,13 +237,12 @@ impl Pool {
 
     /// A connection has told its parameters.
     pub fn told(&self, server: &mut Server) {
-        let known = &mut self.state().parameters;
-        if let Some(equal) = known.iter().find(|known| ***known == *server.parameters) {
-            server.parameters = equal.clone();
-            return;
-        }
-        known.truncate(MAX_PARAMETERS - 1);
-        known.push_front(server.parameters.clone());
+        unify(&mut self.state().parameters, &mut server.parameters);
+    }
+
+    /// A session has these settings.
+    pub fn has_set(&self, settings: &mut Settings) {
+        unify(&mut self.state().settings, settings);
     }
 
     /// Of some connection, for clients that begin while there is none.
@@ -338,6 +340,16 @@ impl Drop for Permit {
         drop(fence);
         self.pool.wake();
     }
+}
+
+/// Puts a known one in the place of one that is equal to it.
+fn unify<T: Clone + PartialEq>(known: &mut VecDeque<T>, one: &mut T) {
+    if let Some(equal) = known.iter().find(|known| *known == one) {
+        *one = equal.clone();
+        return;
+    }
+    known.truncate(MAX_KNOWN - 1);
+    known.push_front(one.clone());
 }
 
 fn shut_down(fence: &OwnedFd) {

@@ -175,9 +175,10 @@ impl Session {
         served: watch::Receiver<Arc<Served>>,
         registered: Registered,
         client: Wire<ClientStream>,
-        settings: Settings,
+        mut settings: Settings,
         told: Arc<Parameters>,
     ) -> Session {
+        shared.pool.has_set(&mut settings);
         let judge = Judge::new(shared.known.subscribe(), shared.paths.clone());
         let replicas = Latest::of(shared.replicas.subscribe());
         shared.positions.wake();

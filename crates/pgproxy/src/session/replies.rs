@@ -254,7 +254,11 @@ impl Session {
         };
         if fate == Fate::Forward {
             match command {
-                b"SET" | b"RESET" | b"SELECT 1" => self.set.extend(set.into_iter().flatten()),
+                b"SET" | b"RESET" | b"SELECT 1" => {
+                    if let Some(set) = set {
+                        self.set.extend(set);
+                    }
+                }
                 b"DISCARD ALL" => self.discarded(),
                 b"DEALLOCATE ALL" => {
                     self.statements.clear();
@@ -353,7 +357,9 @@ impl Session {
                 None => self.settings.without(name),
             };
         }
+        self.shared.pool.has_set(&mut self.settings);
         let Some(server) = &mut self.server else { return };
+        self.shared.pool.has_set(&mut at_server);
         server.settings = at_server;
         if self.is_pinned {
             // This is the connection that serves the client again.
