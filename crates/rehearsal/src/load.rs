@@ -108,6 +108,7 @@ pub enum Method {
 pub struct Limits {
     /// Visitors at once, those who read included.
     pub visitors: u32,
+    /// Those that readers keep make room for others.
     pub connections: u32,
     pub connections_per_visit: u32,
     /// Of an answer; what is beyond makes it a failure.

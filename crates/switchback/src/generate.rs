@@ -3,10 +3,12 @@
 //! It speaks to whoever started it over its standard input and output, and ends when that one does.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use local::chain;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::BufReader;
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -21,10 +23,7 @@ pub fn run() -> Result<(), String> {
     allow_descriptors().map_err(|error| format!("descriptors for connections: {error}"))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let result = runtime.block_on(generate());
-    // A thread may still wait for standard input, which need not end.
-    runtime.shutdown_background();
-    result
+    runtime.block_on(generate())
 }
 
 async fn generate() -> Result<(), String> {
@@ -32,14 +31,22 @@ async fn generate() -> Result<(), String> {
     // Whoever presses Ctrl-C in the terminal means the command in front, which then ends our input.
     let _ignored = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let stop = CancellationToken::new();
-    let input = BufReader::new(tokio::io::stdin());
-    let generating = rehearsal::generator::run(input, tokio::io::stdout(), stop.clone());
+    let (input, output) =
+        pipes().map_err(|error| format!("standard input and output are no pipes: {error}"))?;
+    let generating = rehearsal::generator::run(BufReader::new(input), output, stop.clone());
     tokio::pin!(generating);
     tokio::select! {
         ended = &mut generating => return ended.map_err(|error| chain(&error)),
         _ = term.recv() => stop.cancel(),
     }
     generating.await.map_err(|error| chain(&error))
+}
+
+/// Our standard input and output, which are pipes of whoever started us, so that neither holds up the other.
+fn pipes() -> io::Result<(Receiver, Sender)> {
+    let (input, output) =
+        (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
+    Ok((Receiver::from_owned_fd(input)?, Sender::from_owned_fd(output)?))
 }
 
 /// Each connection is a descriptor, and a shell gives a thousand. More than may be had are not offered, and that is told.

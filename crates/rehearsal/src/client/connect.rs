@@ -108,6 +108,11 @@ impl Shared {
         self.open.get()
     }
 
+    /// No more connections may be opened.
+    pub fn is_full(&self) -> bool {
+        self.open.get() >= self.limit
+    }
+
     pub fn protocol(&self) -> Protocol {
         self.origin.protocol
     }
@@ -119,7 +124,7 @@ struct Permit(Rc<Cell<u32>>);
 
 impl Permit {
     fn take(shared: &Shared) -> Result<Permit, Failure> {
-        if shared.open.get() >= shared.limit {
+        if shared.is_full() {
             return Err(Failure::NotOffered);
         }
         shared.open.set(shared.open.get() + 1);

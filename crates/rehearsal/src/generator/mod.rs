@@ -14,6 +14,7 @@ mod clock;
 mod collector;
 mod line;
 mod process;
+mod readers;
 mod recorder;
 mod script;
 mod thread;
@@ -50,6 +51,8 @@ const COMMAND_BYTES: usize = 4096;
 /// Seconds of each thread that wait to be written. When nobody has read for so long, the run ends.
 const SECONDS_WAITING: usize = 60;
 
+/// Standard streams; an event queue and a timer for each of a few threads; a socket that is about to be refused one.
+const OWN_DESCRIPTORS: u32 = 100;
 /// Somebody who does not read for so long will not read any more.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -119,11 +122,12 @@ pub async fn run(
     let stop_threads = stop.child_token();
     let _stop_on_error = stop_threads.clone().drop_guard();
     let threads = script.load.limits.threads;
+    let connections = script.load.limits.connections.min(descriptors());
     let (sender, mut tallies) = mpsc::channel(SECONDS_WAITING * threads as usize);
     let mut running = Vec::new();
     for number in 0..u64::from(threads) {
         let (script, tls, stop) = (Arc::clone(&script), tls.clone(), stop_threads.clone());
-        let task = Task { number, script, clock, tls, seconds: sender.clone(), stop };
+        let task = Task { number, script, clock, tls, connections, seconds: sender.clone(), stop };
         let named = std::thread::Builder::new().name(format!("visitors-{number}"));
         running.push(named.spawn(move || thread::run(task)).map_err(RunError::Thread)?);
     }
@@ -163,6 +167,12 @@ pub async fn run(
     }
     let cut_short = cut_short.map(str::to_owned);
     write(&mut output, &Said::End(End { validity: start.judge(&totals), cut_short })).await
+}
+
+/// As many connections as this process may have, besides what its threads need themselves.
+fn descriptors() -> u32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    u32::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(u32::MAX).saturating_sub(OWN_DESCRIPTORS)
 }
 
 async fn read_load(

@@ -11,6 +11,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, Moment};
+use super::readers::Readers;
 use super::recorder::{Recorder, Tally, Totals};
 use super::script::Script;
 use super::timers::Timers;
@@ -29,6 +30,8 @@ pub struct Task {
     pub script: Arc<Script>,
     pub clock: Clock,
     pub tls: Option<TlsClient>,
+    /// Of all threads.
+    pub connections: u32,
     /// Where seconds go. When nobody takes them any more, or not in time, the thread ends.
     pub seconds: Sender<Tally>,
     pub stop: CancellationToken,
@@ -42,6 +45,7 @@ pub struct Thread {
     pub timers: Timers,
     pub recorder: RefCell<Recorder>,
     pub client: Shared,
+    pub readers: Readers,
     /// Nothing is meant to be sent after it.
     pub end: Moment,
     visitors: Cell<u32>,
@@ -66,7 +70,7 @@ pub fn run(task: Task) -> io::Result<Ended> {
 }
 
 async fn carry_out(task: Task) -> io::Result<Ended> {
-    let Task { number, script, clock, tls, seconds, stop } = task;
+    let Task { number, script, clock, tls, connections, seconds, stop } = task;
     let limits = &script.load.limits;
     let share = |limit: u32| limit / limits.threads + u32::from(number < u64::from(limit % limits.threads));
     let thread = Rc::new(Thread {
@@ -74,7 +78,8 @@ async fn carry_out(task: Task) -> io::Result<Ended> {
         clock,
         timers: Timers::new(clock)?,
         recorder: RefCell::new(Recorder::new(script.classes.len(), script.seconds(), script.patience)),
-        client: Shared::new(script.load.origin.clone(), tls, share(limits.connections), limits.body_bytes),
+        client: Shared::new(script.load.origin.clone(), tls, share(connections), limits.body_bytes),
+        readers: Readers::default(),
         end: Moment(0).after(script.lasts),
         visitors: Cell::new(0),
         visitors_limit: share(limits.visitors),

@@ -1,7 +1,7 @@
 //! One visitor, from the moment of arrival to the last step.
 //!
-//! A visitor does as browsers do: several connections while a page is fetched, one while it is read, kept until the app closes
-//! it; cookies; redirects within the origin; hidden fields of forms. It does not what browsers do behind a person's back: a
+//! A visitor does as browsers do: several connections while a page is fetched; one while it is read, kept until the app closes
+//! it or somebody else needs it ([`super::readers`]); cookies; redirects within the origin; hidden fields of forms. It does not what browsers do behind a person's back: a
 //! request that fails is a failure, and is not sent again unless the visitor decides to try again.
 
 use std::borrow::Cow;
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::time::timeout_at;
 
 use super::clock::Moment;
+use super::readers::Idle;
 use super::recorder::Ended;
 use super::script::{Class, RANDOM, StepScript, VisitScript};
 use super::thread::Thread;
@@ -45,6 +46,7 @@ pub async fn visit(thread: Rc<Thread>, number: u64, arrived: Moment) {
         // No other thread's visitors have these.
         address: number * u64::from(thread.script.load.limits.threads) + thread.number,
         word: chance::word(&mut random),
+        idle: Rc::default(),
         state: RefCell::default(),
     };
     thread.recorder.borrow_mut().scheduled(arrived, thread.clock.now());
@@ -57,14 +59,14 @@ struct Visitor<'a> {
     /// Decides where it comes from.
     address: u64,
     word: String,
+    /// Connections that are not in use. Never borrowed over a wait.
+    idle: Rc<Idle>,
     /// Never borrowed over a wait.
     state: RefCell<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Connections that are not in use.
-    idle: Vec<Connection>,
     jar: Jar,
     /// Indices into [`VisitScript::assets`] of what the browser has.
     fetched: Vec<u16>,
@@ -137,10 +139,11 @@ impl Visitor<'_> {
 
     /// Waits, with one connection kept as long as the app keeps it. False: the run is over by then.
     async fn read_until(&self, moment: Moment) -> bool {
-        self.state.borrow_mut().idle.truncate(1);
+        self.idle.borrow_mut().truncate(1);
         let mut until = pin!(self.thread.timers.until(moment.min(self.thread.end)));
+        let _reading = self.thread.readers.enter(&self.idle);
         poll_fn(|cx| {
-            self.state.borrow_mut().idle.retain_mut(|connection| connection.poll_ended(cx).is_pending());
+            self.idle.borrow_mut().retain_mut(|connection| connection.poll_ended(cx).is_pending());
             until.as_mut().poll(cx)
         })
         .await;
@@ -220,8 +223,10 @@ impl Visitor<'_> {
         if let Some(Connection::Http2(mut connection)) = kept {
             let way = Way::Over(&connection.asker());
             connection.with(all(at_once.min(new.len()), || worker(&way))).await;
-            self.state.borrow_mut().idle.push(Connection::Http2(connection));
+            self.idle.borrow_mut().push(Connection::Http2(connection));
         } else {
+            // Over HTTP/2 a page whose connection has ended: one opens a new one, and all go over that, one by one.
+            let at_once = if protocol == Protocol::Http2 { 1 } else { at_once };
             all(at_once.min(new.len()), || worker(&Way::Own)).await;
         }
     }
@@ -300,11 +305,16 @@ impl Visitor<'_> {
         }
         let mut connection = match self.kept() {
             Some(connection) => connection,
-            None => Box::pin(Connection::open(client, self.address)).await?,
+            None => {
+                if client.is_full() {
+                    self.thread.readers.make_room();
+                }
+                Box::pin(Connection::open(client, self.address)).await?
+            }
         };
         let answer = connection.ask(client, request, sent).await?;
         if answer.head.keeps_connection {
-            self.state.borrow_mut().idle.push(connection);
+            self.idle.borrow_mut().push(connection);
         }
         Ok(answer)
     }
@@ -313,7 +323,7 @@ impl Visitor<'_> {
     fn kept(&self) -> Option<Connection> {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
-            let mut connection = self.state.borrow_mut().idle.pop()?;
+            let mut connection = self.idle.borrow_mut().pop()?;
             if connection.poll_ended(&mut cx).is_pending() {
                 return Some(connection);
             }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rehearsal::generator::Said;
+use rehearsal::generator::{self, RunError, Said};
 use rehearsal::load::Step;
 use rehearsal::record::Outcome;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Then, answer};
@@ -55,6 +56,24 @@ async fn a_limit_of_visitors_or_connections_makes_a_run_invalid_and_is_kept() {
 }
 
 #[tokio::test]
+async fn readers_make_room_for_those_who_ask() {
+    let app = App::start(|_| answer(200, "", ""));
+    let read = Step { think_median_ms: 60_000, ..step("/next") };
+    let mut load = load(app.address, vec![visit(vec![step("/"), read])]);
+    load.phases = vec![phase("all", 1_000, 100.0)];
+    load.limits.connections = 10;
+    let seen = run(&load).await;
+    seen.assert_all("page", Outcome::Ok);
+    assert_eq!((seen.sent("page"), seen.end.validity.not_offered), (seen.visits(), 0));
+    let second = &seen.seconds[0];
+    assert_eq!(
+        (second.visitors, second.connections),
+        (seen.visits(), 10),
+        "all read, and some are connected"
+    );
+}
+
+#[tokio::test]
 async fn the_same_seed_gives_the_same_visits() {
     let app = App::start(|_| answer(200, "", ""));
     let steps = vec![Step { paths: (0..50).map(|at| format!("/{at}")).collect(), ..step("/") }];
@@ -92,4 +111,21 @@ async fn what_is_no_load_is_refused_in_words() {
         let [Said::Refused(why)] = &said[..] else { panic!("{said:?}") };
         assert!(why.contains(expected), "{why}");
     }
+}
+
+#[tokio::test]
+async fn a_generator_that_nobody_hears_ends() {
+    let app = App::start(|_| answer(200, "", ""));
+    let mut load = load(app.address, vec![visit(vec![step("/")])]);
+    load.phases = vec![phase("all", 600_000, 50.0)];
+    let (mut input, given) = tokio::io::duplex(1 << 20);
+    let (output, heard) = tokio::io::duplex(1 << 20);
+    input.write_all(format!("{}\n", serde_json::to_string(&load).unwrap()).as_bytes()).await.unwrap();
+    let running = generator::run(BufReader::new(given), output, CancellationToken::new());
+    let mut lines = BufReader::new(heard).lines();
+    let leaves = async move {
+        lines.next_line().await.unwrap().unwrap();
+    };
+    let (result, ()) = tokio::join!(running, leaves);
+    assert!(matches!(result, Err(RunError::Output(_))), "{result:?}");
 }

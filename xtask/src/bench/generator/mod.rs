@@ -1,7 +1,7 @@
 //! What the load generator costs, and whether it does what it is told: against nginx, which is hardly ever what is slow.
 //!
 //! Two loads. A steady one of 10,000 requests/s on kept connections shows the processor time of a request, the rate and the
-//! schedule. A crowd of 50,000 who mostly read, each with a connection that is kept, shows the memory of a visitor.
+//! schedule. A crowd of 50,000 who read, with a connection each as far as there are descriptors, shows the memory of a visitor.
 
 mod load;
 mod report;

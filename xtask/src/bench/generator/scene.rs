@@ -13,7 +13,7 @@ use crate::setup;
 use crate::shell;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// A connection for each of the crowd, at either end.
+/// A connection for each of the crowd. nginx has fewer where the system allows fewer, and so has the generator.
 const DESCRIPTORS: u32 = 150_000;
 
 pub struct Scene {
