@@ -370,7 +370,11 @@ impl Visitor<'_> {
         let mut room = HIDDEN_BYTES;
         let mut forms = Vec::new();
         for mut form in form::scan(&fetched.page) {
-            let Some(action) = self.resolve(&form.action, &fetched.path) else { continue };
+            let action = match form.action.trim() {
+                "" => Some(fetched.path.clone()),
+                action => self.resolve(action, &fetched.path),
+            };
+            let Some(action) = action else { continue };
             let bytes: usize = form.hidden.iter().map(|(name, value)| name.len() + value.len()).sum();
             if self.script.posts.iter().any(|post| *self.with_word(post) == action) && bytes <= room {
                 room -= bytes;
