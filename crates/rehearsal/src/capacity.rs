@@ -62,11 +62,7 @@ impl Step {
     /// What the seconds of one step, from its first to its last, mean by the objective. They should be those of a step that
     /// is over: whose requests have been answered or given up. `None` without a second to judge by.
     pub fn of(seconds: &[Second], objective: &[Threshold]) -> Option<Step> {
-        let settling = (seconds.len() as f64 * SETTLING).ceil() as usize;
-        let settled = match seconds.get(settling..) {
-            Some(settled) if !settled.is_empty() => settled,
-            _ => seconds,
-        };
+        let settled = settled(seconds);
         let (first, last) = (settled.first()?, settled.last()?);
         let window = (f64::from(first.at), f64::from(last.at) + 1.0);
         let length = window.1 - window.0;
@@ -107,6 +103,15 @@ impl Step {
 
     fn point(&self) -> usl::Point {
         usl::Point { in_flight: self.in_flight, throughput: self.achieved }
+    }
+}
+
+/// Those by which a step is judged. Of a single second that one.
+pub fn settled(seconds: &[Second]) -> &[Second] {
+    let settling = (seconds.len() as f64 * SETTLING).ceil() as usize;
+    match seconds.get(settling..) {
+        Some(settled) if !settled.is_empty() => settled,
+        _ => seconds,
     }
 }
 

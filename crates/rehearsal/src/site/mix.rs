@@ -40,8 +40,8 @@ const RETRIES: f64 = 0.5;
 /// Pages of a site that get visits of their own; the others are further pages only.
 const LANDING_PAGES: usize = 20;
 
-/// Different addresses under which machines ask for the same page: a cache has none of them, as none of their marks.
-const MARKED: usize = 64;
+/// Machines ask for a page under an address of their own, which no cache has.
+const MARK: &str = "utm_source={random}";
 
 /// What there is not, surely.
 const MISSING_PATH: &str = "/there-is-no-such-page";
@@ -95,8 +95,8 @@ fn found(site: &Site, mix: &Mix) -> Vec<Visit> {
         let steps = vec![page_step(first), further("search", site.searches.clone(), Vec::new(), 1.0)];
         visits.push(visit("searcher", search, steps));
     }
-    let pages: Vec<&Page> = site.pages.iter().take(LANDING_PAGES).collect();
-    visits.push(machine("crawler", mix.machines / 2.0, Method::Get, marked(&pages)));
+    let pages = site.pages.iter().take(LANDING_PAGES).map(marked).collect();
+    visits.push(machine("crawler", mix.machines / 2.0, Method::Get, pages));
     visits.push(machine("unfurler", mix.machines / 2.0, Method::Head, vec![first.path.clone()]));
     visits.push(missing(site, mix.missing));
     visits
@@ -153,14 +153,9 @@ fn machine(name: &str, weight: f64, method: Method, paths: Vec<String>) -> Visit
     Visit { fetches_assets: false, retries: 0.0, ..visit(name, weight, vec![step]) }
 }
 
-fn marked(pages: &[&Page]) -> Vec<String> {
-    let pages = pages.iter().cycle().take(MARKED).enumerate();
-    pages
-        .map(|(at, page)| {
-            let mark = if page.path.contains('?') { '&' } else { '?' };
-            format!("{}{mark}utm_source={at:x}", page.path)
-        })
-        .collect()
+fn marked(page: &Page) -> String {
+    let joined_by = if page.path.contains('?') { '&' } else { '?' };
+    format!("{}{joined_by}{MARK}", page.path)
 }
 
 fn missing(site: &Site, weight: f64) -> Visit {
@@ -281,8 +276,8 @@ mod tests {
             assert_eq!(visit.steps[0].class, "bot");
         }
         let paths = &named(&visits, "crawler")[0].steps[0].paths;
-        assert_eq!(paths[..3], ["/?utm_source=0", "/books?utm_source=1", "/maps?p=1&utm_source=2"]);
-        assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), MARKED);
+        let marked = ["/?utm_source={random}", "/books?utm_source={random}", "/maps?p=1&utm_source={random}"];
+        assert_eq!(paths[..], marked);
     }
 
     #[test]
