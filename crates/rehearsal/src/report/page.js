@@ -360,14 +360,15 @@
           ctx.restore();
         },
         setCursor(u) {
-          const { left, top, idx } = u.cursor;
-          if (idx == null || left < 0 || top < 0) return;
+          const { event, top, idx } = u.cursor;
+          // Of another chart's cursor only the time is ours.
+          if (idx == null || event == null || top < 0) return;
           const row = Math.floor(10 * Math.log10(u.posToVal(top, "y"))) - heat.first;
           const found = heat.cells[idx];
           let n = 0;
           for (let i = 0; i < found.length; i += 2) if (found[i] === row) n = found[i + 1];
           const value = UNITS.us.value;
-          map.note.textContent = `at ${clock(xs[idx] - step / 2)}: ${thousands(n)} of ${value(edge(row))} to ${value(edge(row + 1))}`;
+          map.note.textContent = `at ${clock(xs[idx] - step / 2)}: ${thousands(n)} took ${value(edge(row))} to ${value(edge(row + 1))}`;
         },
       };
       const map = chart("Latency, all answers", "how many took how long", false, {
