@@ -9,7 +9,9 @@ mod model;
 use std::collections::BTreeSet;
 
 use model::Model;
-use rehearsal::diagnosis::{Change, Diagnosis, Kind, Rung, Shape, Staircase, Verdict, diagnose};
+use rehearsal::diagnosis::evidence::tier;
+use rehearsal::diagnosis::intervention::{Trial, can_test, judge};
+use rehearsal::diagnosis::{Change, Confidence, Diagnosis, Kind, Rung, Shape, Staircase, Verdict, diagnose};
 
 const SEEDS: u64 = 20;
 const STEP_SECONDS: u32 = 8;
@@ -235,6 +237,53 @@ fn a_machine_that_an_app_and_a_primary_share_evenly_has_two_candidates() {
         Model { web_limit: None, database_limit: None, web_cpu: 0.005, read_cpu: 0.005, ..Model::default() };
     assert_eq!(model.first().0, "machine");
     check_two(&model, [Kind::WebCpu, Kind::PrimaryReads]);
+}
+
+/// Requests answered in 18 seconds, at a load above what the model can do.
+fn served(model: &Model) -> u64 {
+    let (_, capacity, _) = small_app().first();
+    let steps = model.run(&[1.2 * capacity], 20, 3);
+    (steps[0].achieved * 18.0).round() as u64
+}
+
+/// With a tenth less of the app, and with a tenth less of the primary.
+fn trials(model: &Model) -> [Trial; 2] {
+    let before = served(model);
+    let less = |limit: Option<f64>| limit.map(|cores| cores * 0.9);
+    let trial = |tier: &str, model: Model| Trial {
+        tier: tier.to_owned(),
+        taken: 0.1,
+        before,
+        during: served(&model),
+    };
+    [
+        trial(tier::WEB, Model { web_limit: less(model.web_limit), ..model.clone() }),
+        trial(tier::PRIMARY, Model { database_limit: less(model.database_limit), ..model.clone() }),
+    ]
+}
+
+#[test]
+fn a_right_diagnosis_is_proved_by_its_test_and_a_wrong_one_is_withdrawn() {
+    let model = small_app();
+    let diagnosis = diagnose(&staircase(&model, &rates(&model, 1.3), 3));
+    assert_eq!((diagnosis.verdict, diagnosis.confidence), (Verdict::Bottleneck, Confidence::Fair));
+    assert!(can_test(diagnosis.causes[0].kind));
+    let [web, primary] = trials(&model);
+    let judged = judge(diagnosis.clone(), &web, &primary);
+    assert_eq!(
+        (judged.verdict, judged.confidence),
+        (Verdict::Bottleneck, Confidence::Good),
+        "{}",
+        judged.sentence
+    );
+    // Had it been the primary that was suspected.
+    let judged = judge(diagnosis, &primary, &web);
+    assert_eq!(
+        (judged.verdict, judged.confidence),
+        (Verdict::Unexplained, Confidence::Low),
+        "{}",
+        judged.sentence
+    );
 }
 
 /// The highest rate that keeps the objective, found in steps of a twentieth around `expected`.

@@ -8,6 +8,7 @@ mod deploy;
 mod down;
 mod drill;
 mod failover;
+mod intervene;
 mod load;
 mod logs;
 mod manifest;
@@ -247,6 +248,17 @@ enum Command {
     Rehearse(rehearse::RehearseArgs),
     /// Take a copy of the app through all stages under load, and say what each serves
     Journey(rehearse::journey::JourneyArgs),
+    /// Take a tenth of a tier's processors away for some seconds
+    #[command(hide = true)]
+    Intervene {
+        /// `edge`, `web`, `pgproxy`, `primary`, `replicas`
+        tier: String,
+        /// Take it from another tier than this
+        #[arg(long)]
+        other: bool,
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
     /// Run the PostgreSQL proxy alone, by a configuration file
     Pgproxy(StandaloneArgs),
     #[command(hide = true)]
@@ -336,6 +348,12 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Observe { seconds } => observe::observe(place, seconds),
         Command::Rehearse(args) => rehearse::rehearse(place, &args),
         Command::Journey(args) => rehearse::journey::journey(place, &args),
+        Command::Intervene { tier, other: false, seconds } => {
+            intervene::intervene(place, &intervene::From::Tier(tier), seconds)
+        }
+        Command::Intervene { tier, other: true, seconds } => {
+            intervene::intervene(place, &intervene::From::OtherThan(tier), seconds)
+        }
         Command::Pgproxy(args) => {
             say::log_to_stderr();
             standalone::run(&args).map_err(Problem::failed)

@@ -150,37 +150,60 @@ fn seconds(
     at: u32,
     top: Option<&str>,
 ) -> Vec<(&'static str, TierSecond)> {
-    let elapsed = Elapsed(now.at_us.saturating_sub(before.at_us).max(1) as f64);
-    let of = |kind, role| {
-        processes(before, now, at, elapsed, move |_, process| (process.kind, process.role) == (kind, role))
-    };
+    let elapsed = Elapsed::between(before, now);
+    let of = |tier| processes(before, now, at, elapsed, move |_, process| is_of(process, tier));
     let mut all = vec![(tier::MACHINE, machine(before, now, at, elapsed))];
-    let edge = edge(before, now, of(Some(ProcessKind::Edge), None), elapsed);
-    let web = web(before, now, of(Some(ProcessKind::Web), None), elapsed);
+    let edge = edge(before, now, of(tier::EDGE), elapsed);
+    let web = web(before, now, of(tier::WEB), elapsed);
     all.extend([(tier::EDGE, edge), (tier::WEB, web)]);
     if now.databases.is_empty() {
         return all;
     }
-    let node = |role| of(Some(ProcessKind::Postgres), Some(role));
     let databases: Vec<_> = databases(before, now).collect();
-    all.push((tier::PROXY, proxy(&databases, of(Some(ProcessKind::Pgproxy), None), elapsed)));
-    all.push((tier::PRIMARY, primary(&databases, node(DatabaseRole::Primary), elapsed, top)));
-    let standbys = node(DatabaseRole::Standby);
+    all.push((tier::PROXY, proxy(&databases, of(tier::PROXY), elapsed)));
+    all.push((tier::PRIMARY, primary(&databases, of(tier::PRIMARY), elapsed, top)));
+    let standbys = of(tier::STANDBYS);
     if standbys.members > 0 {
         all.push((tier::STANDBYS, standbys));
     }
-    let replicas = node(DatabaseRole::ReadReplica);
+    let replicas = of(tier::REPLICAS);
     if replicas.members > 0 {
         all.push((tier::REPLICAS, read_replicas(&databases, replicas, elapsed)));
     }
     all
 }
 
+/// Whether it is one of the processes of a tier.
+fn is_of(process: &ProcessObserved, tier: &str) -> bool {
+    let named = match (process.kind, process.role) {
+        (Some(ProcessKind::Edge), _) => tier::EDGE,
+        (Some(ProcessKind::Web), _) => tier::WEB,
+        (Some(ProcessKind::Pgproxy), _) => tier::PROXY,
+        (Some(ProcessKind::Postgres), Some(DatabaseRole::Primary)) => tier::PRIMARY,
+        (Some(ProcessKind::Postgres), Some(DatabaseRole::Standby)) => tier::STANDBYS,
+        (Some(ProcessKind::Postgres), Some(DatabaseRole::ReadReplica)) => tier::REPLICAS,
+        (Some(ProcessKind::Postgres), None) | (None, _) => return false,
+    };
+    named == tier
+}
+
+pub(super) fn processes_of<'a>(
+    now: &'a Observation,
+    tier: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a ProcessObserved)> {
+    let named = now.processes.iter().map(|(name, process)| (name.as_str(), process));
+    named.filter(move |(_, process)| is_of(process, tier))
+}
+
 /// Microseconds between two observations.
 #[derive(Debug, Clone, Copy)]
-struct Elapsed(f64);
+pub(super) struct Elapsed(f64);
 
 impl Elapsed {
+    pub(super) fn between(before: &Observation, now: &Observation) -> Elapsed {
+        Elapsed(now.at_us.saturating_sub(before.at_us).max(1) as f64)
+    }
+
     /// Of a total that counts.
     fn per_second(self, before: u64, now: u64) -> f64 {
         now.saturating_sub(before) as f64 * 1e6 / self.0
@@ -188,7 +211,7 @@ impl Elapsed {
 
     /// Of a total of microseconds: how many of them passed in each. For processors those in use, for requests those under
     /// way (Little's law).
-    fn mean(self, before: u64, now: u64) -> f64 {
+    pub(super) fn mean(self, before: u64, now: u64) -> f64 {
         now.saturating_sub(before) as f64 / self.0
     }
 }

@@ -106,6 +106,11 @@ fn processors_that_an_intervention_takes_come_back_when_it_is_over() {
     });
     assert_eq!(allowed(), 0.5);
 
+    // As a rehearsal does it: a tenth less of what it may use.
+    let taken = switchback.must(&["intervene", "web", "--seconds", "1"]).json();
+    assert_eq!(taken, json!({ "tier": "web", "cpu_millis": { "web.1": 450 } }));
+    assert_eq!(switchback.must(&["intervene", "web", "--other", "--seconds", "1"]).json()["tier"], "edge");
+
     // More than it has is none of an intervention.
     assert_eq!(ask_daemon(&switchback, &take(700, 100))["type"], "failed");
     assert_eq!(allowed(), 0.5);
