@@ -6,6 +6,7 @@
 mod bench;
 mod consistency;
 mod demo;
+mod diagnose;
 mod docs;
 mod drills;
 mod drivers;
@@ -38,6 +39,7 @@ cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]
                                        can believe what they are told; faults: all, none, primary-crash,
                                        primary-hang, follower-crash, follower-hang, switchover, daemon-crash,
                                        proxy-crash, disk-full
+cargo xtask diagnose [--only CASE]     what a rehearsal says of faults put into a real app, on a quiet machine
 cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
 cargo xtask sqlsmith [--queries N] [--seed N]
@@ -83,6 +85,7 @@ fn dispatch(mut flags: Flags) -> Result {
             docs::run()
         }
         Some("consistency") => consistency::run(flags),
+        Some("diagnose") => diagnose::run(flags),
         Some("drills") => {
             flags.end()?;
             drills::run()

@@ -7,6 +7,7 @@ It knows PORT and, for /sql, DATABASE_URL. `version` in its folder is what it ca
   ignore_sigterm   go on until killed                   error_percent   answer 500 to this share of requests
   delay_ms         wait before every answer             leak_children   leave so many children behind at the start
   flood_lines      write so many lines at the start     crash_after_ms  end with code 1 after this time
+  workers          of /work, at once                    work            what /work does, see `work`
 
 Every answer has X-App-Version and X-App-Pid. Paths:
 
@@ -18,16 +19,19 @@ Every answer has X-App-Version and X-App-Pid. Paths:
   /crash           ends the process, no answer (POST)   /hang           no answer, for an hour (POST)
   /sql             runs the body by psql (POST)         /eat/MB         takes so much memory, then answers
   /visit           writes a row of `visits (id bigserial)` and reads it again, by a pool of kept connections
+  /work            what the knob `work` says
 
 A thread for each connection, and a parser that does only what HTTP/1.1 clients of a test need, so that it is fast.
 On SIGTERM: accepts no more, finishes what it has begun, closes idle connections, ends with 0.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import os
+import random
 import signal
 import socket
 import struct
@@ -53,6 +57,7 @@ IDENTITY = f"X-App-Version: {VERSION}\r\nX-App-Pid: {os.getpid()}\r\n"
 
 stopping = threading.Event()
 lock = threading.Lock()
+workers = threading.BoundedSemaphore(KNOBS["workers"]) if "workers" in KNOBS else contextlib.nullcontext()
 idle = set()
 open_connections = 0
 answered = 0
@@ -189,17 +194,41 @@ class Database:
         return self.until_ready()
 
 
-def visit():
-    """A row that is written and then read, or whatever went wrong."""
+@contextlib.contextmanager
+def connected():
+    """A connection of the pool. One on which something went wrong does not go back."""
     with lock:
         database = Database.pool.pop() if Database.pool else None
     database = database or Database()
-    (written,) = database.query("INSERT INTO visits DEFAULT VALUES RETURNING id")
-    if database.query(f"SELECT id FROM visits WHERE id = {written}") != [written]:
-        raise OSError(f"{written} was written and is not to be seen")
+    yield database
     with lock:
         Database.pool.append(database)
+
+
+def visit():
+    """A row that is written and then read, or whatever went wrong."""
+    with connected() as database:
+        (written,) = database.query("INSERT INTO visits DEFAULT VALUES RETURNING id")
+        if database.query(f"SELECT id FROM visits WHERE id = {written}") != [written]:
+            raise OSError(f"{written} was written and is not to be seen")
     return written
+
+
+def work(todo):
+    """So much processor time (`cpu_ms`), so long a wait (`wait_ms`), statements (`sql`, `{random}` in them is a number below a
+    million), and before a `COMMIT` another wait (`hold_ms`). As many at once as there are `workers`."""
+    with workers:
+        until = time.thread_time() + todo.get("cpu_ms", 0) / 1000
+        while time.thread_time() < until:
+            pass
+        time.sleep(todo.get("wait_ms", 0) / 1000)
+        if not todo.get("sql"):
+            return
+        with connected() as database:
+            for statement in todo["sql"]:
+                if statement == "COMMIT":
+                    time.sleep(todo.get("hold_ms", 0) / 1000)
+                database.query(statement.replace("{random}", str(random.randrange(1_000_000))))
 
 
 def serve(sock):
@@ -290,6 +319,13 @@ def one(connection, head):
         command = ["psql", os.environ["DATABASE_URL"], "-XAtq", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(command, input=body, capture_output=True)
         answer(200 if done.returncode == 0 else 500, done.stdout + done.stderr)
+    elif path == "work":
+        try:
+            work(KNOBS.get("work", {}))
+            answer(200, b"done\n")
+        except OSError as error:
+            print(f"work: {error}", flush=True)
+            answer(500, str(error).encode())
     elif path == "visit":
         try:
             answer(200, visit().encode())

@@ -27,9 +27,12 @@ mod say;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capacity;
+use crate::record::Tier;
 use candidates::Candidate;
 use evidence::{Window, more, tier};
 use knee::Found;
@@ -227,6 +230,21 @@ pub enum Confidence {
 }
 
 impl Step {
+    /// What a step gave, and what the tiers did in these seconds of it.
+    pub fn of(measured: &capacity::Step, tiers: &[Tier], seconds: Range<u32>) -> Step {
+        let window = |tier: &Tier| Some((tier.name.clone(), Window::of(tier, seconds.start, seconds.end)?));
+        Step {
+            offered: measured.offered,
+            achieved: measured.achieved,
+            p50_us: measured.p50_us.unwrap_or(0),
+            p99_us: measured.p99_us.unwrap_or(0),
+            failed: measured.failed,
+            shed: measured.shed,
+            missed: measured.broken.clone(),
+            tiers: tiers.iter().filter_map(window).collect(),
+        }
+    }
+
     /// Of a tier that does not exist, all is 0.
     pub(crate) fn tier(&self, name: &str) -> Window {
         self.tiers.get(name).cloned().unwrap_or_default()

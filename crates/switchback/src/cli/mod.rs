@@ -243,6 +243,9 @@ enum Command {
     Observe {
         #[arg(long, default_value_t = 10)]
         seconds: u32,
+        /// A process of the load
+        #[arg(long = "generator", value_name = "PID")]
+        generators: Vec<u32>,
     },
     /// Load the app as a crowd would, and say whether it held; with --find, what it serves and what gives way
     Rehearse(rehearse::RehearseArgs),
@@ -345,7 +348,7 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         }
         Command::Restore { to: None, database, yes, .. } => backup::forget(place, database, yes),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
-        Command::Observe { seconds } => observe::observe(place, seconds),
+        Command::Observe { seconds, generators } => observe::observe(place, seconds, generators),
         Command::Rehearse(args) => rehearse::rehearse(place, &args),
         Command::Journey(args) => rehearse::journey::journey(place, &args),
         Command::Intervene { tier, other: false, seconds } => {

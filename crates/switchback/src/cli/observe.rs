@@ -11,14 +11,16 @@ use crate::api::{Request, Status};
 use crate::rehearse::evidence::Watch;
 use crate::rehearse::shape;
 
-pub fn observe(place: &Place, seconds: u32) -> Result<(), Problem> {
+/// `generators`: processes of the load, whose processor time is told from that of others.
+pub fn observe(place: &Place, seconds: u32, generators: Vec<u32>) -> Result<(), Problem> {
     let app = place.app()?;
     let status: Status = app.ask(&Request::Status, |_| {})?;
     let (graph, above) = manifest::graphs(&app.dir)?;
     let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
     let shape = shape::of(&graph, &above, cores, status.machine.unlimited_because.is_none());
     let began = Instant::now();
-    let mut watch = Watch::new(&app.state.daemon_socket(), Vec::new(), began);
+    let mut watch =
+        Watch::new(&app.state.daemon_socket(), [generators, vec![std::process::id()]].concat(), began);
     for second in 0..=seconds {
         let until = began + Duration::from_secs(second.into());
         std::thread::sleep(until.saturating_duration_since(Instant::now()));

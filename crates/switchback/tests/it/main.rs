@@ -11,6 +11,7 @@ mod data;
 mod drill_backup;
 mod drill_consistency;
 mod drill_crashes;
+mod drill_diagnosis;
 mod drill_scaling;
 mod example;
 mod faults;
