@@ -63,6 +63,11 @@ pub enum Request {
         cpu_millis: BTreeMap<String, u32>,
         lasts_ms: u64,
     },
+    /// Writes down what a rehearsal found, for `why`.
+    Remember {
+        decision: String,
+        evidence: String,
+    },
     /// Hands the edge over to a new process.
     ReplaceEdge,
     /// Hands every proxy over to a new process, while the old one keeps the sessions it has.

@@ -18,6 +18,8 @@ use crate::api::{
     Failure, FailureKind, Hello, Outcome, Planned, Request, Restarted, Status, StoredRelease, SwitchedOver,
 };
 
+/// Of what a rehearsal found. The figures of all tiers have less.
+const MAX_REMEMBERED_CHARS: usize = 16_000;
 /// Processes that whoever observes may name.
 const MAX_NAMED: usize = 16;
 /// Below the range that the kernel gives to outgoing connections by default (32768 and up), so that a port that is
@@ -46,6 +48,11 @@ impl Daemon {
                 let lasts = Duration::from_millis(lasts_ms);
                 let intervened = self.machine.intervene(&cpu_millis, lasts).await;
                 value(&intervened.map_err(|error| Failure::refused(error.reason))?)
+            }
+            Request::Remember { decision, evidence } => {
+                let short = |text: String| text.chars().take(MAX_REMEMBERED_CHARS).collect::<String>();
+                self.machine.remember("rehearsal", short(decision), short(evidence));
+                value(&())
             }
             Request::Plan { graph, destroy } => value(&self.planned(&graph, &destroy)?),
             Request::Up { graph, destroy } => {

@@ -120,6 +120,7 @@ fn rehearse(switchback: &Switchback, ceiling: f64) -> Diagnosis {
     for line in &diagnosis.evidence {
         println!("  {line}");
     }
+    assert_ne!(diagnosis.verdict, Verdict::Invalid, "{}", diagnosis.sentence);
     diagnosis
 }
 

@@ -127,5 +127,13 @@ fn processors_that_an_intervention_takes_come_back_when_it_is_over() {
     });
     switchback.start_daemon_again();
     assert_eq!(allowed(), 0.5);
+
+    let found = json!({ "request": "remember", "decision": "web gives way at 30/s", "evidence": "web: 0.5 of 0.5 cores" });
+    assert_eq!(ask_daemon(&switchback, &found)["type"], "done");
+    let why = switchback.must(&["why", "-n", "1"]).stdout;
+    assert!(
+        why.contains("rehearsal") && why.contains("gives way at 30/s") && why.contains("of 0.5 cores"),
+        "{why}"
+    );
     switchback.down();
 }
