@@ -14,11 +14,9 @@ use std::path::{Path, PathBuf};
 use model::Metric;
 use serde::Serialize;
 
-use crate::record::{Record, Second, VERSION};
+use crate::record::json::{self, ReadError};
+use crate::record::{Record, Second};
 use crate::summary::{self, Summary, quantile};
-
-/// A record of a day with ten classes is some 100 MB.
-const MAX_BYTES: u64 = 512 << 20;
 
 /// Why there is no baseline.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +27,12 @@ pub enum Unreadable {
         #[source]
         source: io::Error,
     },
-    #[error("{} is larger than the {MAX_BYTES} bytes that a record may have", path.display())]
-    TooLarge { path: PathBuf },
-    #[error("{} is not a record of a rehearsal", path.display())]
-    NotARecord {
+    #[error("{} cannot be compared with", path.display())]
+    Refused {
         path: PathBuf,
         #[source]
-        source: serde_json::Error,
+        source: ReadError,
     },
-    #[error("{} is a record of form {version}, and this version reads form {VERSION}: rehearse again and keep that", path.display())]
-    OtherVersion { path: PathBuf, version: u32 },
 }
 
 /// Keeps a record. A reader finds the old one or this one, whole.
@@ -59,7 +53,7 @@ pub fn save(path: &Path, record: &Record) -> io::Result<()> {
 
 fn write(path: &Path, record: &Record) -> io::Result<()> {
     let mut file = io::BufWriter::new(File::create(path)?);
-    serde_json::to_writer(&mut file, record)?;
+    json::write_to(&mut file, record)?;
     file.write_all(b"\n")?;
     file.into_inner()?.sync_all()
 }
@@ -70,22 +64,10 @@ fn write(path: &Path, record: &Record) -> io::Result<()> {
 /// When it cannot be read, is no record, or one of another form.
 pub fn load(path: &Path) -> Result<Record, Unreadable> {
     let io = |source| Unreadable::Io { path: path.to_owned(), source };
-    let not_a_record = |source| Unreadable::NotARecord { path: path.to_owned(), source };
     let mut text = Vec::new();
-    File::open(path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(io)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(Unreadable::TooLarge { path: path.to_owned() });
-    }
-    // First what form it has: another may lack what this one needs.
-    #[derive(serde::Deserialize)]
-    struct Form {
-        version: u32,
-    }
-    let Form { version } = serde_json::from_slice(&text).map_err(not_a_record)?;
-    if version != VERSION {
-        return Err(Unreadable::OtherVersion { path: path.to_owned(), version });
-    }
-    serde_json::from_slice(&text).map_err(not_a_record)
+    // One byte too many is enough to be refused.
+    File::open(path).map_err(io)?.take(json::MOST_BYTES as u64 + 1).read_to_end(&mut text).map_err(io)?;
+    json::read(&text).map_err(|source| Unreadable::Refused { path: path.to_owned(), source })
 }
 
 /// What became of the app since.

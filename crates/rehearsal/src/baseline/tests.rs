@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
+use std::error::Error as _;
 
 use super::*;
-use crate::record::{ClassSecond, Outcome, Validity};
+use crate::record::{ClassSecond, Outcome, VERSION, Validity};
 
 /// Seconds of a hundred requests whose latency is drawn around a median, and of which some fail.
 fn record(seed: u64, median_ms: f64, failed: u32) -> Record {
@@ -145,10 +146,11 @@ fn what_is_no_record_is_refused_with_its_name() {
     let path = folder.path().join("baseline.json");
     let refused = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        load(&path).unwrap_err().to_string()
+        let refused = load(&path).unwrap_err();
+        (refused.to_string(), refused.source().unwrap().to_string())
     };
-    assert!(refused("{").ends_with("baseline.json is not a record of a rehearsal"));
-    assert!(refused("{\"version\":1}").ends_with("baseline.json is not a record of a rehearsal"));
-    assert!(refused("{\"version\":2}").contains("form 2, and this version reads form 1"));
+    assert!(refused("{").0.ends_with("baseline.json cannot be compared with"));
+    assert!(refused("{\"version\":1}").1.contains("no record of a rehearsal"));
+    assert!(refused("{\"version\":2}").1.contains("form 2 and this Switchback reads form 1"));
     assert!(matches!(load(&folder.path().join("none")), Err(Unreadable::Io { .. })));
 }

@@ -1,5 +1,7 @@
 //! A record as JSON, as it is kept beside a report and compared with later ones.
 
+use std::io;
+
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -32,6 +34,14 @@ struct Head {
 
 pub fn write(record: &Record) -> String {
     serde_json::to_string(record).expect("a record has no keys but words")
+}
+
+/// Without having all of it in memory.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_to(to: impl io::Write, record: &Record) -> io::Result<()> {
+    serde_json::to_writer(to, record).map_err(io::Error::from)
 }
 
 /// # Errors

@@ -6,9 +6,9 @@ use serde::{Serialize, Serializer};
 
 use super::columns::Columns;
 use super::heat::Heat;
-use super::tally::{P50, P90, P99, Spread, Tally, is_failure, name_of};
-use super::words::shortened;
+use super::words::{failure, shortened};
 use crate::record::{Event, Outcome, Record, Second, Tier, TierSecond};
+use crate::summary::{Latencies, Summary};
 
 /// Classes that can be looked at alone, those with the most requests. The tables have all.
 const MOST_CLASSES: usize = 8;
@@ -118,13 +118,12 @@ impl Drawing {
     pub fn new(record: &Record, coarseness: usize) -> Drawing {
         let seconds = &record.seconds;
         let columns = Columns::new(seconds.len(), coarseness);
-        let all: Vec<Tally> = columns.ranges().map(|range| Tally::of_all(&seconds[range])).collect();
-        let latencies: Vec<Spread> = all.iter().map(|tally| tally.latency.clone()).collect();
+        let all: Vec<Summary> = columns.ranges().map(|range| Summary::of(&seconds[range])).collect();
+        let latencies: Vec<Latencies> = all.iter().map(|column| column.latency.clone()).collect();
         let mut groups = vec![Group::new("all", columns, &all)];
         for class in largest_classes(seconds) {
-            let tallies: Vec<Tally> =
-                columns.ranges().map(|range| of_class(&seconds[range], class)).collect();
-            groups.push(Group::new(class, columns, &tallies));
+            let of_class = columns.ranges().map(|range| Summary::of_class(&seconds[range], class));
+            groups.push(Group::new(class, columns, &of_class.collect::<Vec<_>>()));
         }
         let mut left = Places { lines: MOST_LINES, left_out: 0 };
         let tiers = charts_of_tiers(&record.tiers, columns, &mut left);
@@ -147,30 +146,22 @@ impl Drawing {
 }
 
 impl Group {
-    fn new(name: &str, columns: Columns, tallies: &[Tally]) -> Group {
-        let rate = |of: fn(&Tally) -> u64| rates(columns, tallies, of);
-        let latency = |per_mille| tallies.iter().map(|tally| tally.latency.quantile(per_mille)).collect();
+    fn new(name: &str, columns: Columns, summaries: &[Summary]) -> Group {
+        let rate = |of: fn(&Summary) -> u64| rates(columns, summaries, of);
+        let latency = |share| summaries.iter().map(|column| column.latency.quantile(share)).collect();
         Group {
             name: shortened(name, MOST_NAME),
-            sent: rate(|tally| tally.sent),
-            ok: rate(Tally::ok),
-            shed: rate(Tally::shed),
-            failed: rate(Tally::failed),
-            p50: latency(P50),
-            p90: latency(P90),
-            p99: latency(P99),
-            max: tallies.iter().map(|tally| tally.latency.max()).collect(),
-            service: tallies.iter().map(|tally| tally.service.quantile(P99)).collect(),
+            sent: rate(|column| column.sent),
+            ok: rate(Summary::ok),
+            shed: rate(Summary::shed),
+            failed: rate(Summary::failed),
+            p50: latency(0.5),
+            p90: latency(0.9),
+            p99: latency(0.99),
+            max: latency(1.0),
+            service: summaries.iter().map(|column| column.service.quantile(0.99)).collect(),
         }
     }
-}
-
-fn of_class(seconds: &[Second], class: &str) -> Tally {
-    let mut tally = Tally::default();
-    for second in seconds.iter().filter_map(|second| second.classes.get(class)) {
-        tally.add(second);
-    }
-    tally
 }
 
 fn largest_classes(seconds: &[Second]) -> Vec<&str> {
@@ -183,9 +174,9 @@ fn largest_classes(seconds: &[Second]) -> Vec<&str> {
     classes.into_iter().take(MOST_CLASSES).map(|(name, _)| name).collect()
 }
 
-fn rates(columns: Columns, tallies: &[Tally], of: impl Fn(&Tally) -> u64) -> Vec<Figure> {
+fn rates(columns: Columns, summaries: &[Summary], of: impl Fn(&Summary) -> u64) -> Vec<Figure> {
     let lengths = columns.ranges().map(|range| range.len() as f64);
-    tallies.iter().zip(lengths).map(|(tally, seconds)| Figure(of(tally) as f64 / seconds)).collect()
+    summaries.iter().zip(lengths).map(|(column, seconds)| Figure(of(column) as f64 / seconds)).collect()
 }
 
 fn mean(seconds: &[Second], columns: Columns, of: impl Fn(&Second) -> f64) -> Vec<Figure> {
@@ -198,15 +189,14 @@ fn peak(seconds: &[Second], columns: Columns, of: impl Fn(&Second) -> u32) -> Ve
     columns.ranges().map(|range| Figure(f64::from(peak(&seconds[range])))).collect()
 }
 
-fn failures(all: &[Tally], columns: Columns) -> Vec<Line> {
-    let outcomes = all.iter().flat_map(|tally| &tally.outcomes);
-    let occurred = outcomes.filter(|(outcome, n)| is_failure(**outcome) && **n > 0);
+fn failures(all: &[Summary], columns: Columns) -> Vec<Line> {
+    let occurred = all.iter().flat_map(|column| &column.outcomes).filter(|(_, n)| **n > 0);
     let kinds: BTreeSet<Outcome> = occurred.map(|(outcome, _)| *outcome).collect();
-    let line = |outcome| Line {
-        label: name_of(outcome).to_owned(),
-        values: rates(columns, all, |tally| tally.with(outcome)).into_iter().map(Some).collect(),
+    let line = |outcome| {
+        let values = rates(columns, all, |column| column.count(outcome));
+        Some(Line { label: failure(outcome)?.to_owned(), values: values.into_iter().map(Some).collect() })
     };
-    kinds.into_iter().map(line).collect()
+    kinds.into_iter().filter_map(line).collect()
 }
 
 /// Where each began.

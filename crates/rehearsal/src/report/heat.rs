@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::tally::Spread;
+use crate::summary::Latencies;
 
 /// Rows per decade of latency: each is a quarter longer than the one below.
 const ROWS_PER_DECADE: f64 = 10.0;
@@ -21,8 +21,8 @@ pub struct Heat {
 
 impl Heat {
     /// `None`: nothing was answered.
-    pub fn new(columns: &[Spread]) -> Option<Heat> {
-        let rows = || columns.iter().flat_map(Spread::buckets).map(|(bound, _)| row(bound));
+    pub fn new(columns: &[Latencies]) -> Option<Heat> {
+        let rows = || columns.iter().flat_map(filled).map(|(bound, _)| row(bound));
         let (first, last) = (rows().min()?, rows().max()?);
         let cells: Vec<Vec<u64>> = columns.iter().map(|column| cells(column, first)).collect();
         let counts = cells.iter().flat_map(|column| column.iter().skip(1).step_by(2));
@@ -35,10 +35,14 @@ fn row(us: u64) -> u32 {
     ((us.max(1) as f64).log10() * ROWS_PER_DECADE) as u32
 }
 
-fn cells(column: &Spread, first: u32) -> Vec<u64> {
+fn filled(column: &Latencies) -> impl Iterator<Item = (u64, u64)> {
+    column.buckets().filter(|(_, n)| *n > 0)
+}
+
+fn cells(column: &Latencies, first: u32) -> Vec<u64> {
     let mut cells: Vec<u64> = Vec::new();
     // Buckets are in order, so that those of one row follow each other.
-    for (bound, n) in column.buckets() {
+    for (bound, n) in filled(column) {
         let row = u64::from(row(bound) - first);
         match cells.len().checked_sub(2) {
             Some(last) if cells[last] == row => cells[last + 1] += n,
@@ -52,15 +56,19 @@ fn cells(column: &Spread, first: u32) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn spread(buckets: &[(u64, u32)]) -> Spread {
-        let mut spread = Spread::default();
-        spread.add(buckets);
-        spread
+    fn column(buckets: &[(u64, u32)]) -> Latencies {
+        let mut column = Latencies::default();
+        column.add(buckets);
+        column
     }
 
     #[test]
     fn buckets_of_one_row_are_added_and_empty_cells_left_out() {
-        let heat = Heat::new(&[spread(&[(100, 3), (110, 4), (10_000, 1)]), spread(&[]), spread(&[(100, 9)])]);
+        let heat = Heat::new(&[
+            column(&[(100, 3), (110, 4), (10_000, 1)]),
+            column(&[]),
+            column(&[(9, 0), (100, 9)]),
+        ]);
         let heat = heat.unwrap();
         assert_eq!((heat.first, heat.rows, heat.most), (20, 21, 9));
         assert_eq!(heat.cells, [vec![0, 7, 20, 1], vec![], vec![0, 9]]);
@@ -68,6 +76,6 @@ mod tests {
 
     #[test]
     fn where_nothing_was_answered_there_is_no_map() {
-        assert!(Heat::new(&[spread(&[]), spread(&[])]).is_none());
+        assert!(Heat::new(&[column(&[]), column(&[])]).is_none());
     }
 }

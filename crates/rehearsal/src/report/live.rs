@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use super::tally::{P50, P99, Tally};
 use super::words::{clock, count, duration_or_dash, percent, rate, share, shortened};
 use crate::record::{Second, TierSecond};
+use crate::summary::Summary;
 
 /// Of the small charts of the view.
 const SPARK_SECONDS: usize = 60;
@@ -31,22 +31,12 @@ pub struct Expected {
 #[derive(Debug)]
 pub struct Live {
     expected: Expected,
-    recent: VecDeque<Moment>,
+    recent: VecDeque<Second>,
     failed: u64,
     shed: u64,
     sent: u64,
     /// Newest, by tier, as a share of what it may use.
     cpu: Vec<(String, f64)>,
-}
-
-#[derive(Debug)]
-struct Moment {
-    at: u32,
-    phase: String,
-    wished: f64,
-    begun: u32,
-    visitors: u32,
-    all: Tally,
 }
 
 impl Live {
@@ -56,21 +46,14 @@ impl Live {
 
     /// The next second, and what the tiers said last.
     pub fn hear<'a>(&mut self, second: &Second, tiers: impl IntoIterator<Item = (&'a str, &'a TierSecond)>) {
-        let all = Tally::of_all([second]);
+        let all = Summary::of([second]);
         self.failed += all.failed();
         self.shed += all.shed();
         self.sent += all.sent;
         if self.recent.len() == SPARK_SECONDS {
             self.recent.pop_front();
         }
-        self.recent.push_back(Moment {
-            at: second.at,
-            phase: shortened(&second.phase, MOST_NAME),
-            wished: second.wished_visits,
-            begun: second.visits,
-            visitors: second.visitors,
-            all,
-        });
+        self.recent.push_back(second.clone());
         let of_allowed = |second: &TierSecond| second.cpu / second.cpu_allowed;
         let shares = tiers.into_iter().map(|(name, second)| (shortened(name, MOST_NAME), of_allowed(second)));
         self.cpu = shares.filter(|(_, share)| share.is_finite()).take(MOST_TIERS).collect();
@@ -86,12 +69,12 @@ impl Live {
         let mut line = format!(
             "{} {}: {} of {} visits/s, {} requests/s, p50 {}, p99 {}, {} failed, {} shed, {} visitors",
             clock(u64::from(last.at) + 1),
-            last.phase,
+            shortened(&last.phase, MOST_NAME),
             rate(window.begun),
             rate(window.wished),
             rate(window.requests),
-            duration_or_dash(window.all.latency.quantile(P50)),
-            duration_or_dash(window.all.latency.quantile(P99)),
+            duration_or_dash(window.all.latency.quantile(0.5)),
+            duration_or_dash(window.all.latency.quantile(0.99)),
             count(window.all.failed()),
             count(window.all.shed()),
             count(u64::from(last.visitors)),
@@ -128,16 +111,12 @@ impl Live {
                 rate(window.wished),
                 count(u64::from(last.visitors))
             ),
-            format!(
-                "requests  {:>8}/s  {}",
-                rate(window.requests),
-                self.spark(bars, |moment| moment.all.sent)
-            ),
+            format!("requests  {:>8}/s  {}", rate(window.requests), self.spark(bars, |second| second.sent)),
             format!(
                 "p99       {:>10}  {}  p50 {}",
-                duration_or_dash(window.all.latency.quantile(P99)),
-                self.spark(bars, |moment| moment.all.latency.quantile(P99).unwrap_or(0)),
-                duration_or_dash(window.all.latency.quantile(P50)),
+                duration_or_dash(window.all.latency.quantile(0.99)),
+                self.spark(bars, |second| second.latency.quantile(0.99).unwrap_or(0)),
+                duration_or_dash(window.all.latency.quantile(0.5)),
             ),
             format!(
                 "failed    {:>10}  {}    shed {}  {}",
@@ -159,9 +138,9 @@ impl Live {
     }
 
     /// A bar for each of the last seconds, the highest being the most of them.
-    fn spark(&self, bars: usize, of: impl Fn(&Moment) -> u64) -> String {
+    fn spark(&self, bars: usize, of: impl Fn(&Summary) -> u64) -> String {
         let last = self.recent.iter().skip(self.recent.len().saturating_sub(bars));
-        let values: Vec<u64> = last.map(of).collect();
+        let values: Vec<u64> = last.map(|second| of(&Summary::of([second]))).collect();
         let most = values.iter().copied().max().unwrap_or(0).max(1) as f64;
         let bar = |value: u64| BARS[(value as f64 / most * (BARS.len() - 1) as f64).round() as usize];
         values.into_iter().map(bar).collect()
@@ -173,21 +152,18 @@ struct Window {
     wished: f64,
     begun: f64,
     requests: f64,
-    all: Tally,
+    all: Summary,
 }
 
 impl Window {
-    fn of(recent: &VecDeque<Moment>, seconds: usize) -> Window {
+    fn of(recent: &VecDeque<Second>, seconds: usize) -> Window {
         let last = || recent.iter().skip(recent.len().saturating_sub(seconds));
         let lasted = last().count().max(1) as f64;
-        let mut all = Tally::default();
-        for moment in last() {
-            all.join(&moment.all);
-        }
+        let all = Summary::of(last());
         Window {
-            wished: last().map(|moment| moment.wished).sum::<f64>() / lasted,
-            begun: last().map(|moment| f64::from(moment.begun)).sum::<f64>() / lasted,
-            requests: all.sent as f64 / lasted,
+            wished: last().map(|second| second.wished_visits).sum::<f64>() / lasted,
+            begun: last().map(|second| f64::from(second.visits)).sum::<f64>() / lasted,
+            requests: all.sent_rate(),
             all,
         }
     }

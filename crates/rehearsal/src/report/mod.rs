@@ -15,7 +15,6 @@ pub mod journey;
 pub mod live;
 mod numbers;
 mod page;
-mod tally;
 mod words;
 
 use serde::{Deserialize, Serialize};

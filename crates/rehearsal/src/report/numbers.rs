@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Table;
 use super::columns::Columns;
-use super::tally::{P50, P90, P99, Tally, is_failure, name_of};
-use super::words::{clock, count, dash, duration, duration_or_dash, percent, rate, share};
+use super::words::{clock, count, dash, duration, duration_or_dash, failure, percent, rate, share};
 use crate::record::{Record, Second, Tier, TierSecond};
+use crate::summary::{Summary, classes};
 
 /// Of the table of the course of time.
 const MOST_ROWS: usize = 60;
@@ -19,8 +19,8 @@ pub struct KeyFigure {
 }
 
 pub fn key_figures(record: &Record) -> Vec<KeyFigure> {
-    let all = Tally::of_all(&record.seconds);
-    let peak = record.seconds.iter().map(|second| Tally::of_all([second]).sent).max().unwrap_or(0);
+    let all = Summary::of(&record.seconds);
+    let peak = record.seconds.iter().map(|second| Summary::of([second]).sent).max().unwrap_or(0);
     let visitors = record.seconds.iter().map(|second| second.visitors).max().unwrap_or(0);
     let visits: u64 = record.seconds.iter().map(|second| u64::from(second.visits)).sum();
     let lasted = record.seconds.len() as u64;
@@ -31,12 +31,12 @@ pub fn key_figures(record: &Record) -> Vec<KeyFigure> {
         figure("Shed", count(all.shed()), format!("{} of all", share(all.shed(), all.sent))),
         figure(
             "Latency p50",
-            duration_or_dash(all.latency.quantile(P50)),
-            format!("p90 {}", duration_or_dash(all.latency.quantile(P90))),
+            duration_or_dash(all.latency.quantile(0.5)),
+            format!("p90 {}", duration_or_dash(all.latency.quantile(0.9))),
         ),
         figure(
             "Latency p99",
-            duration_or_dash(all.latency.quantile(P99)),
+            duration_or_dash(all.latency.quantile(0.99)),
             format!("slowest {}", duration_or_dash(all.latency.max())),
         ),
         figure(
@@ -62,13 +62,10 @@ fn table(title: &str, head: &[&str], rows: Vec<Vec<String>>) -> Table {
 }
 
 fn by_class(record: &Record) -> Table {
-    let mut classes: BTreeMap<&str, Tally> = BTreeMap::new();
-    for (name, class) in record.seconds.iter().flat_map(|second| &second.classes) {
-        classes.entry(name).or_default().add(class);
-    }
-    let all = Tally::of_all(&record.seconds);
-    let mut rows: Vec<Vec<String>> = classes.iter().map(|(name, tally)| class_row(name, tally)).collect();
-    rows.push(class_row("all", &all));
+    let seconds = &record.seconds;
+    let row = |name: &str| class_row(name, &Summary::of_class(seconds, name));
+    let mut rows: Vec<Vec<String>> = classes(seconds).into_iter().map(row).collect();
+    rows.push(class_row("all", &Summary::of(seconds)));
     let head = [
         "class",
         "requests",
@@ -92,32 +89,31 @@ fn by_class(record: &Record) -> Table {
     }
 }
 
-fn class_row(name: &str, tally: &Tally) -> Vec<String> {
+fn class_row(name: &str, of: &Summary) -> Vec<String> {
     vec![
         name.to_owned(),
-        count(tally.sent),
-        share(tally.ok(), tally.sent),
-        count(tally.shed()),
-        count(tally.failed()),
-        count(tally.unfinished()),
-        duration_or_dash(tally.latency.quantile(P50)),
-        duration_or_dash(tally.latency.quantile(P90)),
-        duration_or_dash(tally.latency.quantile(P99)),
-        duration_or_dash(tally.latency.max()),
-        duration_or_dash(tally.service.quantile(P99)),
+        count(of.sent),
+        share(of.ok(), of.sent),
+        count(of.shed()),
+        count(of.failed()),
+        count(of.sent.saturating_sub(of.settled())),
+        duration_or_dash(of.latency.quantile(0.5)),
+        duration_or_dash(of.latency.quantile(0.9)),
+        duration_or_dash(of.latency.quantile(0.99)),
+        duration_or_dash(of.latency.max()),
+        duration_or_dash(of.service.quantile(0.99)),
     ]
 }
 
 fn failures(record: &Record) -> Option<Table> {
     let mut kinds: BTreeMap<(&str, _), u64> = BTreeMap::new();
     for (name, class) in record.seconds.iter().flat_map(|second| &second.classes) {
-        for (outcome, n) in class.outcomes.iter().filter(|(outcome, n)| is_failure(**outcome) && **n > 0) {
+        for (outcome, n) in class.outcomes.iter().filter(|(_, n)| **n > 0) {
             *kinds.entry((name.as_str(), *outcome)).or_default() += u64::from(*n);
         }
     }
-    let row =
-        |((name, outcome), n): ((&str, _), u64)| vec![name.to_owned(), name_of(outcome).to_owned(), count(n)];
-    let rows: Vec<Vec<String>> = kinds.into_iter().map(row).collect();
+    let row = |((name, outcome), n)| Some(vec![str::to_owned(name), failure(outcome)?.to_owned(), count(n)]);
+    let rows: Vec<Vec<String>> = kinds.into_iter().filter_map(row).collect();
     (!rows.is_empty()).then(|| table("Failed requests by kind", &["class", "how", "requests"], rows))
 }
 
@@ -130,7 +126,7 @@ fn by_phase(record: &Record) -> Table {
 
 /// A few seconds in one row.
 fn stretch(seconds: &[Second], name: &str) -> Vec<String> {
-    let all = Tally::of_all(seconds);
+    let all = Summary::of(seconds);
     let lasted = seconds.len() as f64;
     let begun: u64 = seconds.iter().map(|second| u64::from(second.visits)).sum();
     let wished: f64 = seconds.iter().map(|second| second.wished_visits).sum();
@@ -142,8 +138,8 @@ fn stretch(seconds: &[Second], name: &str) -> Vec<String> {
         rate(all.sent as f64 / lasted),
         count(all.shed()),
         count(all.failed()),
-        duration_or_dash(all.latency.quantile(P50)),
-        duration_or_dash(all.latency.quantile(P99)),
+        duration_or_dash(all.latency.quantile(0.5)),
+        duration_or_dash(all.latency.quantile(0.99)),
     ]
 }
 

@@ -1,5 +1,19 @@
 //! Figures as people read them: three digits are enough, and nothing is rounded to "all" or "none" that is not.
 
+use crate::record::Outcome;
+
+/// How a request failed. `None`: it did not.
+pub fn failure(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Ok | Outcome::Shed => None,
+        Outcome::Status => Some("wrong status"),
+        Outcome::Refused => Some("no connection"),
+        Outcome::Broken => Some("broken off"),
+        Outcome::GaveUp => Some("gave up waiting"),
+        Outcome::TooMuch => Some("too large, or sent in circles"),
+    }
+}
+
 /// `850 µs`, `1.24 ms`, `34.0 ms`, `1.35 s`.
 pub fn duration(us: u64) -> String {
     match us {

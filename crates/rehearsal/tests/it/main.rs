@@ -1,5 +1,5 @@
 //! A generator against small real servers: what visitors do on the wire, and what is said of it. What outside bytes are read
-//! by, over made inputs. And a record in, a report out.
+//! by, over made inputs. And what a record becomes: a report.
 
 mod app;
 mod crowd;
@@ -10,7 +10,6 @@ mod parsers;
 mod properties;
 mod protocols;
 mod record;
-mod record_properties;
 mod run;
 mod sample;
 mod script;

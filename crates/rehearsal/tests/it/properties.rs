@@ -6,6 +6,8 @@ use std::time::Duration;
 use model::{MAX_THRESHOLD_BYTES, Threshold};
 use rehearsal::fuzzing::{encode_form, follow, keep_cookies, read_answer, scan_forms};
 use rehearsal::load::Method;
+use rehearsal::record::json;
+use rehearsal::report::{self, Document, Part, Passed, Verdict};
 use rehearsal::site::access_log::AccessLog;
 use rehearsal::site::crawl::{Crawl, Limits};
 use rehearsal::site::mix::{Mix, requests_per_visit, visits};
@@ -98,6 +100,21 @@ pub fn crawled_page(input: &[u8]) {
     let site = crawl.finish().expect("the first page is there");
     assert!(!site.pages.is_empty() && site.pages.len() <= limits.pages);
     can_be_asked_for(&site);
+}
+
+/// A record that is read makes a page, however strange its figures are.
+pub fn record(input: &[u8]) {
+    let Ok(record) = json::read(input) else { return };
+    let verdict = Verdict { passed: Passed::NotAsked, sentence: String::new() };
+    let part = Part { title: String::new(), change: None, findings: Vec::new(), record };
+    let document = Document {
+        title: String::new(),
+        verdict,
+        evidence: Vec::new(),
+        tables: Vec::new(),
+        parts: vec![part],
+    };
+    assert!(report::html(&document).ends_with("</html>\n"));
 }
 
 fn can_be_asked_for(site: &Site) {

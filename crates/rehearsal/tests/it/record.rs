@@ -1,9 +1,10 @@
 //! Records as they are kept.
 
+use proptest::prelude::*;
 use rehearsal::record::json::{self, ReadError};
 use serde_json::Value;
 
-use crate::sample;
+use crate::{properties, sample};
 
 fn changed(change: impl FnOnce(&mut Value)) -> ReadError {
     let mut value = serde_json::from_str(&json::write(&sample::front_page(3, 1))).unwrap();
@@ -42,4 +43,29 @@ fn a_record_that_contradicts_itself_is_refused() {
     assert!(more_ends.to_string().contains("requests of page ended"), "{more_ends}");
     let backwards = changed(|record| record["tiers"][1]["seconds"][2]["at"] = 0.into());
     assert!(backwards.to_string().contains("of tier web does not follow"), "{backwards}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_record_with_figures_out_of_this_world_is_drawn_or_refused(
+        figure in prop_oneof![any::<u64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|x| format!("{x:e}"))],
+        at in any::<prop::sample::Index>(),
+    ) {
+        let text = json::write(&sample::front_page(4, 9));
+        // One of its numbers is another.
+        let begins = |at: usize| text[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+        let numbers: Vec<_> = text.match_indices([':', ',', '[']).filter(|(at, _)| begins(*at)).collect();
+        let start = at.get(&numbers).0 + 1;
+        let length = text[start..].find(|c: char| !c.is_ascii_digit() && c != '.').unwrap();
+        properties::record(format!("{}{figure}{}", &text[..start], &text[start + length..]).as_bytes());
+    }
+
+    #[test]
+    fn a_record_that_was_cut_is_refused(at in any::<prop::sample::Index>()) {
+        let text = json::write(&sample::front_page(2, 9));
+        let end = at.index(text.len());
+        prop_assert!(json::read(&text.as_bytes()[..end]).is_err());
+    }
 }
