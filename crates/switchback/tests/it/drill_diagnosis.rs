@@ -96,7 +96,8 @@ fn played(switchback: &Switchback, phase: Phase) -> Played {
 
 /// Drives the app until it gives way, or up to `ceiling`, and asks what that was.
 fn rehearse(switchback: &Switchback, ceiling: f64) -> Diagnosis {
-    let staircase = Staircase { start: 4.0, ceiling, requests_per_visit: 1.0 };
+    let staircase =
+        Staircase { start: 4.0, ceiling, requests_per_visit: 1.0, effort: rehearsal::capacity::Effort::Full };
     let mut all: Vec<Played> = Vec::new();
     loop {
         let done: Vec<capacity::Step> = all.iter().map(|played| played.step.clone()).collect();

@@ -22,6 +22,15 @@ use crate::cli::say::{self, Problem};
 /// A log of fewer landings is no sample of what visitors do.
 const LEAST_LANDINGS: u64 = 100;
 
+/// Who comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// Those who always come: they do what the log says.
+    Usual,
+    /// Those whom a link elsewhere brings.
+    New,
+}
+
 pub struct Explored {
     pub visits: Vec<Visit>,
     /// When visits began, by the log.
@@ -39,13 +48,18 @@ pub fn explore(
     app: &App,
     target: &Target,
     own: Option<&Rehearsal>,
+    crowd: Crowd,
 ) -> Result<Explored, Problem> {
+    let mix = |log: &AccessLog| match crowd {
+        Crowd::Usual => log.mix().unwrap_or(Mix::CROWD),
+        Crowd::New => Mix::CROWD,
+    };
     let log = if target.is_ours { read_log(app)? } else { AccessLog::default() };
     let fetcher = Fetcher::new(&target.origin).map_err(|error| Problem::failed(local::chain(&error)))?;
     let mut notes = Vec::new();
     let (site, mix) = if log.classes.landings >= LEAST_LANDINGS {
         notes.push(format!("visits as in the access log, of {} visits", log.rates.visits()));
-        (runtime.block_on(checked(&fetcher, log.site())), log.mix().unwrap_or(Mix::CROWD))
+        (runtime.block_on(checked(&fetcher, log.site())), mix(&log))
     } else {
         say::talk("looking at what there is to visit");
         (runtime.block_on(crawled(&fetcher, &target.origin.authority, own.is_some()))?, Mix::CROWD)
@@ -56,15 +70,16 @@ pub fn explore(
 }
 
 fn read_log(app: &App) -> Result<AccessLog, Problem> {
-    let path = app.state.access_log();
+    let now = app.state.access_log();
     let mut log = AccessLog::default();
-    match File::open(&path) {
-        Ok(file) => {
-            let read = log.read(BufReader::new(file));
-            read.map_err(|error| Problem::failed(format!("{}: {error}", path.display())))?;
+    // The one before first: a log that was just begun anew has hardly a visit.
+    for path in [now.with_extension("log.1"), now] {
+        let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", path.display()));
+        match File::open(&path) {
+            Ok(file) => log.read(BufReader::new(file)).map_err(failed)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Problem::failed(format!("{}: {error}", path.display()))),
     }
     Ok(log)
 }

@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 
 use super::climb::{Climb, climb};
 use super::conduct::{Conductor, Subject};
+use super::explore::Crowd;
 use super::observe::Observer;
 use super::target::{Target, TargetArgs};
 use super::{FIRST_PROBE, MOST_REQUESTS, explore, hurried, load, objective, shape, write};
@@ -147,7 +148,7 @@ impl Copy {
             ));
         }
         let target = Target::of(&TargetArgs::default(), &status)?;
-        let explored = explore::explore(&runtime, &self.app, &target, own.as_ref())?;
+        let explored = explore::explore(&runtime, &self.app, &target, own.as_ref(), Crowd::New)?;
         for note in &explored.notes {
             say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
         }

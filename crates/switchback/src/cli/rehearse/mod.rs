@@ -30,7 +30,7 @@ use serde_json::json;
 
 use self::climb::{Climb, climb};
 use self::conduct::{Conductor, Subject};
-use self::explore::Explored;
+use self::explore::{Crowd, Explored};
 use self::observe::Observer;
 use self::target::{Target, TargetArgs};
 use super::say::{self, BOLD, GREEN, Problem, RED, Stream, YELLOW, paint};
@@ -120,7 +120,8 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
     let interrupts = Interrupts::listen()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
-    let explored = explore::explore(&runtime, &app, &target, own)?;
+    let crowd = if args.profile == "replay" { Crowd::Usual } else { Crowd::New };
+    let explored = explore::explore(&runtime, &app, &target, own, crowd)?;
     for note in &explored.notes {
         say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
     }
