@@ -40,19 +40,21 @@ impl Machine {
         if mode == StopMode::Now {
             self.inner.hurry.cancel();
         }
+        // Of two that come at almost the same time, the one in haste may come first.
+        let is_in_haste = || self.inner.hurry.is_cancelled();
         let graces =
             world.topology.instances.values().map(|instance| Duration::from_millis(instance.grace_ms));
         let patience = graces.max().unwrap_or_default().max(EDGE_DRAIN);
         for edge in world.topology.edges.keys() {
             report(Event::Note { text: format!("closing {edge}") });
-            let drain = if mode == StopMode::Graceful { patience } else { Duration::ZERO };
+            let drain = if is_in_haste() { Duration::ZERO } else { patience };
             self.stop_role(&edge_unit(edge), drain).await;
         }
         let mut stopping = JoinSet::new();
         let ids: Vec<_> = self.units().instances.keys().cloned().collect();
         for id in ids {
-            let grace = match (mode, world.topology.instances.get(&id)) {
-                (StopMode::Graceful, Some(instance)) => Duration::from_millis(instance.grace_ms),
+            let grace = match world.topology.instances.get(&id) {
+                Some(instance) if !is_in_haste() => Duration::from_millis(instance.grace_ms),
                 _ => Duration::ZERO,
             };
             report(Event::Note { text: format!("stopping {id}") });
@@ -61,7 +63,7 @@ impl Machine {
         }
         while stopping.join_next().await.is_some() {}
         for proxy in world.topology.proxies.keys() {
-            let drain = if mode == StopMode::Graceful { PROXY_DRAIN } else { Duration::ZERO };
+            let drain = if is_in_haste() { Duration::ZERO } else { PROXY_DRAIN };
             self.stop_role(&proxy_unit(proxy), drain).await;
         }
         let mut nodes: Vec<_> = self.units().nodes.keys().cloned().collect();

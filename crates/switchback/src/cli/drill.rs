@@ -296,15 +296,16 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
 }
 
 fn node(before: &Status, role: DatabaseRole) -> Result<&ProcessStatus, Problem> {
-    let found = before.machine.processes.iter().find(|process| process.role == Some(role));
-    found.ok_or_else(|| match role {
-        DatabaseRole::Primary => Problem::refused("the app has no database"),
-        DatabaseRole::Standby => {
+    let of_role = |role| before.machine.processes.iter().find(|process| process.role == Some(role));
+    let has_database = of_role(DatabaseRole::Primary).is_some();
+    of_role(role).ok_or_else(|| match role {
+        DatabaseRole::Standby if has_database => {
             Problem::refused("the database has no standby").hint("`switchback stage 2` adds one")
         }
-        DatabaseRole::ReadReplica => {
+        DatabaseRole::ReadReplica if has_database => {
             Problem::refused("the database has no read replica").hint("`switchback stage 3` adds two")
         }
+        _ => Problem::refused("the app has no database"),
     })
 }
 
