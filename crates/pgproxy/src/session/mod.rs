@@ -127,6 +127,8 @@ pub(crate) struct Session {
     /// Replies are compared and not forwarded.
     is_muted: bool,
     has_client_ended: bool,
+    /// Requests of its input wait until it has taken some of its answers.
+    waits_for_room: bool,
     /// An error that nothing was in flight for: the next request is answered with it.
     owed: Option<Refusal>,
     /// What the client is told outside of any reply, at the next place between two messages.
@@ -225,6 +227,7 @@ impl Session {
             server_rest: Rest::Drop,
             is_muted: false,
             has_client_ended: false,
+            waits_for_room: false,
             owed: None,
             own_aside: BytesMut::new(),
             answered: None,
@@ -290,7 +293,6 @@ impl Session {
     /// Writes what there is to write, and returns when there is something new to read.
     async fn turn(&mut self) -> Event {
         std::future::poll_fn(|cx| {
-            let was_slow = self.is_client_slow();
             self.stop_withholding_too_much();
             let flushed = match &mut self.withheld {
                 // What stands before it is none of it.
@@ -300,8 +302,9 @@ impl Session {
             if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Event::ClientGone);
             }
-            if was_slow && !self.is_client_slow() {
+            if self.waits_for_room && self.client.output.len() < HIGH_WATER_BYTES {
                 // There is room for the answers to requests that were read before.
+                self.waits_for_room = false;
                 return Poll::Ready(Event::Client);
             }
             let mut is_server_full = false;

@@ -36,8 +36,10 @@ impl Session {
         loop {
             let is_full =
                 self.server.as_ref().is_some_and(|server| server.wire.output.len() >= HIGH_WATER_BYTES);
+            // Remembered, because the replicas on which it depends may be gone when there is room.
+            self.waits_for_room = self.is_client_slow();
             if is_full
-                || self.is_client_slow()
+                || self.waits_for_room
                 || self.is_read_under_way()
                 || self.unit.is_committing()
                 || self.is_discarding()

@@ -33,7 +33,7 @@ use super::conduct::{Conductor, Subject};
 use super::explore::Crowd;
 use super::observe::Observer;
 use super::target::{Target, TargetArgs};
-use super::{FIRST_PROBE, MOST_REQUESTS, explore, hurried, load, objective, shape, write};
+use super::{FIRST_PROBE, LIMITS, MOST_REQUESTS, explore, hurried, load, objective, shape, write};
 use crate::api::{Outcome, Planned, Request, Status};
 use crate::cli::connect::App;
 use crate::cli::down::take_down;
@@ -47,8 +47,10 @@ use crate::cli::{Place, manifest as file};
 const SIZE: f64 = 1.0 / 8.0;
 /// Of what a stage serves, how many visitors come while the next is taken.
 const MOVING: f64 = 0.5;
-/// They come for so long before and after.
-const AROUND: Duration = Duration::from_secs(3);
+/// They come for so long before.
+const BEFORE: Duration = Duration::from_secs(3);
+/// And after: longer than a visitor's patience, so that whatever the move has held up has failed by then.
+const AFTER: Duration = Duration::from_secs(10);
 /// A move that takes longer has failed.
 const MOVE_LIMIT: Duration = Duration::from_secs(300);
 
@@ -266,11 +268,11 @@ impl Trip<'_> {
         let (moved, mut is_moved) = oneshot::channel();
         let (app, graph) = (self.copy.app.clone(), graph.clone());
         let moving = std::thread::spawn(move || {
-            std::thread::sleep(AROUND);
+            std::thread::sleep(BEFORE);
             let began = Instant::now();
             let done = change(&app, &graph);
             let took = began.elapsed();
-            std::thread::sleep(AROUND);
+            std::thread::sleep(AFTER);
             // Whoever was interrupted listens no more.
             let _ = moved.send(());
             done.map(|()| took)
@@ -280,15 +282,19 @@ impl Trip<'_> {
         };
         let played = self.runtime.block_on(conductor.play(vec![phase], until))?;
         let took = moving.join().map_err(|_| Problem::failed("the move to the next stage was lost"))??;
-        let summary = Summary::of(conductor.seconds(&played));
+        // Requests of the last seconds were cut with the load, and say nothing.
+        let seconds = conductor.seconds(&played);
+        let patience = usize::try_from(LIMITS.patience_ms.div_ceil(1_000)).unwrap_or(usize::MAX);
+        let summary = Summary::of(&seconds[..seconds.len().saturating_sub(patience + 1)]);
+        let failed = summary.sent - summary.ok();
         conductor.note(format!(
             "moved within {:.1} s under {:.0} visits/s: {} of {} requests failed",
             took.as_secs_f64(),
             rate,
-            summary.failed(),
+            failed,
             summary.sent
         ));
-        Ok((summary.failed(), took))
+        Ok((failed, took))
     }
 }
 

@@ -286,6 +286,10 @@ fn verdict(
         let sentence = format!("This run says nothing of the app: {fault}.");
         return Verdict { passed: Passed::NotAsked, sentence };
     }
+    if let Some(why) = &record.cut_short {
+        let sentence = format!("This run was cut short, and is no proof: {why}.");
+        return Verdict { passed: Passed::NotAsked, sentence };
+    }
     if let Some(climb) = climb {
         let Diagnosis { sentence, .. } = &climb.diagnosis;
         return Verdict { passed: Passed::NotAsked, sentence: sentence.clone() };
