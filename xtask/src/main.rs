@@ -32,7 +32,7 @@ House tools.
 cargo xtask setup [--yes]              install what the other commands need (Debian, Ubuntu)
 cargo xtask demo [--detach] [--yes]    build everything and run examples/frontpage
 cargo xtask test [--quick | --drills]  everything that must pass; --quick leaves out the drills, --drills runs
-                                       only them
+                                       only them, those on examples/frontpage included
 cargo xtask drills                     every drill of the product on examples/frontpage, once it is built
 cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]
                                        whether clients of a database that is killed, stopped and switched over
