@@ -10,6 +10,8 @@ const MB: u64 = ByteSize::MB;
 const MAX_CONNECTIONS: u32 = 400;
 /// Of those, for who does not come through the proxy.
 const KEPT_CONNECTIONS: u32 = 20;
+/// An app whose transactions wait for something needs a few at once, however small its database.
+const FEWEST_BUSY: u64 = 5;
 
 /// What depends on size. Everything else about a node's configuration is the same for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,9 +83,10 @@ fn limited(memory: u64, (max_parallel_workers, max_parallel_workers_per_gather):
 }
 
 /// A backend that does something takes some megabytes of its own: 10 MB of memory for each keeps the sum of them below the
-/// limit. Some places are left for the daemon, the standbys and an operator.
+/// limit, over which the kernel kills one and PostgreSQL ends all. Some places are left for the daemon, the standbys and an
+/// operator.
 fn busy_connections(memory: u64) -> u32 {
-    (memory / (10 * MB)).clamp(20, u64::from(MAX_CONNECTIONS - KEPT_CONNECTIONS)) as u32
+    (memory / (10 * MB)).clamp(FEWEST_BUSY, u64::from(MAX_CONNECTIONS - KEPT_CONNECTIONS)) as u32
 }
 
 fn megabytes(bytes: u64) -> ByteSize {
@@ -138,6 +141,8 @@ mod tests {
             let sorts = settings.work_mem.bytes() * u64::from(settings.busy_connections);
             assert!(settings.shared_buffers.bytes() + sorts <= limit * 3 / 4, "{memory}: {settings:?}");
             assert!(settings.effective_cache_size.bytes() <= limit, "{memory}: {settings:?}");
+            let backends = u64::from(settings.busy_connections) * 8 * MB;
+            assert!(backends <= limit, "{memory}: {settings:?}");
         }
         assert_eq!(settings("1 1GB").shared_buffers.to_string(), "256MB");
     }
