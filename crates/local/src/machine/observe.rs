@@ -67,6 +67,8 @@ pub struct ProcessObserved {
     /// Of a limited one: times that it got its share anew while it wanted some, and of these that it was used up before.
     pub periods_total: u64,
     pub throttled_periods_total: u64,
+    /// Processes of it, its children included, that the kernel has killed for lack of memory.
+    pub oom_kills_total: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,6 +110,7 @@ impl Machine {
                 cpu_millis: used.cpu_limit,
                 periods_total: periods,
                 throttled_periods_total: throttled,
+                oom_kills_total: found.oom_kills(),
             };
             all.insert(name, observed);
         };
@@ -138,6 +141,7 @@ impl Machine {
                     cpu_millis: None,
                     periods_total: 0,
                     throttled_periods_total: 0,
+                    oom_kills_total: 0,
                 };
                 all.insert(name, observed);
             }

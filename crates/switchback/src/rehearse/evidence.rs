@@ -105,6 +105,13 @@ fn changes(before: &Observation, now: &Observation) -> Vec<String> {
     let (then, now) = (of_app(before), of_app(now));
     let mut changes = Vec::new();
     for (name, process) in &now {
+        // Of a database that is one session of many, after which PostgreSQL ends all others and begins again.
+        if then
+            .get(name)
+            .is_some_and(|then| then.pid == process.pid && then.oom_kills_total < process.oom_kills_total)
+        {
+            changes.push(format!("{name} was out of memory, and the kernel killed a process of it"));
+        }
         match then.get(name) {
             None => changes.push(format!("{name} is there")),
             Some(then) if then.pid != process.pid => changes.push(format!("{name} was started anew")),
@@ -426,6 +433,7 @@ mod tests {
             cpu_millis: kind.map(|_| 500),
             periods_total: 10 * throttled,
             throttled_periods_total: throttled,
+            oom_kills_total: 0,
         }
     }
 
@@ -478,6 +486,19 @@ mod tests {
         assert!((machine.more[more::FOREIGN_CPU] - 0.39).abs() < 1e-9);
         // The kernel does not say.
         assert!(!machine.more.contains_key(more::PRESSURE_CPU));
+    }
+
+    #[test]
+    fn a_process_that_is_killed_for_lack_of_memory_is_news() {
+        let with = |kills| ProcessObserved {
+            oom_kills_total: kills,
+            ..process(Some(ProcessKind::Postgres), 7, 0, 0)
+        };
+        let seen = |before, now| {
+            changes(&observation(0, 0, &[("db.1", with(before))]), &observation(1, 0, &[("db.1", with(now))]))
+        };
+        assert_eq!(seen(1, 2), ["db.1 was out of memory, and the kernel killed a process of it"]);
+        assert_eq!(seen(2, 2), [""; 0]);
     }
 
     #[test]

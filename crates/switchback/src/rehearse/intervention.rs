@@ -72,6 +72,7 @@ mod tests {
                 cpu_millis,
                 periods_total: 0,
                 throttled_periods_total: 0,
+                oom_kills_total: 0,
             };
             (name.to_owned(), process)
         };
