@@ -52,6 +52,8 @@ pub struct Counts {
 pub struct Totals {
     /// In µs, of requests that waited for their moment.
     pub schedule_error: Histogram,
+    /// In µs, as [`Counts::latency`], of all classes.
+    pub latency: Histogram,
     pub requests: u64,
     pub not_offered: u64,
 }
@@ -59,6 +61,7 @@ pub struct Totals {
 impl Totals {
     pub fn add(&mut self, other: &Totals) {
         self.schedule_error.add(&other.schedule_error);
+        self.latency.add(&other.latency);
         self.requests += other.requests;
         self.not_offered += other.not_offered;
     }
@@ -115,6 +118,9 @@ impl Recorder {
     }
 
     pub fn end(&mut self, ticket: Ticket, ended: Ended) {
+        if let Some((answered, _)) = ended.answered {
+            self.totals.latency.record(answered.micros_since(ticket.meant));
+        }
         let Some(tally) = self.open_tally(ticket.second) else { return };
         tally.pending -= 1;
         let counts = &mut tally.classes[ticket.class];
