@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{accept, adopt as adopt_connection};
@@ -108,18 +108,30 @@ where
     F: Future<Output = ()>,
     M: FnOnce() -> F + Send + 'static,
 {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let is_worker = name != "edge-health";
     if is_worker {
         shared.running.send_modify(|running| *running += 1);
     }
     let running = is_worker.then(|| Running(Arc::clone(&shared)));
+    let (started, start) = std::sync::mpsc::sync_channel(1);
     let body = move || {
         let _running = running;
-        LocalSet::new().block_on(&runtime, main());
+        // One that belongs to its thread: with tasks of a `LocalSet` each turn would write to an eventfd to wake the thread
+        // that it runs on.
+        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+        {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(main());
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        }
     };
-    std::thread::Builder::new().name(name).spawn(body).map_err(StartError::Thread)
+    let thread = std::thread::Builder::new().name(name).spawn(body).map_err(StartError::Thread)?;
+    start.recv().unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(StartError::Thread)?;
+    Ok(thread)
 }
 
 /// Counts a thread as running until it ends, by panic too.

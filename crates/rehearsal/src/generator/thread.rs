@@ -1,13 +1,16 @@
 //! One thread of a generator: its share of the arrivals, and all that its visitors do.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::Sender;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, Moment};
@@ -64,9 +67,15 @@ pub struct Ended {
 /// # Errors
 /// When the kernel gives it no event queue or no timer.
 pub fn run(task: Task) -> io::Result<Ended> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Its tasks, visits that were cut short, end with it.
-    LocalSet::new().block_on(&runtime, carry_out(task))
+    // Its tasks, visits that were cut short, end with it. One that belongs to its thread, and all as tasks of it: to wake a
+    // `LocalSet`, or the future that a runtime blocks on, is to write to an eventfd, which costs a turn.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let ended = runtime.block_on(runtime.spawn_local(carry_out(task)));
+    ended.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(io::Error::other(error)),
+    })
 }
 
 async fn carry_out(task: Task) -> io::Result<Ended> {
@@ -89,6 +98,7 @@ async fn carry_out(task: Task) -> io::Result<Ended> {
     let cut_short = tokio::select! {
         biased;
         never = thread.timers.drive() => match never? {},
+        never = keep_timer_near() => match never {},
         () = stop.cancelled() => None,
         () = hand_over(&thread, &seconds) => Some("nobody took what it measured"),
         () = arrive(&thread, &mut visits) => None,
@@ -155,6 +165,14 @@ fn settle(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// While one of the runtime's own timers is near, the runtime needs no waking, by a write to an eventfd, to take note of one that
+/// is far, as the patience of each request is.
+async fn keep_timer_near() -> Infallible {
+    loop {
+        sleep(TICK).await;
     }
 }
 
