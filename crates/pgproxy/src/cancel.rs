@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::connect;
+use crate::opening::CANCEL_REQUEST;
 use crate::server::CancelKey;
 use crate::shared::{Cancelled, Shared};
 
@@ -57,17 +58,26 @@ async fn cancel_here(packet: &[u8], shared: &Shared) -> Known {
         Cancelled::Itself => return Known::Yes,
         Cancelled::Served { by } => by,
     };
-    match timeout(CANCEL_TIMEOUT, deliver(code, &serving)).await {
+    deliver_in_time(code, &serving, shared).await;
+    // It may have come to something later than what was meant.
+    serving.was_asked.store(true, Release);
+    serving.under_way.fetch_sub(1, AcqRel);
+    Known::Yes
+}
+
+/// Cancels what a connection was asked by a client that is gone. The connection must be closed: nobody else may have it by then.
+pub(crate) async fn cancel_abandoned(key: &CancelKey, shared: &Shared) {
+    deliver_in_time(&CANCEL_REQUEST.to_be_bytes(), key, shared).await;
+}
+
+async fn deliver_in_time(code: &[u8; 4], key: &CancelKey, shared: &Shared) {
+    match timeout(CANCEL_TIMEOUT, deliver(code, key)).await {
         Ok(Ok(())) => {}
         Ok(Err(cause)) => {
             tracing::debug!(database = shared.name, %cause, "a cancel request was not delivered")
         }
         Err(_) => tracing::debug!(database = shared.name, "a cancel request was not delivered in time"),
     }
-    // It may have come to something later than what was meant.
-    serving.was_asked.store(true, Release);
-    serving.under_way.fetch_sub(1, AcqRel);
-    Known::Yes
 }
 
 async fn deliver(code: &[u8; 4], serving: &CancelKey) -> io::Result<()> {

@@ -14,7 +14,7 @@ const MAX_PACKET_BYTES: usize = 10_000;
 /// One SSLRequest and one GSSENCRequest.
 const MAX_ENCRYPTION_REQUESTS: usize = 2;
 
-const CANCEL_REQUEST: u32 = 80_877_102;
+pub(crate) const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 

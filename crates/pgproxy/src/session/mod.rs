@@ -30,6 +30,7 @@ use freshness::Mark;
 use tokio::sync::watch;
 
 use crate::acquire::acquire;
+use crate::cancel::cancel_abandoned;
 use crate::config::PoolMode;
 use crate::frame::Framer;
 use crate::judge::Judge;
@@ -332,8 +333,9 @@ impl Session {
                     }
                 }
             }
+            // Also while a read runs on a replica, behind which nothing is looked at: a client that is gone frees its place.
             let is_client_full = self.client.input.len() > MAX_INSPECTED_BYTES;
-            if !self.has_client_ended && !is_server_full && !is_client_full && !self.is_read_under_way() {
+            if !self.has_client_ended && !is_server_full && !is_client_full {
                 match self.client.poll_fill(cx) {
                     Poll::Ready(Ok(0)) => {
                         self.has_client_ended = true;
@@ -500,9 +502,18 @@ impl Session {
             && self.expected.is_empty()
             && !self.is_in_group
             && server.wire.output.is_empty();
-        // An open transaction is rolled back by closing.
-        if is_idle && server.discard_all().await.is_ok() {
-            server.give_back();
+        if is_idle {
+            if server.discard_all().await.is_ok() {
+                server.give_back();
+            }
+            return;
+        }
+        // An open transaction is rolled back by closing. A server that works does not look whether anybody waits for it: what
+        // is sure to only read is cancelled, and what may be meant to be done is done.
+        let key = server.key.clone();
+        drop(server);
+        if self.replica.is_some() {
+            cancel_abandoned(&key, &self.shared).await;
         }
     }
 

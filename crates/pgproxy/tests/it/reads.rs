@@ -575,3 +575,56 @@ async fn a_client_that_reads_late_gets_every_answer_of_what_it_has_pipelined() {
         assert_eq!(client.answer().await, "TDCZI");
     }
 }
+
+/// Its requests wait for it to take answers, and the replicas that they wait for may be gone when it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_late_gets_every_answer_although_the_replicas_are_gone_by_then() {
+    // More than what the sockets take, in replies of which each is withheld as a whole.
+    const REQUESTS: usize = 400;
+    let (primary, _replica, proxy) = split().await;
+    let mut client = Raw::connect(&proxy).await;
+    let before = reads(&proxy);
+    client.say_again(b'Q', b"select repeat('x', 1000) from generate_series(1, 60)\0", REQUESTS).await;
+    within("the rest of the requests waits", async {
+        let mut last = before;
+        while last == before || last != reads(&proxy) {
+            last = reads(&proxy);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(last - before < REQUESTS as u64, "the sockets take {last} answers");
+    })
+    .await;
+    proxy.handle.configure(config(2, of(&primary))).unwrap();
+    for _ in 0..REQUESTS {
+        let answer = within("the next answer", client.answer()).await;
+        assert_eq!(answer, format!("T{}CZI", "D".repeat(60)));
+    }
+}
+
+/// Nobody waits for the answer any more: neither the place nor the processor is kept busy for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_on_a_replica_is_cancelled_when_its_client_resets_the_connection() {
+    const LONG: &[u8] = b"/* switchback: replica */ select pg_sleep(600)\0";
+    let (_primary, replica, proxy) = split_with(|database| database.pool_size = 1).await;
+    let running = "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep(600)%' \
+                   and pid <> pg_backend_pid()";
+    let until_there_run = async |count: &str| {
+        within("the read begins, or ends", async {
+            while replica.sql(running) != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    };
+    // By itself, and with a request behind it that is not looked at before it is answered.
+    for pipelined in [0, 1] {
+        let mut client = Raw::connect_abrupt(&proxy).await;
+        client.say(b'Q', LONG).await;
+        client.say_again(b'Q', b"select 1\0", pipelined).await;
+        until_there_run("1").await;
+        drop(client);
+        until_there_run("0").await;
+        proxy.until(|db| db.clients == 0 && db.nodes[REPLICA].servers == 0).await;
+        until_reads_land(&proxy.connect().await.unwrap()).await;
+    }
+}

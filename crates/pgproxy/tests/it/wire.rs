@@ -1,5 +1,7 @@
 //! What no driver sends: the protocol spoken by hand, and bytes that are none of it.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -46,6 +48,13 @@ impl Raw {
         Raw::log_in(Box::new(TcpStream::connect(proxy.address).await.unwrap())).await
     }
 
+    /// It resets its connection when it is dropped.
+    pub async fn connect_abrupt(proxy: &Proxy) -> Raw {
+        let stream = TcpStream::connect(proxy.address).await.unwrap();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        Raw::log_in(Box::new(stream)).await
+    }
+
     pub async fn connect_directly(cluster: &Cluster) -> Raw {
         Raw::log_in(Box::new(UnixStream::connect(cluster.socket()).await.unwrap())).await
     }
@@ -74,8 +83,13 @@ impl Raw {
     }
 
     pub async fn say(&mut self, tag: u8, body: &[u8]) {
+        self.say_again(tag, body, 1).await;
+    }
+
+    /// So many times, without waiting for an answer.
+    pub async fn say_again(&mut self, tag: u8, body: &[u8], times: usize) {
         let length = (body.len() as u32 + 4).to_be_bytes();
-        self.0.write_all(&[&[tag], &length[..], body].concat()).await.unwrap();
+        self.0.write_all(&[&[tag], &length[..], body].concat().repeat(times)).await.unwrap();
     }
 
     pub async fn read(&mut self) -> Message {
