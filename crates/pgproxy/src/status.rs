@@ -28,9 +28,9 @@ pub struct DatabaseStatus {
     pub clients: u64,
     /// Of those, how many wait for a connection.
     pub waiting: u64,
-    /// From clients, startup packets included.
+    /// From clients that came in, logins included, as they were before encryption. Startup packets are not counted.
     pub received_bytes_total: u64,
-    /// To clients.
+    /// To clients that came in, as they were before encryption.
     pub sent_bytes_total: u64,
     /// Client connections accepted, cancel requests included.
     pub connections_total: u64,

@@ -25,6 +25,8 @@ pub(crate) struct Wire<S> {
     stream: S,
     pub input: BytesMut,
     pub output: BytesMut,
+    /// How many bytes were read so far.
+    pub read: u64,
     /// How many bytes the other side, or the kernel for it, has taken so far.
     pub written: u64,
     read_bytes: usize,
@@ -37,6 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             stream,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            read: 0,
             written: 0,
             read_bytes: SMALL_BUFFER_BYTES,
             unflushed: false,
@@ -55,6 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         let room = self.input.capacity() - self.input.len();
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        self.read += read as u64;
         if read == room {
             self.read_bytes = LARGE_BUFFER_BYTES;
         } else if read < SMALL_BUFFER_BYTES {

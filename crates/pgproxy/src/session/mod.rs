@@ -140,6 +140,14 @@ pub(crate) struct Session {
     asked: Option<Asked>,
     /// What the statement that is asked next is counted as, while somebody watches.
     asked_text: Option<Vec<u8>>,
+    /// Of what was read from the client and written to it, what is counted already.
+    counted: Traffic,
+}
+
+#[derive(Default)]
+struct Traffic {
+    received: u64,
+    sent: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,6 +242,7 @@ impl Session {
             answered: None,
             asked: None,
             asked_text: None,
+            counted: Traffic::default(),
         }
     }
 
@@ -248,6 +257,7 @@ impl Session {
         // Whether it is heard makes no difference to us; a client that does not read must not be waited for.
         let farewell = self.client.flush();
         let _ = tokio::time::timeout(crate::login::REFUSAL_TIMEOUT, farewell).await;
+        self.count_traffic();
         self.leave().await;
     }
 
@@ -300,6 +310,7 @@ impl Session {
                 Some(withheld) => self.client.poll_flush_first(cx, &mut withheld.from),
                 None => self.client.poll_flush(cx),
             };
+            self.count_traffic();
             if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Event::ClientGone);
             }
@@ -521,6 +532,20 @@ impl Session {
     fn is_reply_cut_short(&self) -> bool {
         let is_inside = self.server.as_ref().is_some_and(|server| server.framer.is_inside());
         is_inside && self.server_rest == Rest::Forward && !self.is_muted
+    }
+
+    fn count_traffic(&mut self) {
+        let counters = &self.shared.counters;
+        let parts = [
+            (self.client.read, &mut self.counted.received, &counters.received_bytes),
+            (self.client.written, &mut self.counted.sent, &counters.sent_bytes),
+        ];
+        for (now, counted, counter) in parts {
+            if now != *counted {
+                counter.fetch_add(now - *counted, Relaxed);
+                *counted = now;
+            }
+        }
     }
 
     fn count(&mut self, kind: crate::statement::Kind) {

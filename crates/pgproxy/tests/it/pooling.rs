@@ -42,6 +42,21 @@ async fn whoever_queues_too_long_is_told_why_and_stays_connected() {
     assert_eq!(value(&other, "select 1").await, "1");
 }
 
+#[tokio::test]
+async fn what_clients_say_and_are_told_is_counted_in_bytes() {
+    const SQL: &str = "select repeat('x', 100000)";
+    let (_cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    let before = proxy.db();
+    client.simple_query(SQL).await.unwrap();
+    proxy.until(|db| db.sent_bytes_total >= before.sent_bytes_total + 100_000).await;
+    let db = proxy.db();
+    let message = 5 + SQL.len() as u64 + 1;
+    assert_eq!(db.received_bytes_total, before.received_bytes_total + message);
+    // With what it was told when it came in.
+    assert!(db.sent_bytes_total < before.sent_bytes_total + 102_000, "{db:?}");
+}
+
 /// What a plain SET does is carried; what cannot be carried keeps the connection.
 #[tokio::test]
 async fn a_session_keeps_its_state_on_shared_connections() {
