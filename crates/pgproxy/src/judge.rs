@@ -144,24 +144,27 @@ impl Judge {
 
     fn look_up(&mut self, settings: &Settings, parameters: &Arc<Parameters>) {
         let is_news = self.news.has_changed().unwrap_or(false);
-        if is_news {
-            self.known = self.news.borrow_and_update().clone();
-        }
         if is_news || self.settings != *settings {
-            self.settings = settings.clone();
-            self.last = None;
-            let (text, syntax) = match settings.get("search_path") {
-                Some(Setting::Sql(text)) => (text, Quotes::Both),
-                Some(Setting::Raw(text)) => (text, Quotes::Double),
-                None => (&self.known.search_path, Quotes::Double),
-            };
-            let path = search_path(text, syntax, &self.known.role);
-            (self.path, self.path_number) = self.paths.number(path);
+            self.look_up_path(settings);
         }
         if !Arc::ptr_eq(&self.parameters, parameters) {
             self.parameters = parameters.clone();
             self.is_readable = is_readable(parameters);
         }
+    }
+
+    #[cold]
+    fn look_up_path(&mut self, settings: &Settings) {
+        self.known = self.news.borrow_and_update().clone();
+        self.settings = settings.clone();
+        self.last = None;
+        let (text, syntax) = match settings.get("search_path") {
+            Some(Setting::Sql(text)) => (text, Quotes::Both),
+            Some(Setting::Raw(text)) => (text, Quotes::Double),
+            None => (&self.known.search_path, Quotes::Double),
+        };
+        let path = search_path(text, syntax, &self.known.role);
+        (self.path, self.path_number) = self.paths.number(path);
     }
 }
 

@@ -17,9 +17,14 @@ impl<T: Clone> Latest<T> {
     pub fn get(&mut self) -> &T {
         // A channel that is closed does not say whether its last value was seen.
         if self.news.has_changed().unwrap_or(true) {
-            self.value = self.news.borrow_and_update().clone();
+            self.update();
         }
         &self.value
+    }
+
+    #[cold]
+    fn update(&mut self) {
+        self.value = self.news.borrow_and_update().clone();
     }
 
     /// For whoever waits for the next.

@@ -1,32 +1,46 @@
 //! A cancellation that a task looks out for whenever it runs.
 //!
-//! To wait for one again and again takes two locks each time, and a session runs twice for each query. But what waits
-//! keeps its waker. So it is waited for once, and after that only asked whether it has happened.
+//! To wait for one again and again takes two locks each time, even to ask whether it has happened takes one, and a session
+//! runs twice for each query. But what waits keeps its waker. So it is waited for once, by a waker that leaves a note, and
+//! after that only the note is looked at.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 pub(crate) struct Lookout {
-    token: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Of whoever is woken by it.
-    waker: Option<Waker>,
+    /// By which it is waited for.
+    bell: Option<Arc<Bell>>,
+}
+
+struct Bell {
+    has_rung: AtomicBool,
+    /// Of the task that is to hear it.
+    waker: Waker,
 }
 
 impl Lookout {
     pub fn of(token: CancellationToken) -> Lookout {
-        Lookout { cancelled: Box::pin(token.clone().cancelled_owned()), token, waker: None }
+        Lookout { cancelled: Box::pin(token.cancelled_owned()), bell: None }
     }
 
     pub fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_waiting = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if is_waiting && !self.token.is_cancelled() {
+        let is_waiting = self.bell.as_ref().is_some_and(|bell| bell.is_silent_for(cx));
+        if is_waiting {
             return Poll::Pending;
         }
-        self.waker = Some(cx.waker().clone());
-        self.cancelled.as_mut().poll(cx)
+        self.wait(cx)
+    }
+
+    #[cold]
+    fn wait(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let bell = Arc::new(Bell { has_rung: AtomicBool::new(false), waker: cx.waker().clone() });
+        self.bell = Some(bell.clone());
+        self.cancelled.as_mut().poll(&mut Context::from_waker(&bell.into()))
     }
 
     /// Drops `future` where it stands once it is cancelled.
@@ -37,6 +51,23 @@ impl Lookout {
             Poll::Pending => self.poll_cancelled(cx),
         })
         .await;
+    }
+}
+
+impl Bell {
+    fn is_silent_for(&self, cx: &Context<'_>) -> bool {
+        !self.has_rung.load(Ordering::Acquire) && self.waker.will_wake(cx.waker())
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Bell>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Bell>) {
+        self.has_rung.store(true, Ordering::Release);
+        self.waker.wake_by_ref();
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) const NOBODYS: StatementId = StatementId::MAX;
 
 pub(crate) struct Statement {
     pub id: StatementId,
+    /// That a server knows it by.
+    name: Box<str>,
     /// By its words.
     pub facts: Facts,
     /// What follows the name in a Parse message: text and types. `None`: too large to keep, so it exists only where it
@@ -39,15 +41,16 @@ impl Statement {
     /// `definition`: what follows the name in a Parse message.
     pub fn new(definition: &[u8]) -> Statement {
         let facts = judge(crate::message::until_nul(definition));
-        Statement {
-            id: NEXT_ID.fetch_add(1, Relaxed),
-            facts,
-            definition: Some(Bytes::copy_from_slice(definition)),
-        }
+        Statement::of(facts, Some(Bytes::copy_from_slice(definition)))
     }
 
     pub fn too_large_to_keep() -> Statement {
-        Statement { id: NEXT_ID.fetch_add(1, Relaxed), facts: Facts::UNKNOWN, definition: None }
+        Statement::of(Facts::UNKNOWN, None)
+    }
+
+    fn of(facts: Facts, definition: Option<Bytes>) -> Statement {
+        let id = NEXT_ID.fetch_add(1, Relaxed);
+        Statement { id, name: server_name(id).into(), facts, definition }
     }
 
     /// Its text; `None` when that was too large to keep.
@@ -56,7 +59,7 @@ impl Statement {
     }
 
     pub fn write_name(&self, out: &mut BytesMut) {
-        out.put_slice(server_name(self.id).as_bytes());
+        out.put_slice(self.name.as_bytes());
         out.put_u8(0);
     }
 

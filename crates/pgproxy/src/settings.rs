@@ -18,11 +18,16 @@ pub(crate) enum Setting {
     Sql(String),
 }
 
+/// The setting by which a session says that none of its reads may run on a replica.
+const READS: &str = "switchback.reads";
+
 /// All of a session, cheap to clone and to compare.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     values: Arc<BTreeMap<Box<str>, Setting>>,
     hash: u64,
+    /// As they are asked for each request.
+    allow_replica: bool,
 }
 
 impl Settings {
@@ -44,6 +49,11 @@ impl Settings {
 
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.values.get(name)
+    }
+
+    /// Whether they leave the session's reads to replicas.
+    pub fn allow_replica(&self) -> bool {
+        self.allow_replica
     }
 
     /// What was given in the startup packet and not changed since.
@@ -103,8 +113,19 @@ impl Builder {
     pub fn build(self) -> Settings {
         let mut hasher = DefaultHasher::new();
         self.0.hash(&mut hasher);
-        Settings { values: Arc::new(self.0), hash: hasher.finish() }
+        let allow_replica = allow_replica(&self.0);
+        Settings { values: Arc::new(self.0), hash: hasher.finish(), allow_replica }
     }
+}
+
+/// A standby knows no serializable transactions.
+fn allow_replica(values: &BTreeMap<Box<str>, Setting>) -> bool {
+    let says = |name: &str, word: &str| {
+        values.get(name).is_some_and(|(Setting::Raw(value) | Setting::Sql(value))| {
+            value.trim_matches(['\'', '"']).eq_ignore_ascii_case(word)
+        })
+    };
+    !says("default_transaction_isolation", "serializable") && !says(READS, "primary")
 }
 
 /// A name with dots is one of an extension: each part is quoted.
@@ -141,5 +162,17 @@ mod tests {
         );
         assert_ne!(first, second);
         assert_eq!(first.with("timezone", Setting::Raw("it's \\ odd".to_owned())), first);
+    }
+
+    #[test]
+    fn a_session_can_keep_its_reads_to_the_primary() {
+        let allow_replica = |name: &str, value: &str| {
+            Settings::default().with(name, Setting::Sql(value.to_owned())).allow_replica()
+        };
+        assert!(Settings::default().allow_replica());
+        assert!(allow_replica("default_transaction_isolation", "'repeatable read'"));
+        assert!(!allow_replica("default_transaction_isolation", "'serializable'"));
+        assert!(!allow_replica(READS, "primary"));
+        assert!(allow_replica(READS, "replica"));
     }
 }

@@ -4,7 +4,7 @@
 //! once more for each query, for nothing. Here it is watched for writing only while a write waits, through a copy of the
 //! descriptor.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
@@ -83,7 +83,7 @@ impl AsyncWrite for UnixSocket {
             if let Some(write) = &this.write {
                 ready!(write.poll_write_ready(cx))?.clear_ready();
             }
-            match this.read.get_ref().write(bytes) {
+            match SockRef::from(this.read.get_ref()).send(bytes) {
                 Ok(written) => {
                     this.write = None;
                     return Poll::Ready(Ok(written));

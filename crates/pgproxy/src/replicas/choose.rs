@@ -141,15 +141,17 @@ fn best<'a>(
     needed: Needed,
 ) -> Option<&'a Arc<Replica>> {
     let max_lag_bytes = config.max_replica_lag_bytes.unwrap_or(u64::MAX);
-    replicas.filter(|replica| replica.has(needed) && replica.lag_bytes() <= max_lag_bytes).min_by_key(
-        |replica| {
-            let is_elsewhere = config.zone.is_some() && replica.zone != config.zone;
-            let census = replica.pool.census();
-            let in_use = census.open - census.idle;
-            let is_full = in_use >= config.pool_size as usize;
-            (is_full, is_elsewhere, in_use)
-        },
-    )
+    let mut fresh = replicas.filter(|replica| replica.has(needed) && replica.lag_bytes() <= max_lag_bytes);
+    let first = fresh.next()?;
+    // Of one alone nothing more needs to be known.
+    let Some(second) = fresh.next() else { return Some(first) };
+    [first, second].into_iter().chain(fresh).min_by_key(|replica| {
+        let is_elsewhere = config.zone.is_some() && replica.zone != config.zone;
+        let census = replica.pool.census();
+        let in_use = census.open - census.idle;
+        let is_full = in_use >= config.pool_size as usize;
+        (is_full, is_elsewhere, in_use)
+    })
 }
 
 /// A connection to this replica, if it can be had and the replica still is what it was chosen for.

@@ -54,6 +54,8 @@ pub(crate) struct Replica {
     /// What it has replayed, and perhaps more. 0: nothing is known.
     replayed: AtomicU64,
     proof: Mutex<Proof>,
+    /// That of the proof, for whoever begins to ask. Raised only when nothing is proven any more.
+    life: AtomicU64,
     /// How long it took to come to a position, of the last that it came to or still lacks. In microseconds.
     late: AtomicU64,
     /// How much there was to be replayed when it was last asked.
@@ -130,6 +132,7 @@ impl Replica {
             as_of: AtomicU64::new(0),
             replayed: AtomicU64::new(0),
             proof: Mutex::default(),
+            life: AtomicU64::new(0),
             late: AtomicU64::new(0),
             lag_bytes: AtomicU64::new(0),
             is_reachable: AtomicBool::new(false),
@@ -168,11 +171,13 @@ impl Replica {
         self.is_reachable.store(false, Relaxed);
         self.as_of.store(0, Release);
         self.replayed.store(0, Release);
+        // Last: whoever is given this life finds nothing that was proven in the one before.
+        self.life.store(proof.life.0, Release);
     }
 
     /// What is asked of it from now on says something about it until it is lost.
     pub fn life(&self) -> Life {
-        self.proof().life
+        Life(self.life.load(Acquire))
     }
 
     /// It has replayed everything before `position`, and said so in this life.

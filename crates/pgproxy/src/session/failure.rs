@@ -98,10 +98,8 @@ impl Session {
 
     /// The client was told that its transaction has failed. The connection that it gets now shall be of that opinion,
     /// so that PostgreSQL itself refuses everything until the client ends the block.
+    #[cold]
     pub(super) fn enter_lost_block(&mut self) {
-        if !self.is_block_lost {
-            return;
-        }
         self.is_block_lost = false;
         if let Some(server) = &mut self.server {
             message::query(&mut server.wire.output, FAILED_BLOCK);

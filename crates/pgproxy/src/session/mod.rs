@@ -403,13 +403,29 @@ impl Session {
             Some(acquired) => Ok(acquired),
             None => self.connection_in_time().await?,
         };
-        let (server, replica) = match acquired {
-            Ok(acquired) => acquired,
+        Ok(match acquired {
+            Ok(acquired) => {
+                self.be_served_by(acquired);
+                Ok(())
+            }
             Err(refusal) => {
                 self.registered.slot.serve_by(None);
-                return Ok(Err(refusal));
+                Err(refusal)
             }
-        };
+        })
+    }
+
+    /// The same where there is nothing to wait for. `false`: nothing has changed.
+    fn connect_at_once(&mut self) -> bool {
+        if self.owed.is_some() {
+            return false;
+        }
+        let Some(acquired) = self.connection_at_once() else { return false };
+        self.be_served_by(acquired);
+        true
+    }
+
+    fn be_served_by(&mut self, (server, replica): Acquired) {
         self.registered.slot.serve_by(Some(server.key.clone()));
         self.unit.written_before = server.wire.written;
         server.key.was_asked_for();
@@ -424,9 +440,10 @@ impl Session {
         }
         self.is_routed = true;
         self.tell_parameters();
-        self.enter_lost_block();
+        if self.is_block_lost {
+            self.enter_lost_block();
+        }
         self.withhold();
-        Ok(Ok(()))
     }
 
     /// One that is there for the taking, as almost every one is.

@@ -13,7 +13,7 @@ use crate::message::{
     self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal,
     no_longer_waits, until_nul,
 };
-use crate::server::status;
+use crate::server::{Server, status};
 use crate::settings::{Setting, Settings};
 use crate::statement::{ALL, Assignment};
 
@@ -189,6 +189,7 @@ impl Session {
     }
 
     /// What was the request's Sync is none: its group goes on until the one that follows the data.
+    #[cold]
     fn copy_in_begins(&mut self) {
         self.unit.give_up_replay();
         let begun = self.expected.copy_in_begins();
@@ -273,6 +274,7 @@ impl Session {
     }
 
     /// The client has made a new session of its connection.
+    #[cold]
     fn discarded(&mut self) {
         self.statements.clear();
         self.unnamed = None;
@@ -311,7 +313,9 @@ impl Session {
         self.reply_is_whole();
         self.status = status;
         self.release_replies();
-        self.settle_settings(status);
+        if !self.set.is_empty() {
+            self.settle_settings(status);
+        }
         if !self.is_muted {
             let counters = &self.shared.counters;
             counters.requests.fetch_add(1, Relaxed);
@@ -327,10 +331,8 @@ impl Session {
     }
 
     /// Settings hold once their transaction has ended well; in a block that may still fail, only this connection knows.
+    #[cold]
     fn settle_settings(&mut self, status: TransactionStatus) {
-        if self.set.is_empty() {
-            return;
-        }
         if status != TransactionStatus::Idle {
             self.set.clear();
             return self.pin();
@@ -373,6 +375,7 @@ impl Session {
     }
 
     /// The server skips what it was asked until the next Sync.
+    #[cold]
     fn error(&mut self, said: &[u8], fate: Fate) -> Fate {
         self.set.clear();
         self.unit.failed();
@@ -448,7 +451,9 @@ impl Session {
     }
 
     fn end_of_message(&mut self) {
-        self.client.output.put_slice(&std::mem::take(&mut self.own_aside));
+        if !self.own_aside.is_empty() {
+            self.client.output.put_slice(&std::mem::take(&mut self.own_aside));
+        }
         let Some(status) = self.answered.take() else { return };
         self.unit.request_answered(status);
         if self.unit.is_at_rest() {
@@ -490,10 +495,15 @@ impl Session {
 
     /// Tells the client what is other on this connection than on the one before.
     pub(super) fn tell_parameters(&mut self) {
-        let Some(server) = &self.server else { return };
-        if std::sync::Arc::ptr_eq(&server.parameters, &self.told) {
-            return;
+        let is_other = |server: &Server| !std::sync::Arc::ptr_eq(&server.parameters, &self.told);
+        if self.server.as_deref().is_some_and(is_other) {
+            self.tell_other_parameters();
         }
+    }
+
+    #[cold]
+    fn tell_other_parameters(&mut self) {
+        let Some(server) = &self.server else { return };
         for (name, value) in &*server.parameters {
             if self.told.get(name) != Some(value) {
                 message::parameter_status(&mut self.client.output, name, value);

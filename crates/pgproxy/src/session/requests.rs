@@ -9,11 +9,11 @@ use super::expected::{Audience, What};
 use super::held::Asked;
 use super::route::{Route, Turn};
 use super::{End, HIGH_WATER_BYTES, Rest, Session};
-use crate::frame::{Cut, HEADER_BYTES};
+use crate::frame::{Cut, HEADER_BYTES, Malformed};
 use crate::load::Load;
 use crate::message::{self, CLOSE_COMPLETE, Refusal, body, split_cstr, until_nul};
 use crate::prepared::{Named, Statement, write_close};
-use crate::statement::{Facts, Kind, Verdict, judge};
+use crate::statement::{Facts, Kind, single};
 
 /// Prepared statements of one client at once.
 const MAX_STATEMENTS: usize = 10_000;
@@ -47,10 +47,7 @@ impl Session {
                 return Ok(Step::Waits);
             }
             let mut framer = self.framer.clone();
-            let cut = framer.cut(&self.client.input).map_err(|malformed| {
-                self.shared.counters.refused_protocol.fetch_add(1, Relaxed);
-                End::Fatal(Refusal::new("08P01", malformed.to_string(), "The client library is broken."))
-            })?;
+            let cut = framer.cut(&self.client.input).map_err(|malformed| self.malformed(malformed))?;
             match cut {
                 Cut::More => return Ok(Step::Waits),
                 Cut::Rest { bytes } => {
@@ -66,6 +63,7 @@ impl Session {
                     match self.turn_of_request() {
                         // It is asked for no more until its request has begun.
                         Turn::Stay => self.is_routed = true,
+                        Turn::Connect if self.connect_at_once() => {}
                         Turn::Connect => return Ok(Step::NeedsServer),
                         Turn::Leave => return Ok(Step::Leaves),
                         Turn::Wait => return Ok(Step::Waits),
@@ -93,6 +91,12 @@ impl Session {
             }
             self.framer = framer;
         }
+    }
+
+    #[cold]
+    fn malformed(&self, malformed: Malformed) -> End {
+        self.shared.counters.refused_protocol.fetch_add(1, Relaxed);
+        End::Fatal(Refusal::new("08P01", malformed.to_string(), "The client library is broken."))
     }
 
     /// A replica has one request at a time: what follows is looked at behind its reply.
@@ -164,10 +168,7 @@ impl Session {
                 self.unit.request_sent();
             }
             b'X' => return Err(End::Client),
-            tag => {
-                let message = format!("invalid frontend message type {tag}");
-                return Err(End::Fatal(Refusal::new("08P01", message, "The client library is broken.")));
-            }
+            tag => return Err(invalid_type(tag)),
         }
         Ok(())
     }
@@ -185,10 +186,7 @@ impl Session {
             }
             // Of a COPY that is over, or with nothing to flush.
             b'H' | b'd' | b'c' | b'f' => self.client_rest = Rest::Drop,
-            tag => {
-                let message = format!("invalid frontend message type {tag}");
-                return Err(End::Fatal(Refusal::new("08P01", message, "The client library is broken.")));
-            }
+            tag => return Err(invalid_type(tag)),
         }
         Ok(())
     }
@@ -432,10 +430,11 @@ impl Session {
             self.asked_text = Load::text(sql);
         }
         let verdict = self.judge.verdict(sql, &self.settings, &self.told);
-        if verdict.is_some_and(Verdict::is_plain_read) {
-            return Facts::PLAIN_READ;
+        let mut facts = Facts::of(sql, verdict);
+        if facts.kind != Kind::Read && facts.single.is_none() && self.unit.can_write_until_sync() {
+            facts.single = single(sql);
         }
-        judge(sql).judged(verdict)
+        facts
     }
 
     /// What a prepared statement may do when it is run now.
@@ -519,6 +518,12 @@ impl Session {
 enum Piece {
     Whole,
     Head,
+}
+
+#[cold]
+fn invalid_type(tag: u8) -> End {
+    let message = format!("invalid frontend message type {tag}");
+    End::Fatal(Refusal::new("08P01", message, "The client library is broken."))
 }
 
 /// Writes a message again with another front. `front` writes that and says how many bytes of the body it stands for,

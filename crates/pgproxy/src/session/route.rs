@@ -14,7 +14,6 @@ use crate::config::PoolMode;
 use crate::frame::{Cut, Framer};
 use crate::message::{TransactionStatus, body, error_field, split_cstr, until_nul};
 use crate::prepared::Statement;
-use crate::settings::{Setting, Settings};
 use crate::statement::Place;
 
 /// Of a reply from a replica. What is more goes to the client, and then its request cannot be run again.
@@ -22,9 +21,6 @@ const MAX_WITHHELD_BYTES: usize = 64 * 1024;
 /// A request that is longer than this before its end is there is for the primary.
 const MAX_GROUP_BYTES: usize = 64 * 1024;
 const _: () = assert!(MAX_GROUP_BYTES < MAX_INSPECTED_BYTES);
-
-/// The setting by which a session says that none of its reads may run on a replica.
-const READS: &str = "switchback.reads";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
@@ -62,7 +58,16 @@ impl Session {
             && !self.is_muted
             && !self.is_copying_in
             && !self.is_skipping;
-        begins && !(self.server.is_some() && std::mem::take(&mut self.is_routed))
+        if !begins {
+            return false;
+        }
+        let is_routed = self.server.is_some() && std::mem::take(&mut self.is_routed);
+        !is_routed && !self.is_in_block_on_primary()
+    }
+
+    /// Then what follows stays there until the block ends.
+    fn is_in_block_on_primary(&self) -> bool {
+        self.server.is_some() && self.replica.is_none() && self.status != TransactionStatus::Idle
     }
 
     /// Decides about the request at the front of the client's input.
@@ -111,7 +116,7 @@ impl Session {
             && !self.is_block_lost
             && (self.status == TransactionStatus::Idle || self.replica.is_some())
             && self.served.get().config.pool_mode == PoolMode::Transaction
-            && allow_replica(&self.settings)
+            && self.settings.allow_replica()
     }
 
     pub(super) fn has_replicas(&mut self) -> bool {
@@ -199,9 +204,14 @@ impl Session {
         let is_too_much =
             |withheld: &Withheld| self.client.output.len().saturating_sub(withheld.from) > MAX_WITHHELD_BYTES;
         if self.withheld.as_ref().is_some_and(is_too_much) {
-            self.withheld = None;
-            self.show_what_is_there();
+            self.stop_withholding();
         }
+    }
+
+    #[cold]
+    fn stop_withholding(&mut self) {
+        self.withheld = None;
+        self.show_what_is_there();
     }
 
     /// What was withheld has not been said, unless it is a whole reply: there is nothing to be run again for that.
@@ -305,16 +315,6 @@ fn runs(place: Place, is_inside: &mut bool) -> bool {
     }
 }
 
-/// Whether the session's own settings leave its reads to replicas. A standby knows no serializable transactions.
-fn allow_replica(settings: &Settings) -> bool {
-    let says = |name: &str, word: &str| {
-        settings.get(name).is_some_and(|(Setting::Raw(value) | Setting::Sql(value))| {
-            value.trim_matches(['\'', '"']).eq_ignore_ascii_case(word)
-        })
-    };
-    !says("default_transaction_isolation", "serializable") && !says(READS, "primary")
-}
-
 /// What the primary may answer otherwise: it knows no recovery, and has everything that a replica may lack. An error in
 /// the statement's values is the same everywhere, and one that ran into its time limit shall not take that time twice.
 fn repair(sqlstate: &[u8], has_run: bool) -> Option<Repair> {
@@ -351,15 +351,5 @@ mod tests {
         ] {
             assert_eq!(repair(sqlstate.as_bytes(), has_run), expected, "{sqlstate}");
         }
-    }
-
-    #[test]
-    fn a_session_can_keep_its_reads_to_the_primary() {
-        let set = |name: &str, value: &str| Settings::default().with(name, Setting::Sql(value.to_owned()));
-        assert!(allow_replica(&Settings::default()));
-        assert!(allow_replica(&set("default_transaction_isolation", "'repeatable read'")));
-        assert!(!allow_replica(&set("default_transaction_isolation", "'serializable'")));
-        assert!(!allow_replica(&set(READS, "primary")));
-        assert!(allow_replica(&set(READS, "replica")));
     }
 }

@@ -62,16 +62,11 @@ pub(super) enum Loss {
     Failed,
 }
 
-#[derive(Clone)]
+/// What was said. Most units are of one request, of which only whether anything was forwarded matters: they have no hash.
+#[derive(Clone, Default)]
 struct Replies {
     bytes: u64,
-    hash: Sha256,
-}
-
-impl Replies {
-    fn none() -> Replies {
-        Replies { bytes: 0, hash: Sha256::new() }
-    }
+    hash: Option<Sha256>,
 }
 
 pub(super) struct Unit {
@@ -118,8 +113,8 @@ impl Unit {
             ends: VecDeque::new(),
             requests: 0,
             answered: 0,
-            answered_with: Replies::none(),
-            replies: Replies::none(),
+            answered_with: Replies::default(),
+            replies: Replies::default(),
             is_too_long: false,
             block: Block::None,
             is_uncertain: false,
@@ -148,6 +143,7 @@ impl Unit {
     }
 
     /// The unit cannot be run again.
+    #[cold]
     pub fn give_up_replay(&mut self) {
         self.is_open = true;
         self.is_too_long = true;
@@ -266,9 +262,8 @@ impl Unit {
         if self.replies.bytes > MAX_REPLY_BYTES {
             return self.give_up_replay();
         }
-        // Of a unit of one request only whether anything was forwarded matters.
         if self.answered > 0 || self.block != Block::None {
-            self.replies.hash.update(bytes);
+            self.replies.hash.get_or_insert_default().update(bytes);
         }
     }
 
@@ -296,8 +291,8 @@ impl Unit {
         self.ends.iter_mut().for_each(|later| *later -= end);
         self.requests = self.ends.len();
         self.answered = 0;
-        self.replies = Replies::none();
-        self.answered_with = Replies::none();
+        self.replies = Replies::default();
+        self.answered_with = Replies::default();
         if self.log.is_empty() && self.ends.is_empty() {
             self.is_open = false;
             self.is_too_long = false;
@@ -372,7 +367,7 @@ impl Unit {
 impl Rewound {
     /// Whether what was run again has said the same.
     pub fn is_equal(&self, again: &Unit) -> bool {
-        let hash = |replies: &Replies| replies.hash.clone().finalize();
+        let hash = |replies: &Replies| replies.hash.as_ref().map(|hash| hash.clone().finalize());
         self.with.bytes == again.replies.bytes && hash(&self.with) == hash(&again.replies)
     }
 }

@@ -12,7 +12,7 @@ mod verdict;
 mod words;
 
 pub(crate) use set::{ALL, Assignment};
-pub(crate) use single::{Description, Single};
+pub(crate) use single::{Description, Single, single};
 pub(crate) use verdict::{Names, Verdict};
 use words::{Word, Words};
 
@@ -31,7 +31,7 @@ pub(crate) struct Facts {
     pub defines: bool,
     /// It is plain `SET`s of settings that can be carried to other connections, and nothing else.
     pub sets: Option<Vec<Assignment>>,
-    /// It is surely one statement of a kind that nothing but its Sync commits.
+    /// It is surely one statement of a kind that nothing but its Sync commits. [`Facts::of`] does not look for that.
     pub single: Option<Single>,
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn judge(sql: &[u8]) -> Facts {
     let sets = set::assignments(sql, &words);
     // A setting commits nothing, and set twice it is as set once.
     let kind = if sets.is_some() { Kind::Read } else { kind(&words) };
-    let single = if sets.is_some() { None } else { single::single(sql) };
+    let single = if sets.is_some() { None } else { single(sql) };
     Facts {
         // What looked like more was in its texts.
         kind: if single.is_some() && kind != Kind::Read { Kind::Work } else { kind },

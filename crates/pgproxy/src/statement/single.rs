@@ -23,11 +23,15 @@ pub(crate) enum Description {
     AfterAll,
 }
 
+/// With what a text begins. `None`: with another word, or nothing sure.
+pub(super) fn verb(sql: &[u8]) -> Option<Verb> {
+    Tokens { sql, at: 0 }.verb()
+}
+
 /// `None`: several statements, another kind, or nothing sure.
-pub(super) fn single(sql: &[u8]) -> Option<Single> {
+pub(crate) fn single(sql: &[u8]) -> Option<Single> {
     let mut tokens = Tokens { sql, at: 0 };
-    let Some(Token::Word(first)) = tokens.next()? else { return None };
-    let first = Verb::of(first)?;
+    let first = tokens.verb()?;
     let mut seen = Seen { is_description_clear: true, ..Seen::default() };
     let mut before = Before::Other;
     let mut has_ended = false;
@@ -59,9 +63,11 @@ pub(super) fn single(sql: &[u8]) -> Option<Single> {
     Some(Single { description: description.filter(|_| !seen.differs) })
 }
 
-#[derive(Clone, Copy)]
-enum Verb {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// SELECT, VALUES, TABLE
     Reads,
+    /// INSERT, UPDATE, DELETE, MERGE
     Writes,
     With,
 }
@@ -131,6 +137,13 @@ struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
+    fn verb(&mut self) -> Option<Verb> {
+        match self.next()?? {
+            Token::Word(first) => Verb::of(first),
+            _ => None,
+        }
+    }
+
     /// `Some(None)` at the end, `None` when what follows is not sure.
     fn next(&mut self) -> Option<Option<Token<'a>>> {
         self.skip_space()?;

@@ -2,7 +2,8 @@
 
 use sqlclass::{Access, Because, Class, Command, Flag, Isolation, Modes, Next, Statement};
 
-use super::{Facts, Kind, Place};
+use super::single::{Verb, verb};
+use super::{Facts, Kind, Place, judge};
 
 /// What `sqlclass` says of a text.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,35 @@ impl Verdict {
         }
     }
 
+    /// Of the statements of which most loads are made, what [`Facts::judged`] says whatever their words are, where those can
+    /// be read at all. `None`: it must be asked.
+    fn facts(self, sql: &[u8]) -> Option<Facts> {
+        if self.is_plain_read() {
+            return Some(Facts::PLAIN_READ);
+        }
+        let Statement { class, flags, pins, .. } = self.statement;
+        if flags.contains(Flag::SameBackend) || flags.contains(Flag::MultiStatement) || !self.is_known() {
+            return None;
+        }
+        let is_plain = match class {
+            Class::Transaction(command) => matches!(
+                command,
+                Command::Begin(_) | Command::Commit(Next::Nothing) | Command::Rollback(Next::Nothing)
+            ),
+            // The grammar knows nothing else that begins so.
+            Class::Primary => verb(sql) == Some(Verb::Writes),
+            _ => false,
+        };
+        is_plain.then(|| Facts {
+            kind: self.kind(Kind::Work),
+            place: self.place(),
+            pins: !pins.is_empty(),
+            discards: flags.contains(Flag::Discard),
+            defines: flags.contains(Flag::Ddl),
+            ..Facts::PLAIN_READ
+        })
+    }
+
     /// Whether the text was looked into at all.
     fn is_known(self) -> bool {
         !matches!(self.statement.because, Because::TooLong | Because::Unparsed)
@@ -99,6 +129,12 @@ impl Facts {
         single: None,
     };
 
+    /// Of a text, by the verdict on it, and by its words where that leaves something to them. Without what is only of use
+    /// where nothing but a Sync commits: see [`Facts::single`].
+    pub fn of(sql: &[u8], verdict: Option<Verdict>) -> Facts {
+        verdict.and_then(|verdict| verdict.facts(sql)).unwrap_or_else(|| judge(sql).judged(verdict))
+    }
+
     /// With the verdict on the text in place of what its words have said.
     pub fn judged(self, verdict: Option<Verdict>) -> Facts {
         let Some(verdict) = verdict else { return self };
@@ -134,11 +170,75 @@ mod tests {
     use super::super::{Facts, Kind, Place, judge};
     use super::{Names, Verdict};
 
-    fn facts(sql: &str) -> Facts {
+    fn verdict(sql: &str, names: Names) -> Verdict {
         let (catalog, search_path) = (Catalog::empty(), SearchPath::of(["public"]));
         let context = Context { catalog: &catalog, search_path: &search_path, hint: None };
-        let statement = classify(sql.as_bytes(), context);
-        judge(sql.as_bytes()).judged(Some(Verdict { statement, names: Names::Unknown }))
+        Verdict { statement: classify(sql.as_bytes(), context), names }
+    }
+
+    fn facts(sql: &str) -> Facts {
+        judge(sql.as_bytes()).judged(Some(verdict(sql, Names::Unknown)))
+    }
+
+    /// Whatever looks like a SET, a call or a second statement in its texts, names and comments.
+    #[test]
+    fn what_is_judged_without_words_is_judged_the_same() {
+        let frames = [
+            "@",
+            "@;",
+            " /* @ */ ",
+            "/* /* x */ set a to 1; */ @",
+            "-- begin\n@",
+            "@ -- ; set work_mem to 1",
+        ];
+        let texts = [
+            "begin",
+            "BEGIN ISOLATION LEVEL SERIALIZABLE",
+            "start transaction read only",
+            "commit",
+            "end",
+            "commit and chain",
+            "commit prepared 'x'",
+            "rollback",
+            "abort work",
+            "rollback to a",
+            "set transaction read only",
+            "set work_mem to '8MB'",
+            "reset all",
+            "update t set a = a + 1 where id = 7",
+            "UPDATE t SET a = 'set x to 1; commit' WHERE b = $1",
+            "update pg_temp.t set a = currval('s')",
+            "update t set a = pg_advisory_lock(1), b = set_config('a', 'b', false)",
+            "insert into t (set_config) values (1, 'listen x')",
+            "insert into t select * from temp returning execute",
+            "insert into t values (1); commit",
+            "delete from \"temp\" where current_setting('a') = 'b' returning statement_timestamp()",
+            "merge into t using s on a = b when matched then delete",
+            "with x as (update t set a = 1 returning a) select * from x",
+            "select a from t for update",
+            "select f(1)",
+            "select 1",
+            "values (1)",
+            "create temp table t (a int)",
+            "do $$ begin end $$",
+            "call p()",
+            "discard all",
+            "nonsense",
+            "",
+        ];
+        for sql in frames.iter().flat_map(|frame| texts.map(|text| frame.replace('@', text))) {
+            for names in [Names::Known, Names::Unknown] {
+                let verdict = verdict(&sql, names);
+                if verdict.is_plain_read() {
+                    continue;
+                }
+                let verdict = Some(verdict);
+                let part = |facts| Facts { names_state: false, single: None, ..facts };
+                let expected = part(judge(sql.as_bytes()).judged(verdict));
+                let facts = part(Facts::of(sql.as_bytes(), verdict));
+                assert_eq!(facts, expected, "{sql}");
+            }
+        }
     }
 
     #[test]
