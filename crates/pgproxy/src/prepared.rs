@@ -6,8 +6,8 @@
 //! that hold it keep it), and a connection closes the one it used longest ago.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -28,8 +28,8 @@ pub(crate) struct Statement {
     pub id: StatementId,
     /// That a server knows it by.
     name: Box<str>,
-    /// By its words.
-    pub facts: Facts,
+    /// See [`Statement::facts`].
+    facts: OnceLock<Facts>,
     /// What follows the name in a Parse message: text and types. `None`: too large to keep, so it exists only where it
     /// was prepared.
     definition: Option<Bytes>,
@@ -40,17 +40,21 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl Statement {
     /// `definition`: what follows the name in a Parse message.
     pub fn new(definition: &[u8]) -> Statement {
-        let facts = judge(crate::message::until_nul(definition));
-        Statement::of(facts, Some(Bytes::copy_from_slice(definition)))
+        Statement::of(Some(Bytes::copy_from_slice(definition)))
     }
 
     pub fn too_large_to_keep() -> Statement {
-        Statement::of(Facts::UNKNOWN, None)
+        Statement::of(None)
     }
 
-    fn of(facts: Facts, definition: Option<Bytes>) -> Statement {
+    fn of(definition: Option<Bytes>) -> Statement {
         let id = NEXT_ID.fetch_add(1, Relaxed);
-        Statement { id, name: server_name(id).into(), facts, definition }
+        Statement { id, name: server_name(id).into(), facts: OnceLock::new(), definition }
+    }
+
+    /// By its words, which are read when this is first asked: the grammar leaves nothing to them of most.
+    pub fn facts(&self) -> &Facts {
+        self.facts.get_or_init(|| self.text().map_or(Facts::UNKNOWN, judge))
     }
 
     /// Its text; `None` when that was too large to keep.

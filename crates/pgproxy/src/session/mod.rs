@@ -92,8 +92,8 @@ pub(crate) struct Session {
     unnamed: Option<Arc<Statement>>,
     /// As they were when the unit began, if it has changed them.
     statements_before: Option<HashMap<Vec<u8>, Arc<Statement>>>,
-    /// What the last Bind has bound.
-    bound: Option<Arc<Statement>>,
+    /// What the last Bind has bound sets when it is run.
+    bound_sets: Option<Vec<Assignment>>,
     startup_settings: Settings,
     settings: Settings,
     judge: Judge,
@@ -215,7 +215,7 @@ impl Session {
             statements: HashMap::new(),
             unnamed: None,
             statements_before: None,
-            bound: None,
+            bound_sets: None,
             startup_settings: settings.clone(),
             settings,
             judge,

@@ -139,7 +139,7 @@ impl Session {
             b'B' => self.bind(said)?,
             b'D' => self.describe(said)?,
             b'E' => {
-                let sets = self.bound.as_ref().and_then(|statement| statement.facts.sets.clone());
+                let sets = self.bound_sets.clone();
                 self.forward(said, What::Execute { sets });
             }
             b'C' => self.close(said)?,
@@ -290,9 +290,11 @@ impl Session {
                 self.ask_before_commit(facts.kind);
             }
             self.note_in_group(&facts);
+            self.bound_sets = facts.sets;
         } else {
             // One made by SQL, which is of this connection, or none.
             self.note_in_group(&Facts { pins: false, ..Facts::UNKNOWN });
+            self.bound_sets = None;
         }
         self.unit.record(said);
         self.is_in_group = true;
@@ -305,7 +307,6 @@ impl Session {
         });
         let of = statement.as_ref().filter(|_| !name.is_empty()).map_or(0, |statement| statement.id);
         self.expected.push(What::Bind { of }, Audience::Client);
-        self.bound = statement;
         Ok(())
     }
 
@@ -365,7 +366,7 @@ impl Session {
         self.output().put_slice(said);
         self.unit.record(said);
         self.is_in_group = false;
-        self.bound = None;
+        self.bound_sets = None;
         self.expected.push(What::Sync, Audience::Client);
         self.unit.request_sent();
         self.ask_what_is_shown();
@@ -439,12 +440,18 @@ impl Session {
 
     /// What a prepared statement may do when it is run now.
     fn facts_of(&mut self, statement: &Statement) -> Facts {
-        let Some(sql) = statement.text() else { return statement.facts.clone() };
+        let Some(sql) = statement.text() else { return statement.facts().clone() };
         if self.shared.load.is_watched() {
             self.asked_text = Load::text(sql);
         }
         let verdict = self.judge.verdict(sql, &self.settings, &self.told);
-        statement.facts.clone().judged(verdict)
+        let Some(mut facts) = Facts::without_words(sql, verdict) else {
+            return statement.facts().clone().judged(verdict);
+        };
+        if facts.kind != Kind::Read && self.unit.can_write_until_sync() {
+            facts.single = statement.facts().single;
+        }
+        facts
     }
 
     fn cached(&self, definition: &[u8]) -> Arc<Statement> {

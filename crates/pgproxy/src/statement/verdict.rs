@@ -132,7 +132,12 @@ impl Facts {
     /// Of a text, by the verdict on it, and by its words where that leaves something to them. Without what is only of use
     /// where nothing but a Sync commits: see [`Facts::single`].
     pub fn of(sql: &[u8], verdict: Option<Verdict>) -> Facts {
-        verdict.and_then(|verdict| verdict.facts(sql)).unwrap_or_else(|| judge(sql).judged(verdict))
+        Facts::without_words(sql, verdict).unwrap_or_else(|| judge(sql).judged(verdict))
+    }
+
+    /// The same, where the verdict leaves nothing to words.
+    pub fn without_words(sql: &[u8], verdict: Option<Verdict>) -> Option<Facts> {
+        verdict.and_then(|verdict| verdict.facts(sql))
     }
 
     /// With the verdict on the text in place of what its words have said.
