@@ -3,6 +3,7 @@
 //! Few lines each, by the textbooks' methods; a library of distributions would bring a second source of randomness along.
 
 use std::f64::consts::TAU;
+use std::hash::{BuildHasher, RandomState};
 
 /// Of the logarithm of a think time. Half of all visitors read for less than the median, one in a hundred for more than six
 /// times as long.
@@ -63,9 +64,14 @@ pub fn think_ns(random: &mut fastrand::Rng, median_ms: u64) -> u64 {
     (median * (THINK_SIGMA * normal(random)).exp()).min(median * LONGEST_THINK) as u64
 }
 
-/// A word that no other visit has, as far as ten letters go.
+/// A seed that no other run has: the system's own entropy, not that of a load.
+pub fn unforeseen() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// A word that no other visit has, of this run or of another, as far as twelve letters go.
 pub fn word(random: &mut fastrand::Rng) -> String {
-    (0..10).map(|_| random.lowercase()).collect()
+    (0..12).map(|_| random.lowercase()).collect()
 }
 
 #[cfg(test)]
@@ -102,6 +108,11 @@ mod tests {
         let shorter = times.iter().filter(|time| **time < 100_000_000).count() as f64 / DRAWS as f64;
         assert!((shorter - 0.5).abs() < 0.01, "{shorter}");
         assert!(times.iter().all(|time| *time <= 1_000_000_000));
+    }
+
+    #[test]
+    fn what_is_unforeseen_does_not_repeat() {
+        assert_ne!(unforeseen(), unforeseen());
     }
 
     #[test]

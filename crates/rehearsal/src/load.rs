@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     pub origin: Origin,
-    /// Of all that is drawn at random. The same seed gives the same arrivals and the same visits.
+    /// Of all that is drawn at random, but for words in the place of `{random}`. The same seed gives the same arrivals and the
+    /// same visits.
     pub seed: u64,
     /// One after the other, without a gap.
     pub phases: Vec<Phase>,
@@ -86,8 +87,8 @@ pub struct Step {
     pub method: Method,
     /// Of one it is this, of several one at random. Beginning with `/`. `{random}` is as in `form`.
     pub paths: Vec<String>,
-    /// Sent as `application/x-www-form-urlencoded`. `{random}` in a value is a word of its own for each visit, the same in all of
-    /// its steps. Hidden fields of the last page's form with the same action, such as a token against forgery, are sent along.
+    /// Sent as `application/x-www-form-urlencoded`. `{random}` in a value is a word that no other visit has, of this run or of
+    /// another, the same in all of its steps. Hidden fields of the last page's form with the same action, such as a token against forgery, are sent along.
     pub form: Vec<(String, String)>,
     /// What counts as success. Empty: 200 to 399.
     pub expect: Vec<u16>,

@@ -51,6 +51,8 @@ pub struct Script {
     weights: Vec<f64>,
     pub lasts: Duration,
     pub patience: Duration,
+    /// Of words alone, and of this run alone: what an app may have only once must not come again with the seed.
+    words: u64,
 }
 
 pub struct VisitScript {
@@ -100,7 +102,8 @@ impl Script {
         }
         let lasts = Duration::from_millis(load.phases.iter().map(|phase| phase.lasts_ms).sum());
         let patience = Duration::from_millis(load.limits.patience_ms);
-        Ok(Script { load, classes, asset_class: 0, visits, weights, lasts, patience })
+        let words = chance::unforeseen();
+        Ok(Script { load, classes, asset_class: 0, visits, weights, lasts, patience, words })
     }
 
     /// One of the visits, by their weights.
@@ -115,9 +118,14 @@ impl Script {
         u32::try_from(self.lasts.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
     }
 
-    /// What is random in one visit.
+    /// What is random in one visit, but for its word.
     pub fn random(&self, thread: u64, visit: u64) -> fastrand::Rng {
         chance::stream(chance::stream(self.load.seed, thread).u64(..), visit)
+    }
+
+    /// Of the visitor with this number among those of all threads: what [`RANDOM`] stands for.
+    pub fn word(&self, visitor: u64) -> String {
+        chance::word(&mut chance::stream(self.words, visitor))
     }
 }
 

@@ -40,12 +40,13 @@ const HIDDEN_BYTES: usize = 16 * 1024;
 pub async fn visit(thread: Rc<Thread>, number: u64, arrived: Moment) {
     let mut random = thread.script.random(thread.number, number);
     let script = thread.script.choose(&mut random);
+    // No other thread's visitors have these.
+    let address = number * u64::from(thread.script.load.limits.threads) + thread.number;
     let visitor = Visitor {
         thread: &thread,
         script,
-        // No other thread's visitors have these.
-        address: number * u64::from(thread.script.load.limits.threads) + thread.number,
-        word: chance::word(&mut random),
+        address,
+        word: thread.script.word(address),
         idle: Rc::default(),
         state: RefCell::default(),
     };

@@ -1,5 +1,8 @@
 //! What one visitor does, as the app sees it.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use rehearsal::load::{Step, Visit};
 use rehearsal::record::Outcome;
 
@@ -61,7 +64,27 @@ async fn a_visitor_signs_up_with_cookies_a_form_and_its_hidden_token() {
     let [name, mail, "token=s%26cret"] = fields[..] else { panic!("{fields:?}") };
     let word = name.strip_prefix("name=").unwrap();
     assert_eq!(mail, format!("mail={word}%40shop.example"), "one word for the whole visit");
-    assert!(word.len() == 10 && requests[2].method == "GET" && requests[2].body.is_empty());
+    assert!(word.len() == 12 && requests[2].method == "GET" && requests[2].body.is_empty());
+}
+
+/// Each step of a search is a run of its own with the seed of all: whoever signs up under a name that is taken would fail for no
+/// fault of the app's.
+#[tokio::test]
+async fn a_name_that_may_be_taken_once_is_free_in_every_run_of_the_same_seed() {
+    let taken = Mutex::new(BTreeSet::new());
+    let app = App::start(move |seen| {
+        let is_new = taken.lock().unwrap().insert((seen.path.clone(), seen.body.clone()));
+        answer(if is_new { 200 } else { 409 }, "", "")
+    });
+    let visit = visit(vec![step("/{random}"), post("/signup", &[("name", "{random}")])]);
+    let mut visits = Vec::new();
+    for _ in 0..2 {
+        let seen = run(&load(app.address, vec![visit.clone()])).await;
+        seen.assert_all("page", Outcome::Ok);
+        seen.assert_all("write", Outcome::Ok);
+        visits.push(seen.visits());
+    }
+    assert_eq!(visits[0], visits[1], "the seed still says when they come");
 }
 
 #[tokio::test]
