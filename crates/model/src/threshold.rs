@@ -37,7 +37,8 @@ pub struct Threshold {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Metric {
-    /// The latency that this share of the answers, from 0 to 1, does not exceed. In µs.
+    /// The latency that this share of the requests, from 0 to 1, does not exceed, what got no answer being slower than any.
+    /// In µs.
     Latency(f64),
     /// The share of requests that failed, from 0 to 1. What was shed is not among them.
     Errors,

@@ -49,8 +49,8 @@ pub struct Step {
 /// Of a step's seconds: by then connections are open and what a rate fills is filled.
 const SETTLING: f64 = 0.2;
 
-/// Of the requests; what more is failed or shed breaks an objective that says nothing of them.
-const MOST_LOST: f64 = 0.001;
+/// What breaks an objective that says nothing of it: an app that fails or refuses has no room left.
+const IMPLIED: [Metric; 2] = [Metric::Errors, Metric::Shed];
 
 /// Throughput that grows by less than this share of what is offered in addition no longer grows.
 const LEAST_GAIN: f64 = 0.5;
@@ -68,10 +68,9 @@ impl Step {
         let length = window.1 - window.0;
         let finished: Finished = seconds.iter().map(|second| Finished::within(second, window)).sum();
         let summary = Summary::of(settled);
-        let never_ended = summary.sent.saturating_sub(summary.settled());
-        let of_sent = |count: u64| if summary.sent == 0 { 0.0 } else { count as f64 / summary.sent as f64 };
-        let (failed, shed) = (of_sent(summary.failed() + never_ended), of_sent(summary.shed()));
-        let broken = broken(settled, objective, failed, shed);
+        let judged = threshold::judge(objective, &IMPLIED, settled);
+        let broken: Vec<String> =
+            judged.iter().filter(|judgement| !judgement.kept).map(ToString::to_string).collect();
         Some(Step {
             seconds: length,
             visits: settled.iter().map(|second| second.wished_visits).sum::<f64>() / length,
@@ -80,8 +79,8 @@ impl Step {
             achieved: finished.ok / length,
             p50_us: summary.latency.quantile(0.5),
             p99_us: summary.latency.quantile(0.99),
-            failed,
-            shed,
+            failed: summary.failed_share().unwrap_or(0.0),
+            shed: summary.shed_share().unwrap_or(0.0),
             in_flight: finished.under_way / length,
             kept: broken.is_empty(),
             broken,
@@ -113,20 +112,6 @@ pub fn settled(seconds: &[Second]) -> &[Second] {
         Some(settled) if !settled.is_empty() => settled,
         _ => seconds,
     }
-}
-
-fn broken(seconds: &[Second], objective: &[Threshold], failed: f64, shed: f64) -> Vec<String> {
-    let judged = threshold::judge(objective, seconds);
-    let mut broken: Vec<String> =
-        judged.iter().filter(|judgement| !judgement.kept).map(ToString::to_string).collect();
-    let says = |metric: Metric| objective.iter().any(|threshold| threshold.metric == metric);
-    if !says(Metric::Errors) && failed > MOST_LOST {
-        broken.push(format!("{} failed", Metric::Errors.amount(failed)));
-    }
-    if !says(Metric::Shed) && shed > MOST_LOST {
-        broken.push(format!("{} were shed", Metric::Shed.amount(shed)));
-    }
-    broken
 }
 
 /// What was finished within a window of time, and what was under way in it.

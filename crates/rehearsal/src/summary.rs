@@ -83,14 +83,26 @@ impl Summary {
         self.outcomes.values().sum()
     }
 
-    /// Of those with an outcome, from 0 to 1. `None`: there are none.
+    /// Of all, from 0 to 1. What never ended is among them. `None`: there are none.
     pub fn failed_share(&self) -> Option<f64> {
-        share(self.failed(), self.settled())
+        share(self.failed() + self.sent.saturating_sub(self.settled()), self.sent)
     }
 
-    /// Of those with an outcome, from 0 to 1. `None`: there are none.
+    /// Of all, from 0 to 1. `None`: there are none.
     pub fn shed_share(&self) -> Option<f64> {
-        share(self.shed(), self.settled())
+        share(self.shed(), self.sent)
+    }
+
+    /// Of all, from 0 to 1, those that got no whole answer: given up, refused, broken off, without an end. `None`: there are
+    /// none.
+    pub fn unanswered_share(&self) -> Option<f64> {
+        share(self.sent.saturating_sub(self.latency.count()), self.sent)
+    }
+
+    /// In µs, the latency that a share `of` all, from 0 to 1, does not exceed, where whoever got no whole answer waits for
+    /// ever. `None`: it is that of one of these.
+    pub fn latency_of_all(&self, of: f64) -> Option<u64> {
+        quantile(self.latency.buckets(), self.sent, of)
     }
 
     /// Sent per second.
@@ -228,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shed_is_no_failure_and_what_is_under_way_neither() {
+    fn what_was_shed_is_no_failure_and_what_never_ended_is_one() {
         let mut under_way = second(2, "page", Outcome::Ok, &[(1_000, 10)]);
         under_way.classes.get_mut("page").unwrap().sent = 15;
         let seconds = [
@@ -238,8 +250,23 @@ mod tests {
         ];
         let summary = Summary::of(&seconds);
         assert_eq!((summary.sent, summary.settled(), summary.failed(), summary.shed()), (45, 40, 20, 10));
-        assert_eq!((summary.failed_share(), summary.shed_share()), (Some(0.5), Some(0.25)));
+        assert_eq!((summary.failed_share(), summary.shed_share()), (Some(25.0 / 45.0), Some(10.0 / 45.0)));
         assert_eq!(Summary::default().failed_share(), None);
+    }
+
+    #[test]
+    fn who_gets_no_whole_answer_waits_for_ever() {
+        let mut seconds =
+            [second(0, "page", Outcome::Ok, &[(1_000, 97)]), second(1, "page", Outcome::GaveUp, &[])];
+        let given_up = seconds[1].classes.get_mut("page").unwrap();
+        (given_up.sent, given_up.outcomes) = (3, [(Outcome::GaveUp, 2), (Outcome::Refused, 1)].into());
+        let summary = Summary::of(&seconds);
+        assert_eq!(summary.latency.quantile(0.99), Some(1_000), "of those that were answered");
+        assert_eq!(
+            [0.5, 0.97, 0.98, 0.99].map(|of| summary.latency_of_all(of)),
+            [Some(1_000), Some(1_000), None, None]
+        );
+        assert_eq!(summary.unanswered_share(), Some(0.03));
     }
 
     #[test]

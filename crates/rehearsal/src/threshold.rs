@@ -1,4 +1,8 @@
 //! Whether what was measured is what was required.
+//!
+//! Of a latency all requests count, and not only those that were answered: whoever gave up, or found nobody to connect to,
+//! would have waited for longer than any bound. Otherwise an app that answers half of its visitors at once, and the others
+//! never, would be a fast one.
 
 use model::{Metric, Threshold};
 use serde::Serialize;
@@ -6,19 +10,32 @@ use serde::Serialize;
 use crate::record::Second;
 use crate::summary::Summary;
 
+/// What is required of a metric of which nobody has said anything, where that may be asked at all.
+const IMPLIED: [(Metric, &str); 2] = [(Metric::Errors, "errors <= 0.1%"), (Metric::Shed, "shed <= 0.1%")];
+
 /// One requirement and what was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judgement {
     pub threshold: Threshold,
-    /// In `unit`. `None`: nothing was measured that it could be judged by, which does not keep it.
+    /// Nobody has said it: it holds where nothing else is said.
+    pub implied: bool,
+    /// In `unit`. `None`: nothing was measured that it could be judged by, or it is a latency of those who got no answer.
+    /// Neither keeps it.
     pub actual: Option<f64>,
     pub unit: &'static str,
+    /// Where the latency is that of a request without a whole answer: the share of these, from 0 to 1.
+    pub unanswered: Option<f64>,
     pub kept: bool,
 }
 
-/// Judges each over all of the seconds.
-pub fn judge(thresholds: &[Threshold], seconds: &[Second]) -> Vec<Judgement> {
-    thresholds.iter().map(|threshold| judgement(threshold, seconds)).collect()
+/// Judges each over all of the seconds. Of `implied`, what `objective` says nothing of is required as well.
+pub fn judge(objective: &[Threshold], implied: &[Metric], seconds: &[Second]) -> Vec<Judgement> {
+    let is_silent = |metric: &Metric| objective.iter().all(|threshold| threshold.metric != *metric);
+    let implied = IMPLIED.iter().filter(|(metric, _)| implied.contains(metric) && is_silent(metric));
+    let implied: Vec<Threshold> = implied.filter_map(|(_, text)| text.parse().ok()).collect();
+    let judged = objective.iter().map(|threshold| judgement(threshold, seconds));
+    let more = implied.iter().map(|threshold| Judgement { implied: true, ..judgement(threshold, seconds) });
+    judged.chain(more).collect()
 }
 
 fn judgement(threshold: &Threshold, seconds: &[Second]) -> Judgement {
@@ -26,28 +43,39 @@ fn judgement(threshold: &Threshold, seconds: &[Second]) -> Judgement {
         Some(class) => Summary::of_class(seconds, class),
         None => Summary::of(seconds),
     };
-    let actual = match threshold.metric {
-        Metric::Latency(share) => summary.latency.quantile(share).map(|us| us as f64),
-        Metric::Errors => summary.failed_share(),
-        Metric::Shed => summary.shed_share(),
-        Metric::Rate => (summary.sent > 0).then(|| summary.ok_rate()),
-    };
+    let (mut actual, mut unanswered) = (None, None);
+    match threshold.metric {
+        Metric::Latency(share) => match summary.latency_of_all(share) {
+            Some(us) => actual = Some(us as f64),
+            None => unanswered = summary.unanswered_share(),
+        },
+        Metric::Errors => actual = summary.failed_share(),
+        Metric::Shed => actual = summary.shed_share(),
+        Metric::Rate => actual = (summary.sent > 0).then(|| summary.ok_rate()),
+    }
     Judgement {
         threshold: threshold.clone(),
+        implied: false,
         actual,
         unit: threshold.metric.unit(),
+        unanswered,
         kept: actual.is_some_and(|actual| threshold.is_kept_by(actual)),
     }
 }
 
 impl std::fmt::Display for Judgement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let said = match (self.actual, &self.threshold.class) {
-            (Some(actual), _) => format!("is {}", self.threshold.metric.amount(actual)),
-            (None, Some(class)) => format!("cannot be judged: no request of class `{class}` ended"),
-            (None, None) => "cannot be judged: no request ended".to_owned(),
+        let Judgement { threshold, actual, unanswered, .. } = self;
+        let said = match (actual, unanswered, &threshold.class) {
+            (Some(actual), _, _) => format!("is {}", threshold.metric.amount(*actual)),
+            (None, Some(share), _) => {
+                format!("is longer than anybody waited, for {} got no answer", Metric::Errors.amount(*share))
+            }
+            (None, None, Some(class)) => format!("cannot be judged: no request of class `{class}` was sent"),
+            (None, None, None) => "cannot be judged: no request was sent".to_owned(),
         };
-        write!(f, "{}: {said}, {}", self.threshold, if self.kept { "kept" } else { "not kept" })
+        let implied = if self.implied { " (implied)" } else { "" };
+        write!(f, "{threshold}{implied}: {said}, {}", if self.kept { "kept" } else { "not kept" })
     }
 }
 
@@ -63,7 +91,7 @@ mod tests {
             second(1, "page", Outcome::Status, &[(1_500_000, 1)]),
             second(2, "asset", Outcome::Shed, &[(1_000, 100)]),
         ];
-        judge(&[threshold.parse().unwrap()], &seconds)[0].to_string()
+        judge(&[threshold.parse().unwrap()], &[], &seconds)[0].to_string()
     }
 
     #[test]
@@ -82,17 +110,61 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_not_kept() {
         let said = judged("p99{search} < 1s");
-        assert_eq!(said, "p99{search} < 1s: cannot be judged: no request of class `search` ended, not kept");
-        assert!(!judge(&["rate >= 0/s".parse().unwrap()], &[])[0].kept);
+        assert_eq!(
+            said,
+            "p99{search} < 1s: cannot be judged: no request of class `search` was sent, not kept"
+        );
+        assert!(!judge(&["rate >= 0/s".parse().unwrap()], &[], &[])[0].kept);
+    }
+
+    /// An app that answers 98 of 100 within a millisecond and the others never is not fast for 99 of 100.
+    #[test]
+    fn a_request_without_an_answer_is_slower_than_any_threshold() {
+        let mut seconds =
+            [second(0, "page", Outcome::Ok, &[(1_000, 98)]), second(1, "page", Outcome::GaveUp, &[])];
+        for outcome in [Outcome::GaveUp, Outcome::Refused, Outcome::Broken] {
+            let lost = seconds[1].classes.get_mut("page").unwrap();
+            (lost.sent, lost.outcomes) = (2, [(outcome, 2)].into());
+            let judged = |text: &str| judge(&[text.parse().unwrap()], &[], &seconds).remove(0);
+            let said = judged("p99 < 1m");
+            assert_eq!((said.actual, said.kept), (None, false));
+            assert_eq!(
+                said.to_string(),
+                "p99 < 1m: is longer than anybody waited, for 2% got no answer, not kept"
+            );
+            assert!(judged("p98 < 2ms").kept);
+        }
+    }
+
+    #[test]
+    fn what_nobody_speaks_of_is_implied_and_said_to_be() {
+        let mut second = second(0, "page", Outcome::Ok, &[(1_000, 1_000)]);
+        second.classes.get_mut("page").unwrap().outcomes =
+            [(Outcome::Ok, 990), (Outcome::Status, 8), (Outcome::Shed, 2)].into();
+        let said = |objective: &[&str], implied: &[Metric]| -> Vec<String> {
+            let objective: Vec<Threshold> = objective.iter().map(|text| text.parse().unwrap()).collect();
+            judge(&objective, implied, std::slice::from_ref(&second))
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        assert_eq!(
+            said(&["p99 < 1s"], &[Metric::Errors]),
+            ["p99 < 1s: is 1ms, kept", "errors <= 0.1% (implied): is 0.8%, not kept"]
+        );
+        assert_eq!(
+            said(&["errors < 1%"], &[Metric::Errors, Metric::Shed]),
+            ["errors < 1%: is 0.8%, kept", "shed <= 0.1% (implied): is 0.2%, not kept"]
+        );
     }
 
     #[test]
     fn the_judgement_as_json_has_the_amount_and_its_unit() {
         let seconds = [second(0, "page", Outcome::Ok, &[(100_000, 90)])];
-        let json = serde_json::to_value(judge(&["p99 < 250ms".parse().unwrap()], &seconds)).unwrap();
-        let expected = serde_json::json!([
-            { "threshold": "p99 < 250ms", "actual": 100_000.0, "unit": "us", "kept": true }
-        ]);
+        let json = serde_json::to_value(judge(&["p99 < 250ms".parse().unwrap()], &[], &seconds)).unwrap();
+        let expected = serde_json::json!([{
+            "threshold": "p99 < 250ms", "implied": false, "actual": 100_000.0, "unit": "us", "unanswered": null, "kept": true
+        }]);
         assert_eq!(json, expected);
     }
 }

@@ -16,15 +16,16 @@ use std::future::pending;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use model::Threshold;
+use model::{Metric, Threshold};
 use rehearsal::baseline;
 use rehearsal::capacity::{Effort, Staircase};
 use rehearsal::diagnosis::Diagnosis;
 use rehearsal::load::{Limits, Load, Phase, Visit};
 use rehearsal::profile::{self, Known, Pace, Replay, UNKNOWN_BASE};
-use rehearsal::record::Record;
+use rehearsal::record::{Record, Second};
 use rehearsal::report::{Document, Part, Passed, Verdict};
 use rehearsal::site::mix;
+use rehearsal::summary::Summary;
 use rehearsal::threshold;
 use serde_json::json;
 
@@ -152,10 +153,21 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let mut conductor = Conductor::begin(subject, load, observer, began, lasts, &interrupts)?;
         runtime.block_on(conductor.play(phases, pending()))?;
         let record = conductor.end();
-        let judgements = threshold::judge(&objective, &record.seconds);
+        let judgements = threshold::judge(&objective, &[Metric::Errors], whole(&record));
         Outcome { record, climb: None, judgements }
     };
     report(&app, args, outcome)
+}
+
+/// The seconds whose requests had all the time that visitors have. The last of a run that was cut short were cut with it.
+fn whole(record: &Record) -> &[Second] {
+    let cut = match record.cut_short {
+        None => 0,
+        Some(_) => {
+            usize::try_from(LIMITS.patience_ms.div_ceil(1_000)).unwrap_or(usize::MAX).saturating_add(1)
+        }
+    };
+    &record.seconds[..record.seconds.len().saturating_sub(cut)]
 }
 
 /// What is required: what was typed, what the manifest says, or what is usual.
@@ -232,7 +244,7 @@ fn report(app: &super::connect::App, args: &RehearseArgs, outcome: Outcome) -> R
     let document = Document {
         title,
         verdict: verdict.clone(),
-        evidence: evidence(climb.as_ref(), &judgements, &worse),
+        evidence: evidence(&record, climb.as_ref(), &judgements, &worse),
         tables: Vec::new(),
         parts: vec![Part {
             title: record.shape.clone(),
@@ -312,9 +324,23 @@ fn verdict(
     }
 }
 
-fn evidence(climb: Option<&Climb>, judgements: &[threshold::Judgement], worse: &[String]) -> Vec<String> {
+/// What the app refused in so many words, where nobody has said how much of that may be.
+fn shed_unasked(record: &Record, judgements: &[threshold::Judgement]) -> Option<String> {
+    let is_asked = judgements.iter().any(|judgement| judgement.threshold.metric == Metric::Shed);
+    let share = Summary::of(&record.seconds).shed_share().filter(|share| *share > 0.0 && !is_asked)?;
+    let share = Metric::Shed.amount(share);
+    Some(format!("shed is {share}, of which nothing is required: `--threshold 'shed < 1%'` requires it"))
+}
+
+fn evidence(
+    record: &Record,
+    climb: Option<&Climb>,
+    judgements: &[threshold::Judgement],
+    worse: &[String],
+) -> Vec<String> {
     let mut lines: Vec<String> = judgements.iter().map(ToString::to_string).collect();
     lines.extend(worse.iter().cloned());
+    lines.extend(shed_unasked(record, judgements));
     let Some(Climb { capacity, diagnosis, .. }) = climb else { return lines };
     lines.push(capacity.to_string());
     lines.extend(diagnosis.evidence.iter().map(ToString::to_string));
