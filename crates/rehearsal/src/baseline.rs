@@ -139,27 +139,37 @@ pub fn compare(before: &Record, after: &Record, seed: u64) -> Comparison {
     Comparison { changes, unlike }
 }
 
-fn unlike(before: &Record, after: &Record) -> Vec<String> {
-    let mut unlike = Vec::new();
+/// Why no run of this profile of this app can be compared with `before`, each a sentence. Empty: one can.
+pub fn unfit(before: &Record, app: &str, profile: &str) -> Vec<String> {
+    let mut unfit = Vec::new();
     // Another shape is welcome: what it brings is what one wants to know.
-    for (what, then, now) in [("app", &before.app, &after.app), ("profile", &before.profile, &after.profile)]
-    {
+    for (what, then, now) in [("app", before.app.as_str(), app), ("profile", &before.profile, profile)] {
         if then != now {
-            unlike.push(format!("The {what} of the baseline was `{then}`, and is `{now}` now."));
+            unfit.push(format!("The {what} of the baseline was `{then}`, and is `{now}` now."));
         }
     }
-    for (which, record) in [("The baseline", before), ("This run", after)] {
-        if !record.validity.faults.is_empty() {
-            unlike.push(format!("{which} is invalid: {}.", record.validity.faults.join("; ")));
-        }
-        if let Some(why) = &record.cut_short {
-            unlike.push(format!("{which} was cut short: {why}."));
-        }
-        if record.seconds.len() < LEAST_SECONDS {
-            unlike.push(format!("{which} has fewer than {LEAST_SECONDS} seconds."));
-        }
-    }
+    unfit.extend(unreliable("The baseline", before));
+    unfit
+}
+
+fn unlike(before: &Record, after: &Record) -> Vec<String> {
+    let mut unlike = unfit(before, &after.app, &after.profile);
+    unlike.extend(unreliable("This run", after));
     unlike
+}
+
+fn unreliable(which: &str, record: &Record) -> Vec<String> {
+    let mut why = Vec::new();
+    if !record.validity.faults.is_empty() {
+        why.push(format!("{which} is invalid: {}.", record.validity.faults.join("; ")));
+    }
+    if let Some(cut) = &record.cut_short {
+        why.push(format!("{which} was cut short: {cut}."));
+    }
+    if record.seconds.len() < LEAST_SECONDS {
+        why.push(format!("{which} has fewer than {LEAST_SECONDS} seconds."));
+    }
+    why
 }
 
 /// The seconds of a record for one class or all, with buckets as positions in a list of their own.

@@ -318,6 +318,20 @@ impl Default for Replay {
     }
 }
 
+impl Replay {
+    /// Whether it can be played, whatever the log has.
+    ///
+    /// # Errors
+    /// When the time or the factor is none that can be played.
+    pub fn check(&self) -> Result<(), Unplayable> {
+        if !(self.factor > 0.0 && self.factor <= MOST_FACTOR) {
+            let (least, most) = ("more than 0".to_owned(), format!("{MOST_FACTOR}"));
+            return Err(Unplayable::OutOfRange { what: "the factor", least, most });
+        }
+        check_duration(self.lasts_ms)
+    }
+}
+
 /// Of one replay; shorter ones would be chance, drawn anew by another chance.
 const MAX_PIECES: usize = 120;
 const LEAST_PIECE_S: u64 = 5;
@@ -329,11 +343,7 @@ const MOST_FACTOR: f64 = 1_000.0;
 /// # Errors
 /// When the log has no visit, or a time or the factor is none that can be played.
 pub fn replay(rates: &Rates, replay: Replay) -> Result<Vec<Phase>, Unplayable> {
-    if !(replay.factor > 0.0 && replay.factor <= MOST_FACTOR) {
-        let (least, most) = ("more than 0".to_owned(), format!("{MOST_FACTOR}"));
-        return Err(Unplayable::OutOfRange { what: "the factor", least, most });
-    }
-    check_duration(replay.lasts_ms)?;
+    replay.check()?;
     let counts = rates.busiest(replay.lasts_ms / SECOND_MS);
     if counts.is_empty() {
         return Err(Unplayable::NothingToReplay);

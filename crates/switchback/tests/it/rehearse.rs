@@ -122,3 +122,31 @@ fn a_profile_that_does_not_exist_is_told_from_those_that_do() {
     assert_eq!(output.code, Some(2));
     assert!(output.stderr.contains("--find"), "{}", output.stderr);
 }
+
+/// Ten minutes later it would be too late.
+#[test]
+fn what_cannot_be_played_compared_or_written_is_told_before_anything_is_asked() {
+    let switchback = up(App::python("shop"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("no-record.json"), "{}").unwrap();
+    for (arguments, said) in [
+        (vec!["hn", "--duration", "30"], "the duration must be from 1 minute"),
+        (vec!["replay", "--duration", "30"], "the duration must be from 1 minute"),
+        (vec!["hn", "--base", "0"], "the usual rate of visits must be"),
+        (vec!["replay", "--times", "0"], "the factor must be"),
+        (vec!["hn", "--baseline", &file("none.json")], "none.json"),
+        (vec!["hn", "--baseline", &file("no-record.json")], "no-record.json cannot be compared with"),
+        (vec!["hn", "--out", &file("none/report")], "none/report.html"),
+        (vec!["--find", "--out", &file("none/report")], "none/report.html"),
+        (vec!["hn", "--save-baseline", &file("none/baseline.json")], "none/baseline.json"),
+    ] {
+        let output = switchback.cli(&[&["rehearse", "--yes"], &arguments[..]].concat());
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(said), "{arguments:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("looking at what there is"), "{arguments:?}: {}", output.stderr);
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["no-record.json"], "nothing is left of the check");
+}

@@ -3,6 +3,7 @@
 //! The generator is another process of this program; the daemon is asked once a second what its tiers do. Everything is
 //! written into the state folder as one page and as JSON, and the verdict is said here.
 
+mod beforehand;
 mod climb;
 mod conduct;
 mod explore;
@@ -20,8 +21,7 @@ use model::{Metric, Threshold};
 use rehearsal::baseline;
 use rehearsal::capacity::{Effort, Staircase};
 use rehearsal::diagnosis::Diagnosis;
-use rehearsal::load::{Limits, Load, Phase, Visit};
-use rehearsal::profile::{self, Known, Pace, Replay, UNKNOWN_BASE};
+use rehearsal::load::{Limits, Load, Visit};
 use rehearsal::record::{Record, Second};
 use rehearsal::report::{Document, Part, Passed, Verdict};
 use rehearsal::site::mix;
@@ -31,9 +31,10 @@ use serde_json::json;
 
 use self::climb::{Climb, climb};
 use self::conduct::{Conductor, Subject};
-use self::explore::{Crowd, Explored};
+use self::explore::Crowd;
 use self::observe::Observer;
 use self::target::{Target, TargetArgs};
+use super::connect::App;
 use super::say::{self, BOLD, GREEN, Problem, RED, Stream, YELLOW, paint};
 use super::status::must_be_whole;
 use super::up::Interrupts;
@@ -97,6 +98,7 @@ pub struct RehearseArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     target: TargetArgs,
+    /// Say the verdict and what it rests on as JSON
     #[arg(long)]
     json: bool,
 }
@@ -116,6 +118,13 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
     let status: Status = app.ask(&Request::Status, |_| {})?;
     must_be_whole(&status, "a rehearsal")?;
     let target = Target::of(&args.target, &status)?;
+    let subject = Subject {
+        app: graph.app.to_string(),
+        shape: shape::words(graph),
+        target: target.url.clone(),
+        profile: if args.find { "find".to_owned() } else { args.profile.clone() },
+    };
+    let before = beforehand::check(&app, args, &subject)?;
     let own = graph.rehearsal.as_ref();
     target.consent(&args.target, &status, own.is_some_and(model::Rehearsal::writes))?;
     let interrupts = Interrupts::listen()?;
@@ -128,12 +137,6 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
     }
     let objective = objective(&args.thresholds, own);
     let began = Instant::now();
-    let subject = Subject {
-        app: graph.app.to_string(),
-        shape: shape::words(graph),
-        target: target.url.clone(),
-        profile: if args.find { "find".to_owned() } else { args.profile.clone() },
-    };
     let observer = Observer::start(&app.state.daemon_socket(), began);
     let outcome = if args.find {
         let visits = hurried(explored.visits);
@@ -147,7 +150,8 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         write::remember_capacity(&app, &record, &climb.capacity)?;
         Outcome { record, climb: Some(climb), judgements: Vec::new() }
     } else {
-        let phases = phases(args, &explored, write::capacity(&app, &subject.shape))?;
+        let capacity = write::capacity(&app, &subject.shape);
+        let phases = beforehand::phases(args, explored.rates.as_ref(), capacity)?;
         let lasts = Duration::from_millis(phases.iter().map(|phase| phase.lasts_ms).sum());
         let load = load(&target, explored.visits, args.seed, NOISE);
         let mut conductor = Conductor::begin(subject, load, observer, began, lasts, &interrupts)?;
@@ -156,7 +160,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let judgements = threshold::judge(&objective, &[Metric::Errors], whole(&record));
         Outcome { record, climb: None, judgements }
     };
-    report(&app, args, outcome)
+    report(&app, args, before.as_ref(), outcome)
 }
 
 /// The seconds whose requests had all the time that visitors have. The last of a run that was cut short were cut with it.
@@ -201,35 +205,12 @@ fn staircase(visits: &[Visit]) -> Staircase {
     }
 }
 
-fn phases(args: &RehearseArgs, explored: &Explored, capacity: Option<f64>) -> Result<Vec<Phase>, Problem> {
-    let unplayable = |error: profile::Unplayable| Problem::usage(error.to_string());
-    if args.profile == "replay" {
-        let mut replay = Replay { factor: args.times, ..Replay::default() };
-        if let Some(seconds) = args.duration {
-            replay.lasts_ms = seconds.saturating_mul(1_000);
-        }
-        let Some(rates) = &explored.rates else {
-            return Err(Problem::usage("there is nothing to replay: the access log has no visits").hint(
-                "`access_log` under [edge] may be off; `switchback rehearse front-page` needs no log",
-            ));
-        };
-        return profile::replay(rates, replay).map_err(unplayable);
-    }
-    let preset = profile::preset(&args.profile).map_err(unplayable)?;
-    let base = args.base.or_else(|| explored.rates.as_ref()?.mean()).unwrap_or(UNKNOWN_BASE);
-    let pace = match args.duration {
-        Some(seconds) => Pace::Within { total_ms: seconds.saturating_mul(1_000) },
-        None => Pace::Rehearsal,
-    };
-    preset.phases(&Known { base, capacity }, pace).map_err(unplayable)
-}
-
-fn report(app: &super::connect::App, args: &RehearseArgs, outcome: Outcome) -> Result<(), Problem> {
+/// `before`: what it is compared with.
+fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outcome) -> Result<(), Problem> {
     let Outcome { record, climb, judgements } = outcome;
     let mut worse = Vec::new();
-    if let Some(path) = &args.baseline {
-        let before = baseline::load(path).map_err(|error| Problem::usage(local::chain(&error)))?;
-        let compared = baseline::compare(&before, &record, args.seed);
+    if let Some(before) = before {
+        let compared = baseline::compare(before, &record, args.seed);
         for why in &compared.unlike {
             say::talk(&format!("{} not compared: {why}", paint(Stream::Err, YELLOW, "note:")));
         }

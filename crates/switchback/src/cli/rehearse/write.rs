@@ -43,16 +43,42 @@ pub fn document(app: &App, out: Option<&Path>, document: &Document) -> Result<Wr
             folder(app)?.join(format!("{}-{profile}", began.strftime("%Y-%m-%dT%H-%M-%SZ")))
         }
     };
-    let base = std::path::absolute(&base).map_err(|error| Problem::failed(error.to_string()))?;
-    let beside = |extension: &str| {
+    let written = beside(&base)?;
+    put(app, &written.page, report::html(document).as_bytes())?;
+    put(app, &written.json, report::json(document).as_bytes())?;
+    Ok(written)
+}
+
+/// Whether [`document`] will find a place.
+///
+/// # Errors
+/// When a report cannot be written there.
+pub fn check(app: &App, out: Option<&Path>) -> Result<(), Problem> {
+    let Some(out) = out else { return folder(app).map(drop) };
+    let Written { page, json } = beside(out)?;
+    must_be_writable(&page)?;
+    must_be_writable(&json)
+}
+
+/// Leaves what is there as it is, and nothing where nothing is.
+///
+/// # Errors
+/// When it is no file that can be written.
+pub fn must_be_writable(path: &Path) -> Result<(), Problem> {
+    let refused = |error: std::io::Error| Problem::usage(format!("{}: {error}", path.display()));
+    let is_new = !path.exists();
+    fs::OpenOptions::new().append(true).create(true).open(path).map_err(refused)?;
+    if is_new { fs::remove_file(path).map_err(refused) } else { Ok(()) }
+}
+
+fn beside(base: &Path) -> Result<Written, Problem> {
+    let base = std::path::absolute(base).map_err(|error| Problem::failed(error.to_string()))?;
+    let named = |extension: &str| {
         let mut name = base.as_os_str().to_owned();
         name.push(extension);
         PathBuf::from(name)
     };
-    let written = Written { page: beside(".html"), json: beside(".json") };
-    put(app, &written.page, report::html(document).as_bytes())?;
-    put(app, &written.json, report::json(document).as_bytes())?;
-    Ok(written)
+    Ok(Written { page: named(".html"), json: named(".json") })
 }
 
 /// # Errors
