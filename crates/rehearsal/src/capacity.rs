@@ -9,10 +9,12 @@
 //! its request was meant to be sent, and its latency.
 
 use std::fmt;
+use std::ops::Range;
 
 use model::{Metric, Threshold};
 use serde::Serialize;
 
+use crate::giving_way::{self, Reached};
 use crate::load::Phase;
 use crate::record::{Outcome, Second};
 use crate::summary::Summary;
@@ -52,9 +54,6 @@ const SETTLING: f64 = 0.2;
 /// What breaks an objective that says nothing of it: an app that fails or refuses has no room left.
 const IMPLIED: [Metric; 2] = [Metric::Errors, Metric::Shed];
 
-/// Throughput that grows by less than this share of what is offered in addition no longer grows.
-const LEAST_GAIN: f64 = 0.5;
-
 /// Of the visits wished for.
 const MOST_MISSING: f64 = 0.1;
 
@@ -63,9 +62,9 @@ impl Step {
     /// is over: whose requests have been answered or given up. `None` without a second to judge by.
     pub fn of(seconds: &[Second], objective: &[Threshold]) -> Option<Step> {
         let settled = settled(seconds);
-        let (first, last) = (settled.first()?, settled.last()?);
-        let window = (f64::from(first.at), f64::from(last.at) + 1.0);
-        let length = window.1 - window.0;
+        let Range { start, end } = window(seconds);
+        let length = f64::from(end.checked_sub(start).filter(|length| *length > 0)?);
+        let window = (f64::from(start), f64::from(end));
         let finished: Finished = seconds.iter().map(|second| Finished::within(second, window)).sum();
         let summary = Summary::of(settled);
         let judged = threshold::judge(objective, &IMPLIED, settled);
@@ -93,20 +92,22 @@ impl Step {
         missing > wished * MOST_MISSING && missing > 3.0 * wished.sqrt()
     }
 
-    /// Whether the app no longer did more than in the step before.
-    fn is_flat_after(&self, before: &Step) -> bool {
-        let (more, gain) = (self.offered - before.offered, self.achieved - before.achieved);
-        // Where visits end at their first failure, more of them may send less.
-        self.visits > before.visits && (more <= 0.0 || gain < more * LEAST_GAIN)
-    }
-
     fn point(&self) -> usl::Point {
         usl::Point { in_flight: self.in_flight, throughput: self.achieved }
     }
 }
 
+/// The seconds by which a step is judged, as they are numbered: what the tiers did in them is what they did at its load.
+pub fn window(seconds: &[Second]) -> Range<u32> {
+    let settled = settled(seconds);
+    match (settled.first(), settled.last()) {
+        (Some(first), Some(last)) => first.at..last.at + 1,
+        _ => 0..0,
+    }
+}
+
 /// Those by which a step is judged. Of a single second that one.
-pub fn settled(seconds: &[Second]) -> &[Second] {
+fn settled(seconds: &[Second]) -> &[Second] {
     let settling = (seconds.len() as f64 * SETTLING).ceil() as usize;
     match seconds.get(settling..) {
         Some(settled) if !settled.is_empty() => settled,
@@ -283,7 +284,7 @@ impl Staircase {
 pub struct Capacity {
     /// By their rates, the lowest first.
     pub steps: Vec<Step>,
-    /// The highest step at which the objective was kept.
+    /// The highest step at which the objective was kept, before it gave way.
     pub at_objective: Option<Rate>,
     /// The last step before the app gave way. `None`: it did not, or from the first.
     pub knee: Option<Rate>,
@@ -319,7 +320,11 @@ impl Capacity {
         let at = gave_way(judged);
         let points: Vec<usl::Point> = judged.iter().map(Step::point).collect();
         Capacity {
-            at_objective: judged.iter().rev().find(|step| step.kept).map(Rate::of),
+            at_objective: judged[..at.unwrap_or(judged.len())]
+                .iter()
+                .rev()
+                .find(|step| step.kept)
+                .map(Rate::of),
             knee: at.and_then(|at| at.checked_sub(1)).and_then(|before| judged.get(before)).map(Rate::of),
             gave_way: at
                 .and_then(|at| judged.get(at))
@@ -338,14 +343,11 @@ impl Rate {
     }
 }
 
-/// The first step from which on the app was over what it can: one bad step with a good one after it was chance.
-fn gave_way(steps: &[Step]) -> Option<usize> {
-    let is_over = |at: usize| {
-        let before = at.checked_sub(1).and_then(|before| steps.get(before));
-        !steps[at].kept || before.is_some_and(|before| steps[at].is_flat_after(before))
-    };
-    let over = (0..steps.len()).rev().take_while(|at| is_over(*at)).count();
-    (over > 0).then(|| steps.len() - over)
+/// Of steps by growing rates, the first from which on each was too much. `None`: the last was not.
+pub fn gave_way(steps: &[Step]) -> Option<usize> {
+    let reached =
+        |step: &Step| Reached { offered: step.offered, achieved: step.achieved, is_kept: step.kept };
+    giving_way::gave_way(&steps.iter().map(reached).collect::<Vec<_>>())
 }
 
 fn or_reason<S: serde::Serializer>(usl: &Result<Usl, Unfit>, serializer: S) -> Result<S::Ok, S::Error> {

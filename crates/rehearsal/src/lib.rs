@@ -17,6 +17,7 @@ pub mod fetch;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod generator;
+mod giving_way;
 mod histogram;
 pub mod load;
 pub mod profile;

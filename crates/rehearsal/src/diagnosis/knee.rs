@@ -1,11 +1,7 @@
-//! Where it gives way: the first step that does not do what is asked.
+//! Where to look for what gave way: the steps around the knee ([`giving_way`]).
 
 use super::{Step, say};
-
-/// Of what a step asks more, at least so much must come.
-const LEAST_SLOPE: f64 = 0.5;
-/// What a step is short of by so much may be chance.
-const CHANCE: f64 = 0.03;
+use crate::giving_way::{self, Reached};
 
 pub(super) enum Found<'a> {
     /// All steps keep the objective.
@@ -27,37 +23,30 @@ pub(super) struct Knee<'a> {
     pub(super) missed: String,
 }
 
-/// A step that is missed between two that are met is chance: two in a row miss, or the last does.
 pub(super) fn find(steps: &[Step]) -> Found<'_> {
-    let missed = |at: usize| missed(&steps[at], at.checked_sub(1).map(|before| &steps[before]));
-    let is_last = |at: usize| at + 1 == steps.len();
-    let first = (0..steps.len())
-        .filter(|&at| is_last(at) || missed(at + 1).is_some())
-        .find_map(|at| Some((at, missed(at)?)));
-    let Some((at, missed)) = first else { return Found::None };
-    if at == 0 {
-        return Found::AtOnce;
-    }
-    let last_good = &steps[at - 1];
+    let Some(at) = gave_way(steps) else { return Found::None };
+    let Some(before) = at.checked_sub(1) else { return Found::AtOnce };
+    let last_good = &steps[before];
     let distance = |step: &Step| (step.offered - last_good.offered / 2.0).abs();
     let half = steps[..at].iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(last_good);
-    let full = steps[at..].iter().find(|step| is_short(step)).unwrap_or(&steps[at]);
-    Found::Knee(Knee { last_good, full, half, missed })
+    let full = steps[at..].iter().find(|step| reached(step).is_short()).unwrap_or(&steps[at]);
+    Found::Knee(Knee { last_good, full, half, missed: missed(&steps[at]) })
 }
 
-fn missed(step: &Step, before: Option<&Step>) -> Option<String> {
-    if !step.missed.is_empty() {
-        return Some(step.missed.join(", "));
+/// The first step that was too much. `None`: none was.
+pub(super) fn gave_way(steps: &[Step]) -> Option<usize> {
+    giving_way::gave_way(&steps.iter().map(reached).collect::<Vec<_>>())
+}
+
+fn reached(step: &Step) -> Reached {
+    Reached { offered: step.offered, achieved: step.achieved, is_kept: step.missed.is_empty() }
+}
+
+fn missed(step: &Step) -> String {
+    if step.missed.is_empty() {
+        return format!("{}/s answered of {}/s", say::figure(step.achieved), say::figure(step.offered));
     }
-    let before = before?;
-    let more = step.offered - before.offered;
-    let came = step.achieved - before.achieved;
-    (more > 0.0 && is_short(step) && came < LEAST_SLOPE * more)
-        .then(|| format!("{}/s answered of {}/s", say::figure(step.achieved), say::figure(step.offered)))
-}
-
-fn is_short(step: &Step) -> bool {
-    step.achieved < step.offered * (1.0 - CHANCE)
+    step.missed.join(", ")
 }
 
 #[cfg(test)]
@@ -75,29 +64,15 @@ mod tests {
         Step { offered, achieved, p50_us, p99_us, failed, shed, missed, tiers: BTreeMap::new() }
     }
 
-    /// What the last good step offers; 0 where there is none, infinity where all are good.
-    fn check(steps: &[Step]) -> f64 {
-        match find(steps) {
-            Found::None => f64::INFINITY,
-            Found::AtOnce => 0.0,
-            Found::Knee(knee) => knee.last_good.offered,
-        }
-    }
-
     #[test]
-    fn the_knee_is_where_the_objective_or_throughput_is_first_missed() {
-        let good = [step(10.0, 10.0, KEPT), step(20.0, 20.0, KEPT)];
-        assert_eq!(check(&good), f64::INFINITY);
-        let with = |bad: Step| [good.to_vec(), vec![bad]].concat();
-        assert_eq!(check(&with(step(30.0, 30.0, MISSED))), 20.0);
-        assert_eq!(check(&with(step(30.0, 23.0, KEPT))), 20.0);
-        assert_eq!(check(&[step(10.0, 10.0, MISSED)]), 0.0);
-    }
-
-    #[test]
-    fn a_single_bad_step_between_good_ones_is_chance() {
-        let steps = [step(10.0, 10.0, KEPT), step(20.0, 20.0, MISSED), step(30.0, 30.0, KEPT)];
-        assert_eq!(check(&steps), f64::INFINITY);
+    fn the_steps_around_the_knee_are_the_last_good_one_and_that_at_half_of_it() {
+        let steps = [10.0, 20.0, 30.0, 40.0].map(|rate| step(rate, rate, KEPT)).to_vec();
+        assert!(matches!(find(&steps), Found::None));
+        assert!(matches!(find(&[step(10.0, 10.0, MISSED)]), Found::AtOnce));
+        let steps = [steps, vec![step(50.0, 50.0, MISSED)]].concat();
+        let Found::Knee(knee) = find(&steps) else { panic!("there is a knee") };
+        assert_eq!((knee.half.offered, knee.last_good.offered, knee.full.offered), (20.0, 40.0, 50.0));
+        assert_eq!(knee.missed, "p99 of 400 ms");
     }
 
     #[test]

@@ -1,20 +1,14 @@
 //! Up a staircase of rates until the app gives way, and what that says of it.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 
 use model::Threshold;
-use rehearsal::capacity::{Capacity, Staircase, Step};
-use rehearsal::diagnosis::evidence::Window;
+use rehearsal::capacity::{self, Capacity, Staircase, Step};
 use rehearsal::diagnosis::{self, Diagnosis, Shape, diagnose};
-use rehearsal::record::Tier;
 use rehearsal::summary::Summary;
 
 use super::conduct::{Conductor, Played};
 use crate::cli::say::Problem;
-
-/// Of a step, until the load is what it is to be.
-const SETTLING: f64 = 0.2;
 
 /// What was found.
 pub struct Climb {
@@ -60,7 +54,7 @@ pub async fn climb(
     let steps: Vec<diagnosis::Step> = done[probes..]
         .iter()
         .zip(&played[probes..])
-        .map(|(step, played)| diagnosed(step, conductor, played, &tiers))
+        .map(|(step, played)| diagnosis::Step::of(step, &tiers, capacity::window(conductor.seconds(played))))
         .collect();
     let staircase = diagnosis::Staircase { steps, shape, faults, top_statement: conductor.top_statement() };
     let failed = |(step, played): (&Step, &Played)| match step.kept {
@@ -70,23 +64,4 @@ pub async fn climb(
     let failed_while_kept = done.iter().zip(&played).map(failed).sum();
     let capacity = Capacity::of(done.split_off(probes), conductor.seed());
     Ok(Climb { capacity, diagnosis: diagnose(&staircase), failed_while_kept })
-}
-
-fn diagnosed(step: &Step, conductor: &Conductor<'_>, played: &Played, tiers: &[Tier]) -> diagnosis::Step {
-    let seconds = conductor.seconds(played);
-    let settled = seconds.get((seconds.len() as f64 * SETTLING).ceil() as usize..).unwrap_or(seconds);
-    let from = settled.first().map_or(0, |second| second.at);
-    let to = settled.last().map_or(0, |second| second.at + 1);
-    let windows: BTreeMap<String, Window> =
-        tiers.iter().filter_map(|tier| Some((tier.name.clone(), Window::of(tier, from, to)?))).collect();
-    diagnosis::Step {
-        offered: step.offered,
-        achieved: step.achieved,
-        p50_us: step.p50_us.unwrap_or_default(),
-        p99_us: step.p99_us.unwrap_or_default(),
-        failed: step.failed,
-        shed: step.shed,
-        missed: step.broken.clone(),
-        tiers: windows,
-    }
 }
