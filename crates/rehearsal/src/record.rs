@@ -35,6 +35,13 @@ pub struct Record {
     pub events: Vec<Event>,
 }
 
+impl Record {
+    /// Whether what it says is the app's doing, and all of it: it is valid, and was not cut short.
+    pub fn is_proof(&self) -> bool {
+        self.validity.faults.is_empty() && self.cut_short.is_none()
+    }
+}
+
 /// Whether the generator did what it was told, so that what it saw is the app's doing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Validity {

@@ -23,13 +23,22 @@ pub(super) struct Knee<'a> {
     pub(super) missed: String,
 }
 
+impl Knee<'_> {
+    /// Those that a diagnosis rests on.
+    pub(super) fn steps(&self) -> [&Step; 3] {
+        [self.half, self.last_good, self.full]
+    }
+}
+
 pub(super) fn find(steps: &[Step]) -> Found<'_> {
     let Some(at) = gave_way(steps) else { return Found::None };
     let Some(before) = at.checked_sub(1) else { return Found::AtOnce };
     let last_good = &steps[before];
     let distance = |step: &Step| (step.offered - last_good.offered / 2.0).abs();
     let half = steps[..at].iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(last_good);
-    let full = steps[at..].iter().find(|step| reached(step).is_short()).unwrap_or(&steps[at]);
+    // What was measured of a step with faults may be another's doing.
+    let is_full = |step: &&Step| reached(step).is_short() && step.faults.is_empty();
+    let full = steps[at..].iter().find(is_full).unwrap_or(&steps[at]);
     Found::Knee(Knee { last_good, full, half, missed: missed(&steps[at]) })
 }
 
@@ -61,7 +70,18 @@ mod tests {
     fn step(offered: f64, achieved: f64, missed: &[&str]) -> Step {
         let missed = missed.iter().map(ToString::to_string).collect();
         let (p50_us, p99_us, failed, shed) = (1_000, 20_000, 0.0, 0.0);
-        Step { offered, achieved, p50_us, p99_us, failed, shed, missed, tiers: BTreeMap::new() }
+        Step {
+            offered,
+            achieved,
+            p50_us,
+            p99_us,
+            failed,
+            shed,
+            missed,
+            tiers: BTreeMap::new(),
+            faults: Vec::new(),
+            unseen: 0.0,
+        }
     }
 
     #[test]
@@ -80,5 +100,10 @@ mod tests {
         let steps = [step(10.0, 10.0, KEPT), step(20.0, 20.0, MISSED), step(30.0, 22.0, MISSED)];
         let Found::Knee(knee) = find(&steps) else { panic!("there is a knee") };
         assert_eq!((knee.last_good.offered, knee.full.offered), (10.0, 30.0));
+
+        let mut spoilt = steps;
+        spoilt[2].faults.push("requests were late".to_owned());
+        let Found::Knee(knee) = find(&spoilt) else { panic!("there is a knee") };
+        assert_eq!(knee.full.offered, 20.0);
     }
 }

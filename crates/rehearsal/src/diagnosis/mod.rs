@@ -49,6 +49,12 @@ const AS_FULL: f64 = 0.88;
 const MACHINE_FULL: f64 = 0.88;
 /// Of the machine's cores: others may use so much while the app is measured.
 const FOREIGN: f64 = 0.10;
+/// Of the machine's cores, where it is full: with more of them the generator has taken what the app would have had.
+const MOST_GENERATOR: f64 = 0.4;
+/// Of the requests of the lowest step.
+const MOST_FAILING: f64 = 0.05;
+/// Of the seconds of a step: with so many in which nobody looked, the means of the others are of something else.
+const MOST_UNSEEN: f64 = 0.5;
 /// Steps without which there is no curve.
 const LEAST_STEPS: usize = 3;
 
@@ -58,7 +64,7 @@ pub struct Staircase {
     /// By growing `offered`.
     pub steps: Vec<Step>,
     pub shape: Shape,
-    /// Why the generator's figures say nothing of the app. Empty: they do.
+    /// Why none of it says anything of the app. Empty: it does.
     pub faults: Vec<String>,
     /// The text of the statement of [`more::TOP_IN_FLIGHT`], its literals folded, where that is known.
     #[serde(default)]
@@ -82,6 +88,12 @@ pub struct Step {
     pub missed: Vec<String>,
     /// By the names in [`evidence::tier`], without the seconds in which the load was not yet what it was to be.
     pub tiers: BTreeMap<String, Window>,
+    /// Why what the generator saw of it is not the app's doing. Empty: it is.
+    #[serde(default)]
+    pub faults: Vec<String>,
+    /// Of these seconds, from 0 to 1, those in which nobody saw what the tiers did.
+    #[serde(default)]
+    pub unseen: f64,
 }
 
 /// What the app consists of.
@@ -233,6 +245,8 @@ impl Step {
     /// What a step gave, and what the tiers did in these seconds of it.
     pub fn of(measured: &capacity::Step, tiers: &[Tier], seconds: Range<u32>) -> Step {
         let window = |tier: &Tier| Some((tier.name.clone(), Window::of(tier, seconds.start, seconds.end)?));
+        let seen = |tier: &Tier| tier.seconds.iter().filter(|second| seconds.contains(&second.at)).count();
+        let seen = tiers.iter().map(seen).max().unwrap_or(0);
         Step {
             offered: measured.offered,
             achieved: measured.achieved,
@@ -242,6 +256,8 @@ impl Step {
             shed: measured.shed,
             missed: measured.broken.clone(),
             tiers: tiers.iter().filter_map(window).collect(),
+            faults: Vec::new(),
+            unseen: 1.0 - (seen as f64 / seconds.len().max(1) as f64).min(1.0),
         }
     }
 
@@ -268,6 +284,9 @@ pub fn diagnose(staircase: &Staircase) -> Diagnosis {
         Found::AtOnce => return say::too_slow_at_once(staircase),
         Found::Knee(found) => found,
     };
+    if found.steps().into_iter().any(|step| step.unseen >= MOST_UNSEEN) {
+        return say::unseen(&found);
+    }
     let mut all = candidates::score_all(staircase, &found);
     all.sort_by(|a, b| b.score.total_cmp(&a.score));
     let (verdict, causes) = judge(&all);
@@ -293,34 +312,36 @@ fn judge(all: &[Candidate]) -> (Verdict, &[Candidate]) {
     }
 }
 
-/// What makes it say nothing about the app.
-fn faults(staircase: &Staircase) -> Vec<String> {
+/// What makes it say nothing about the app. What is beyond the first step that was too much counts for nothing here: a machine
+/// that is that full may well hold up the generator, too.
+pub fn faults(staircase: &Staircase) -> Vec<String> {
     let mut faults = staircase.faults.clone();
     let steps = &staircase.steps;
-    if steps.len() < LEAST_STEPS {
-        faults.push(format!("{} steps are too few, {LEAST_STEPS} are needed", steps.len()));
+    if steps.is_empty() {
+        faults.push("no rate was found that the app serves".to_owned());
+    } else if steps.len() < LEAST_STEPS {
+        let count = model::counted(steps.len(), "step");
+        faults.push(format!("of {count} nothing can be said, {LEAST_STEPS} are needed"));
     }
     let cores = staircase.shape.machine_cores;
-    for step in steps {
+    for step in knee::gave_way(steps).map_or(&steps[..], |at| &steps[..=at]) {
+        let at = say::figure(step.offered);
+        faults.extend(step.faults.first().map(|fault| format!("at {at}/s {fault}")));
         let machine = step.tier(tier::MACHINE);
         let foreign = machine.more(more::FOREIGN_CPU).unwrap_or(0.0) / cores;
         let generator = machine.more(more::GENERATOR_CPU).unwrap_or(0.0) / cores;
         if foreign > FOREIGN {
+            faults
+                .push(format!("at {at}/s others used {} of the machine's processors", say::percent(foreign)));
+        } else if machine.cpu >= MACHINE_FULL * cores && generator > MOST_GENERATOR {
             faults.push(format!(
-                "at {}/s others used {} of the machine's processors",
-                say::figure(step.offered),
-                say::percent(foreign)
-            ));
-        } else if machine.cpu >= MACHINE_FULL * cores && generator > 0.4 {
-            faults.push(format!(
-                "at {}/s the load's own generator used {} of the full machine's processors",
-                say::figure(step.offered),
+                "at {at}/s the load's own generator used {} of the full machine's processors",
                 say::percent(generator)
             ));
         }
     }
     if let Some(first) = steps.first()
-        && first.failed + first.shed > 0.05
+        && first.failed + first.shed > MOST_FAILING
     {
         faults.push(format!(
             "{} of the requests fail at the lowest load already: what fails is to be mended first",
@@ -328,4 +349,111 @@ fn faults(staircase: &Staircase) -> Vec<String> {
         ));
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape {
+            stage: 1,
+            machine_cores: 2.0,
+            web_instances: 1,
+            web_cores: Some(0.5),
+            web_workers: None,
+            database_cores: None,
+            standbys: 0,
+            read_replicas: 0,
+            limits_enforced: true,
+            next: Vec::new(),
+        }
+    }
+
+    /// Steps of ten requests more each, of which the last two are too much.
+    fn staircase() -> Staircase {
+        let step = |rate: f64| Step {
+            offered: rate,
+            achieved: rate.min(40.0),
+            p50_us: 1_000,
+            p99_us: 20_000,
+            failed: 0.0,
+            shed: 0.0,
+            missed: if rate > 40.0 { vec!["p99 of 400 ms".to_owned()] } else { Vec::new() },
+            tiers: BTreeMap::new(),
+            faults: Vec::new(),
+            unseen: 0.0,
+        };
+        let steps = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0].map(step).to_vec();
+        Staircase { steps, shape: shape(), faults: Vec::new(), top_statement: None }
+    }
+
+    /// Whether a generator that was late at step `at` makes all of it say nothing.
+    fn check(at: usize, is_invalid: bool) {
+        let mut staircase = staircase();
+        staircase.steps[at].faults.push("requests were late".to_owned());
+        assert_eq!(diagnose(&staircase).verdict == Verdict::Invalid, is_invalid, "{at}");
+        assert_eq!(!faults(&staircase).is_empty(), is_invalid, "{at}");
+    }
+
+    #[test]
+    fn a_fault_beyond_the_step_that_was_too_much_spoils_nothing() {
+        check(0, true);
+        check(3, true);
+        // Whether the app or the generator was slow here is not known.
+        check(4, true);
+        check(5, false);
+    }
+
+    #[test]
+    fn what_others_used_beyond_it_spoils_nothing_either() {
+        for (at, is_invalid) in [(3, true), (5, false)] {
+            let mut staircase = staircase();
+            let more = [(more::FOREIGN_CPU.to_owned(), 1.0)].into();
+            let machine = Window { cpu: 2.0, more, ..Window::default() };
+            staircase.steps[at].tiers.insert(tier::MACHINE.to_owned(), machine);
+            assert_eq!(!faults(&staircase).is_empty(), is_invalid, "{at}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_saw_the_tiers_nothing_is_named() {
+        let mut staircase = staircase();
+        staircase.steps[4].unseen = 0.6;
+        let said = diagnose(&staircase);
+        assert_eq!((said.verdict, said.causes.len()), (Verdict::Unexplained, 0));
+        assert_eq!(said.capacity, 40.0);
+        assert!(said.sentence.contains("in 60 % of the time at 50/s"), "{}", said.sentence);
+    }
+
+    #[test]
+    fn a_gap_in_what_was_seen_is_a_doubt() {
+        let mut staircase = staircase();
+        staircase.steps[3].unseen = 0.25;
+        let doubts = diagnose(&staircase).doubts;
+        assert!(doubts.iter().any(|doubt| doubt.contains("in 25 % of the time at 40/s")), "{doubts:?}");
+    }
+
+    #[test]
+    fn seconds_that_nobody_saw_are_counted() {
+        let second = |at| crate::record::TierSecond { at, ..Default::default() };
+        let seconds = vec![second(3), second(4), second(7), second(12)];
+        let tiers = [Tier { name: tier::MACHINE.to_owned(), seconds }];
+        let measured = capacity::Step {
+            seconds: 8.0,
+            visits: 1.0,
+            begun: 1.0,
+            offered: 10.0,
+            achieved: 10.0,
+            p50_us: None,
+            p99_us: None,
+            failed: 0.0,
+            shed: 0.0,
+            in_flight: 0.0,
+            kept: true,
+            broken: Vec::new(),
+        };
+        assert_eq!(Step::of(&measured, &tiers, 2..10).unseen, 0.625);
+        assert_eq!(Step::of(&measured, &[], 2..10).unseen, 1.0);
+    }
 }

@@ -169,6 +169,7 @@ fn doubts(staircase: &Staircase, knee: &Knee, kind: Kind) -> Vec<String> {
     if unseen {
         doubts.push("what sessions of the primary wait for was not looked at".to_owned());
     }
+    doubts.extend(gaps(knee));
     if kind == Kind::WebWorkers {
         doubts.push("what an app waits for within itself is not seen from outside".to_owned());
     }
@@ -176,6 +177,23 @@ fn doubts(staircase: &Staircase, knee: &Knee, kind: Kind) -> Vec<String> {
         doubts.push("what else the machine does was not looked at".to_owned());
     }
     doubts
+}
+
+/// Where nobody saw what the tiers did, a sentence for each step.
+fn gaps(knee: &Knee) -> Vec<String> {
+    let mut gaps: Vec<String> = Vec::new();
+    for step in knee.steps().into_iter().filter(|step| step.unseen > 0.0) {
+        let gap = format!(
+            "in {} of the time at {}/s nobody saw what the tiers did: the daemon did not answer",
+            percent(step.unseen),
+            figure(step.offered)
+        );
+        // A step may be two of the three.
+        if !gaps.contains(&gap) {
+            gaps.push(gap);
+        }
+    }
+    gaps
 }
 
 fn falsified_by(first: &Candidate) -> String {
@@ -290,6 +308,7 @@ pub(super) fn none_up_to(staircase: &Staircase) -> Diagnosis {
         capacity: last.achieved,
         evidence: evidence(staircase, &knee),
         confidence: Confidence::Fair,
+        doubts: gaps(&knee),
         falsified_by: format!(
             "the objective is missed at or below {}/s in another run",
             figure(last.offered)
@@ -310,6 +329,22 @@ pub(super) fn too_slow_at_once(staircase: &Staircase) -> Diagnosis {
         milliseconds(first.p99_us as f64 / 1e6)
     );
     nothing(Verdict::Unexplained, sentence)
+}
+
+pub(super) fn unseen(knee: &Knee) -> Diagnosis {
+    let last_good = figure(knee.last_good.achieved);
+    Diagnosis {
+        capacity: knee.last_good.achieved,
+        ..nothing(
+            Verdict::Unexplained,
+            format!(
+                "it gives way above {last_good}/s ({} at {}/s), and what was full is not known: {}",
+                knee.missed,
+                figure(knee.full.offered),
+                gaps(knee).join("; ")
+            ),
+        )
+    }
 }
 
 pub(super) fn unexplained(staircase: &Staircase, knee: &Knee, all: &[Candidate]) -> Diagnosis {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{App, Switchback, request};
 
 use crate::up;
@@ -149,4 +149,47 @@ fn what_cannot_be_played_compared_or_written_is_told_before_anything_is_asked() 
     let left: Vec<_> =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["no-record.json"], "nothing is left of the check");
+}
+
+#[test]
+fn a_search_that_says_nothing_of_the_app_fails_and_is_not_remembered() {
+    let broken = "{ weight = 100, steps = [{ get = \"/there-is-none\" }] }";
+    let switchback = up(App::python("shop").set("rehearsal", "visit.broken", broken));
+    let output = switchback.cli(&["rehearse", "--find", "--yes", "--json"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let said: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(
+        (&said["valid"], &said["diagnosis"]["verdict"]),
+        (&json!(false), &json!("invalid")),
+        "{said:#}"
+    );
+    assert!(said["verdict"]["sentence"].as_str().unwrap().contains("says nothing of the app"), "{said:#}");
+    assert!(!switchback.app().state_dir().join("rehearsals/capacity.json").exists());
+    // So what is relative to a capacity still needs one.
+    assert_eq!(switchback.cli(&["rehearse", "soak", "--yes"]).code, Some(2));
+}
+
+#[test]
+fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
+    let switchback = visited();
+    let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--json"];
+    let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let generator = loop {
+        let found = std::fs::read_to_string(&children).unwrap_or_default();
+        if let Some(pid) = found.split_whitespace().next() {
+            break rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        }
+        assert!(Instant::now() < deadline, "no generator was started");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    // So that it has sent something.
+    std::thread::sleep(Duration::from_secs(4));
+    rustix::process::kill_process(generator, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let why = said["cut_short"].as_str().unwrap();
+    assert!(why.starts_with("the generator ended before its time"), "{why}");
 }

@@ -201,6 +201,8 @@ impl<'a> Run<'a> {
             shed,
             missed,
             tiers: windows.collect(),
+            faults: Vec::new(),
+            unseen: 0.0,
         }
     }
 

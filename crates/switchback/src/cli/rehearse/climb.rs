@@ -18,7 +18,9 @@ pub struct Climb {
     pub failed_while_kept: u64,
 }
 
-/// Climbs until the app has given way, the ceiling is reached, or it is interrupted.
+/// Climbs until the app has given way, the ceiling is reached, or it is interrupted. What makes a step up to the first that
+/// was too much say nothing of the app makes the record invalid. Probes only say where to climb, and beyond that step a full
+/// machine holds up the generator, too.
 ///
 /// # Errors
 /// When there is no generator.
@@ -29,9 +31,8 @@ pub async fn climb(
     shape: Shape,
 ) -> Result<Climb, Problem> {
     let (mut done, mut played): (Vec<Step>, Vec<Played>) = (Vec::new(), Vec::new());
-    let mut faults: Vec<String> = Vec::new();
     while let Some(phase) = staircase.next(&done) {
-        let one = conductor.play(vec![phase], pending()).await?;
+        let one = conductor.try_out(vec![phase], pending()).await?;
         if conductor.was_cut_short() {
             break;
         }
@@ -43,25 +44,36 @@ pub async fn climb(
             step.offered,
             step.p99_us.map_or("-".to_owned(), |us| format!("{:.0} ms", us as f64 / 1e3)),
         ));
-        faults.extend(
-            one.end.validity.faults.first().map(|fault| format!("at {:.0} requests/s {fault}", step.offered)),
-        );
+        if let Some(fault) = one.end.validity.faults.first() {
+            conductor.note(format!("at {:.0} requests/s {fault}", step.offered));
+        }
         done.push(step);
         played.push(one);
     }
-    let probes = staircase.probes(&done).unwrap_or(done.len());
-    let tiers = conductor.tiers();
-    let steps: Vec<diagnosis::Step> = done[probes..]
-        .iter()
-        .zip(&played[probes..])
-        .map(|(step, played)| diagnosis::Step::of(step, &tiers, capacity::window(conductor.seconds(played))))
-        .collect();
-    let staircase = diagnosis::Staircase { steps, shape, faults, top_statement: conductor.top_statement() };
     let failed = |(step, played): (&Step, &Played)| match step.kept {
         true => Summary::of(conductor.seconds(played)).failed(),
         false => 0,
     };
     let failed_while_kept = done.iter().zip(&played).map(failed).sum();
-    let capacity = Capacity::of(done.split_off(probes), conductor.seed());
+    let probes = staircase.probes(&done).unwrap_or(done.len());
+    let (steps, played) = (done.split_off(probes), played.split_off(probes));
+    let counted = capacity::gave_way(&steps).map_or(steps.len(), |at| at + 1);
+    played[..counted].iter().for_each(|played| conductor.count(played));
+    let tiers = conductor.tiers();
+    let diagnosed = |(step, played): (&Step, &Played)| diagnosis::Step {
+        faults: played.end.validity.faults.clone(),
+        ..diagnosis::Step::of(step, &tiers, capacity::window(conductor.seconds(played)))
+    };
+    let staircase = diagnosis::Staircase {
+        steps: steps.iter().zip(&played).map(diagnosed).collect(),
+        shape,
+        faults: Vec::new(),
+        top_statement: conductor.top_statement(),
+    };
+    // What was cut short is no proof for that reason already.
+    if !conductor.was_cut_short() {
+        conductor.doubt(&diagnosis::faults(&staircase));
+    }
+    let capacity = Capacity::of(steps, conductor.seed());
     Ok(Climb { capacity, diagnosis: diagnose(&staircase), failed_while_kept })
 }

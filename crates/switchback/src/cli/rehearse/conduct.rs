@@ -89,11 +89,28 @@ impl<'a> Conductor<'a> {
         Ok(Conductor { load, program, began, record, observer, view, interrupts })
     }
 
-    /// Plays `phases` until they are over, or `until` is; whichever is first. An interrupt cuts the record short.
+    /// Plays `phases` until they are over, or `until` is; whichever is first. An interrupt cuts the record short, and so does
+    /// a generator that ends before its time. What makes this stretch invalid makes the record so.
     ///
     /// # Errors
     /// When there is no generator, or it refuses the load.
     pub async fn play(
+        &mut self,
+        phases: Vec<Phase>,
+        until: impl Future<Output = ()>,
+    ) -> Result<Played, Problem> {
+        let played = self.try_out(phases, until).await?;
+        self.count(&played);
+        self.doubt(&played.end.validity.faults);
+        Ok(played)
+    }
+
+    /// As [`Conductor::play`], but that whoever calls it says whether what the generator says of itself counts: see
+    /// [`Conductor::count`] and [`Conductor::doubt`].
+    ///
+    /// # Errors
+    /// As [`Conductor::play`].
+    pub async fn try_out(
         &mut self,
         phases: Vec<Phase>,
         until: impl Future<Output = ()>,
@@ -117,7 +134,9 @@ impl<'a> Conductor<'a> {
                     }
                     Heard::End(end) => {
                         self.observer.generator(None);
-                        merge(&mut self.record.validity, &end.validity);
+                        if let Some(why) = end.cut_short.as_ref().filter(|_| !is_told) {
+                            self.cut_short(&format!("the generator ended before its time: {why}"));
+                        }
                         return Ok(Played { seconds: first..self.record.seconds.len(), end });
                     }
                 },
@@ -137,6 +156,24 @@ impl<'a> Conductor<'a> {
                     _ => return Err(Problem::Said(crate::cli::up::INTERRUPTED)),
                 },
             }
+        }
+    }
+
+    /// What the generator used and missed in a stretch is the record's: the worst of all.
+    pub fn count(&mut self, played: &Played) {
+        let (all, one) = (&mut self.record.validity, &played.end.validity);
+        all.schedule_error_p99_us = all.schedule_error_p99_us.max(one.schedule_error_p99_us);
+        all.cpu_us_per_request = all.cpu_us_per_request.max(one.cpu_us_per_request);
+        all.cpu_share = all.cpu_share.max(one.cpu_share);
+        all.stolen = all.stolen.max(one.stolen);
+        all.not_offered += one.not_offered;
+    }
+
+    /// Makes the record invalid, where there is a fault.
+    pub fn doubt(&mut self, faults: &[String]) {
+        // Those of one stretch say it as well as many of the same kind.
+        if self.record.validity.faults.is_empty() {
+            self.record.validity.faults = faults.to_vec();
         }
     }
 
@@ -195,19 +232,6 @@ impl<'a> Conductor<'a> {
         self.record.events.extend(events);
         self.record.events.sort_by_key(|event| event.at_ms);
         self.record
-    }
-}
-
-/// The worst of both.
-fn merge(all: &mut Validity, one: &Validity) {
-    all.schedule_error_p99_us = all.schedule_error_p99_us.max(one.schedule_error_p99_us);
-    all.cpu_us_per_request = all.cpu_us_per_request.max(one.cpu_us_per_request);
-    all.cpu_share = all.cpu_share.max(one.cpu_share);
-    all.stolen = all.stolen.max(one.stolen);
-    all.not_offered += one.not_offered;
-    // One says it as well as many of the same kind.
-    if all.faults.is_empty() {
-        all.faults.clone_from(&one.faults);
     }
 }
 

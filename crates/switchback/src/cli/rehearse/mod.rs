@@ -239,7 +239,7 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
     if args.json {
         say::json(&json!({
             "verdict": document.verdict,
-            "valid": record.validity.faults.is_empty() && record.cut_short.is_none(),
+            "valid": record.is_proof(),
             "validity": record.validity,
             "cut_short": record.cut_short,
             "thresholds": judgements,
@@ -262,9 +262,7 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
         say::talk(&format!("{} {}", paint(Stream::Err, GREEN, "report:"), written.page.display()));
     }
     match document.verdict.passed {
-        Passed::Yes | Passed::NotAsked if record.validity.faults.is_empty() && record.cut_short.is_none() => {
-            Ok(())
-        }
+        Passed::Yes | Passed::NotAsked if record.is_proof() => Ok(()),
         _ => Err(Problem::Said(1)),
     }
 }
