@@ -27,7 +27,8 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// Totals only grow for the life of what counts them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
-    /// Microseconds of a clock that never goes back.
+    /// Microseconds of a clock that never goes back: when all of it began to be counted. Roles are asked at that moment, and
+    /// an answer that comes late is of it nevertheless.
     pub at_us: u64,
     pub machine: MachineObserved,
     /// By name. Those that follow are `standby` or `read_replica` in `role`.
@@ -82,15 +83,13 @@ pub struct DatabaseObserved {
 impl Machine {
     /// `named`: processes that belong to whoever asks, such as a generator of load.
     pub async fn observe(&self, named: &[u32]) -> Observation {
-        // The counters as close to each other as can be, and what has to be asked for at the same time.
+        // The counters as close to each other as can be: the kernel's take no time, what has to be asked for is asked for at
+        // once after them.
+        let at_us = now_us();
+        let machine = machine(self.inner.setup.cores);
+        let processes = self.observe_processes(named);
         let (edges, databases) = tokio::join!(self.observe_edges(), self.observe_databases());
-        Observation {
-            at_us: now_us(),
-            machine: machine(self.inner.setup.cores),
-            processes: self.observe_processes(named),
-            edges,
-            databases,
-        }
+        Observation { at_us, machine, processes, edges, databases }
     }
 
     fn observe_processes(&self, named: &[u32]) -> BTreeMap<String, ProcessObserved> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use local::machine::Event;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde::de::DeserializeOwned;
 
 use super::{Failure, Message, Request};
@@ -27,26 +28,118 @@ pub enum CallError {
 pub fn call<T: DeserializeOwned>(
     socket: &Path,
     request: &Request,
-    mut heard: impl FnMut(Event),
+    heard: impl FnMut(Event),
 ) -> Result<T, CallError> {
-    let mut stream = UnixStream::connect(socket).map_err(CallError::NoDaemon)?;
-    stream.set_write_timeout(Some(Duration::from_secs(10))).map_err(CallError::Lost)?;
-    if *request == Request::Hello {
-        // A daemon that does not even say hello is hung.
-        stream.set_read_timeout(Some(Duration::from_secs(3))).map_err(CallError::Lost)?;
+    let stream = UnixStream::connect(socket).map_err(CallError::NoDaemon)?;
+    // A daemon that does not even say hello is hung.
+    let limit = (*request == Request::Hello).then_some(Duration::from_secs(3));
+    Call::send(stream, request, limit)?.finish(heard)
+}
+
+/// As [`call`], of what takes no time: a daemon that is silent for `limit` is left, and one that takes no connections as well.
+///
+/// # Errors
+/// See [`CallError`].
+pub fn call_within<T: DeserializeOwned>(
+    socket: &Path,
+    request: &Request,
+    limit: Duration,
+) -> Result<T, CallError> {
+    Call::begin(socket, request, limit)?.finish(|_| {})
+}
+
+/// A request that was sent. The daemon works on it, whether or not its answer is waited for.
+pub struct Call {
+    stream: UnixStream,
+}
+
+impl Call {
+    /// Sends `request`, which will be answered within `limit`, or left.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn begin(socket: &Path, request: &Request, limit: Duration) -> Result<Call, CallError> {
+        let stream = connect_at_once(socket).map_err(CallError::NoDaemon)?;
+        Call::send(stream, request, Some(limit))
     }
-    let mut line = serde_json::to_vec(request).map_err(io::Error::from).map_err(CallError::Lost)?;
-    line.push(b'\n');
-    stream.write_all(&line).map_err(CallError::Lost)?;
-    for line in BufReader::new(stream).lines() {
-        let line = line.map_err(CallError::Lost)?;
-        match serde_json::from_str(&line).map_err(io::Error::from).map_err(CallError::Lost)? {
-            Message::Event { event } => heard(event),
-            Message::Done { value } => {
-                return serde_json::from_value(value).map_err(io::Error::from).map_err(CallError::Lost);
+
+    fn send(stream: UnixStream, request: &Request, limit: Option<Duration>) -> Result<Call, CallError> {
+        let mut stream = stream;
+        stream.set_write_timeout(Some(Duration::from_secs(10))).map_err(CallError::Lost)?;
+        stream.set_read_timeout(limit).map_err(CallError::Lost)?;
+        let mut line = serde_json::to_vec(request).map_err(io::Error::from).map_err(CallError::Lost)?;
+        line.push(b'\n');
+        stream.write_all(&line).map_err(CallError::Lost)?;
+        Ok(Call { stream })
+    }
+
+    /// Hears events until it is done.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn finish<T: DeserializeOwned>(self, mut heard: impl FnMut(Event)) -> Result<T, CallError> {
+        for line in BufReader::new(self.stream).lines() {
+            let line = line.map_err(CallError::Lost)?;
+            match serde_json::from_str(&line).map_err(io::Error::from).map_err(CallError::Lost)? {
+                Message::Event { event } => heard(event),
+                Message::Done { value } => {
+                    return serde_json::from_value(value).map_err(io::Error::from).map_err(CallError::Lost);
+                }
+                Message::Failed(failure) => return Err(CallError::Failed(failure)),
             }
-            Message::Failed(failure) => return Err(CallError::Failed(failure)),
         }
+        Err(CallError::Lost(io::ErrorKind::UnexpectedEof.into()))
     }
-    Err(CallError::Lost(io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// A listener whose queue is full would hold up a connect for ever: nobody takes from it.
+fn connect_at_once(socket: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let connecting = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&connecting, &SocketAddrUnix::new(socket)?)?;
+    let stream = UnixStream::from(connecting);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rustix::net::{bind, listen};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    /// A daemon that was stopped, or hangs, still has its socket: the kernel takes connections until its queue is full.
+    #[test]
+    fn a_daemon_that_hangs_is_left_when_the_limit_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon.sock");
+        // With a short queue, so that it is soon full.
+        let flags = SocketFlags::CLOEXEC;
+        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        bind(&listener, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
+        listen(&listener, 2).unwrap();
+        let began = Instant::now();
+        let silent = call_within::<()>(&socket, &Request::Status, LIMIT);
+        assert!(matches!(silent, Err(CallError::Lost(_))), "{silent:?}");
+        assert!(
+            began.elapsed() >= LIMIT && began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+
+        let mut waiting = Vec::new();
+        let full = loop {
+            match connect_at_once(&socket) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let refused = call_within::<()>(&socket, &Request::Status, LIMIT);
+        assert!(matches!(refused, Err(CallError::NoDaemon(_))), "{refused:?}");
+    }
 }

@@ -13,10 +13,14 @@ use rehearsal::diagnosis::evidence::{more, tier};
 use rehearsal::record::{Tier, TierSecond};
 
 use crate::api::Request;
-use crate::api::client::{CallError, call};
+use crate::api::client::{CallError, call_within};
 
 /// A control group's share of the processors is given anew this often, see `local::cgroup`.
 const PERIOD: Duration = Duration::from_millis(100);
+/// A daemon that has not answered by then is looked at again; it gives each of its roles half a second.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
+/// What lies between two looks is a second, or two where one look was slow. What is longer is a gap: its mean is of no second.
+const GAP: Duration = Duration::from_millis(2_500);
 /// Requests at once from which on those that have not ended yet weigh more than those that have.
 const MANY_IN_FLIGHT: u64 = 8;
 
@@ -36,6 +40,7 @@ pub struct Watch {
     generator: Vec<u32>,
     began: Instant,
     before: Option<Observation>,
+    now: Option<Observation>,
     tiers: BTreeMap<&'static str, Tier>,
     /// Of the primaries' statements, what each has taken since the watch began.
     statements: BTreeMap<String, u64>,
@@ -49,6 +54,7 @@ impl Watch {
             generator,
             began,
             before: None,
+            now: None,
             tiers: BTreeMap::new(),
             statements: BTreeMap::new(),
         }
@@ -58,25 +64,44 @@ impl Watch {
     /// only begins.
     ///
     /// # Errors
-    /// When the daemon does not answer: the second is missing, and the next look goes on.
+    /// When the daemon does not answer in time: the second is missing, and the next look goes on.
     pub fn look(&mut self) -> Result<Look, CallError> {
-        let named = self.generator.clone();
-        let now: Observation = call(&self.socket, &Request::Observe { named }, |_| {})?;
+        let seen = self.question().ask()?;
+        Ok(self.hear(seen))
+    }
+
+    /// What to ask now. Whoever must not wait for the daemon while others wait for this watch asks beside it.
+    pub fn question(&self) -> Question {
+        Question { socket: self.socket.clone(), named: self.generator.clone() }
+    }
+
+    /// Takes in an answer.
+    pub fn hear(&mut self, seen: Seen) -> Look {
         // The second that has just passed, whether the look came a little before or after its end.
-        let at = (self.began.elapsed().as_secs_f64() - 0.5).max(0.0) as u32;
-        let Some(before) = self.before.replace(now) else { return Ok(Look::default()) };
-        let Some(now) = &self.before else { return Ok(Look::default()) };
+        let asked = seen.asked.saturating_duration_since(self.began);
+        let at = (asked.as_secs_f64() - 0.5).max(0.0) as u32;
+        let Some(before) = self.now.replace(seen.observation) else { return Look::default() };
+        let Some(now) = &self.now else { return Look::default() };
+        let changes = changes(&before, now);
+        if Duration::from_micros(now.at_us.saturating_sub(before.at_us)) > GAP {
+            self.before = None;
+            return Look { changes, seconds: Vec::new() };
+        }
         for (text, us) in statements(&before, now) {
             *self.statements.entry(text).or_default() += us;
         }
-        let top = self.top_statement().map(str::to_owned);
-        let seconds = seconds(&before, now, at, top.as_deref());
-        let changes = changes(&before, now);
+        let seconds = seconds(&before, now, at, self.top_statement());
         for (name, second) in &seconds {
             let new = || Tier { name: (*name).to_owned(), seconds: Vec::new() };
             self.tiers.entry(name).or_insert_with(new).seconds.push(second.clone());
         }
-        Ok(Look { seconds, changes })
+        self.before = Some(before);
+        Look { seconds, changes }
+    }
+
+    /// The last two looks, where no gap lies between them.
+    pub fn last_two(&self) -> Option<(&Observation, &Observation)> {
+        Some((self.before.as_ref()?, self.now.as_ref()?))
     }
 
     /// Whose processor time is that of the load's generator, from now on.
@@ -93,6 +118,29 @@ impl Watch {
     pub fn top_statement(&self) -> Option<&str> {
         let top = self.statements.iter().max_by_key(|(_, us)| **us)?;
         Some(top.0)
+    }
+}
+
+/// A look that is yet to be taken.
+pub struct Question {
+    socket: PathBuf,
+    named: Vec<u32>,
+}
+
+/// A look that was taken.
+pub struct Seen {
+    /// When the daemon was asked: what it counts is of that moment, however long the answer takes.
+    asked: Instant,
+    observation: Observation,
+}
+
+impl Question {
+    /// # Errors
+    /// When the daemon does not answer in time.
+    pub fn ask(self) -> Result<Seen, CallError> {
+        let asked = Instant::now();
+        let observation = call_within(&self.socket, &Request::Observe { named: self.named }, LOOK_LIMIT)?;
+        Ok(Seen { asked, observation })
     }
 }
 
@@ -499,6 +547,20 @@ mod tests {
         };
         assert_eq!(seen(1, 2), ["db.1 was out of memory, and the kernel killed a process of it"]);
         assert_eq!(seen(2, 2), [""; 0]);
+    }
+
+    #[test]
+    fn what_lies_between_two_looks_that_are_far_apart_is_a_gap_and_not_a_second() {
+        let began = Instant::now();
+        let mut watch = Watch::new(Path::new("/none"), Vec::new(), began);
+        let mut look = |at_ms: u64| {
+            let asked = began + Duration::from_millis(at_ms);
+            watch.hear(Seen { asked, observation: observation(at_ms * 1_000, at_ms * 1_000, &[]) });
+            watch.last_two().is_some()
+        };
+        assert_eq!([1_000, 2_010, 3_990, 8_000, 9_000].map(&mut look), [false, true, true, false, true]);
+        let seconds: Vec<u32> = watch.tiers()[0].seconds.iter().map(|second| second.at).collect();
+        assert_eq!(seconds, [1, 3, 8]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The tiers of the app, looked at once a second beside a rehearsal.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,18 +10,18 @@ use std::time::{Duration, Instant};
 use rehearsal::record::{Event, Tier, TierSecond};
 
 use crate::api::client::CallError;
-use crate::rehearse::evidence::Watch;
+use crate::rehearse::evidence::{Seen, Watch};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks on a thread of its own until it is ended or dropped.
 pub struct Observer {
-    watch: Arc<Mutex<Seen>>,
+    watch: Arc<Mutex<State>>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Seen {
+struct State {
     watch: Watch,
     latest: Vec<(String, TierSecond)>,
     events: Vec<Event>,
@@ -31,13 +32,13 @@ struct Seen {
 impl Observer {
     /// Seconds count from `began`.
     pub fn start(socket: &Path, began: Instant) -> Observer {
-        let seen = Seen {
+        let state = State {
             watch: Watch::new(socket, Vec::new(), began),
             latest: Vec::new(),
             events: Vec::new(),
             is_blind: false,
         };
-        let watch = Arc::new(Mutex::new(seen));
+        let watch = Arc::new(Mutex::new(state));
         let (stop, stopped) = channel::<()>();
         let looked = Arc::clone(&watch);
         let thread = std::thread::spawn(move || {
@@ -47,7 +48,10 @@ impl Observer {
                 if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
-                locked(&looked).look(began);
+                // Nobody waits for the daemon but this thread.
+                let question = locked(&looked).watch.question();
+                let seen = question.ask();
+                locked(&looked).hear(seen, began);
                 // A look that took longer leaves out the seconds that it took.
                 while next <= Instant::now() {
                     next += INTERVAL;
@@ -98,32 +102,71 @@ impl Drop for Observer {
     }
 }
 
-impl Seen {
-    fn look(&mut self, began: Instant) {
+impl State {
+    fn hear(&mut self, seen: Result<Seen, CallError>, began: Instant) {
         let at_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match self.watch.look() {
-            Ok(look) => {
+        match seen {
+            Ok(seen) => {
+                let look = self.watch.hear(seen);
                 self.latest =
                     look.seconds.into_iter().map(|(name, second)| (name.to_owned(), second)).collect();
                 self.events.extend(look.changes.into_iter().map(|text| Event { at_ms, text }));
                 if std::mem::take(&mut self.is_blind) {
-                    self.events.push(Event { at_ms, text: "the daemon answers again".to_owned() });
+                    let text =
+                        "the daemon answers again; what the tiers did meanwhile was not seen".to_owned();
+                    self.events.push(Event { at_ms, text });
                 }
             }
             Err(_) if self.is_blind => {}
             Err(error) => {
-                let why = match error {
-                    CallError::NoDaemon(_) => "no daemon answers",
-                    CallError::Lost(_) => "the daemon went away",
-                    CallError::Failed(_) => "the daemon does not say what its tiers do",
-                };
                 self.is_blind = true;
-                self.events.push(Event { at_ms, text: why.to_owned() });
+                self.latest.clear();
+                self.events.push(Event { at_ms, text: why(&error).to_owned() });
             }
         }
     }
 }
 
-fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn why(error: &CallError) -> &'static str {
+    match error {
+        CallError::NoDaemon(error) | CallError::Lost(error)
+            if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+        {
+            "the daemon does not answer in time"
+        }
+        CallError::NoDaemon(_) => "no daemon answers",
+        CallError::Lost(_) => "the daemon went away",
+        CallError::Failed(_) => "the daemon does not say what its tiers do",
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Who is interrupted, or has finished, does not wait for a daemon that hangs; and what was not seen is said.
+    #[test]
+    fn a_daemon_that_hangs_holds_up_nobody_and_is_a_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon.sock");
+        let _hangs = UnixListener::bind(&socket).unwrap();
+        let observer = Observer::start(&socket, Instant::now());
+        // It is being asked by now, and will be for two seconds more.
+        std::thread::sleep(INTERVAL + INTERVAL / 2);
+        let began = Instant::now();
+        observer.generator(Some(1));
+        assert!(observer.latest().is_empty() && observer.tiers().is_empty());
+        assert!(began.elapsed() < INTERVAL, "it waits for the daemon: {:?}", began.elapsed());
+        let (tiers, events) = observer.end();
+        assert!(tiers.is_empty());
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let said: Vec<&str> = events.iter().map(|event| event.text.as_str()).collect();
+        assert_eq!(said, ["the daemon does not answer in time"]);
+    }
 }
