@@ -86,6 +86,15 @@ impl Step {
         })
     }
 
+    /// Whether the app did not do all that it was asked for, and not by chance.
+    pub fn falls_short(&self) -> bool {
+        self.reached().is_short()
+    }
+
+    fn reached(&self) -> Reached {
+        Reached { offered: self.offered, achieved: self.achieved, is_kept: self.kept }
+    }
+
     /// Whether the generator, and not the app, gave way: far fewer visits began, and not by chance.
     fn is_not_offered(&self) -> bool {
         let (wished, missing) = (self.visits * self.seconds, (self.visits - self.begun) * self.seconds);
@@ -345,9 +354,7 @@ impl Rate {
 
 /// Of steps by growing rates, the first from which on each was too much. `None`: the last was not.
 pub fn gave_way(steps: &[Step]) -> Option<usize> {
-    let reached =
-        |step: &Step| Reached { offered: step.offered, achieved: step.achieved, is_kept: step.kept };
-    giving_way::gave_way(&steps.iter().map(reached).collect::<Vec<_>>())
+    giving_way::gave_way(&steps.iter().map(Step::reached).collect::<Vec<_>>())
 }
 
 fn or_reason<S: serde::Serializer>(usl: &Result<Usl, Unfit>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -12,7 +12,7 @@ use rehearsal::diagnosis::evidence::tier;
 use super::evidence::{Elapsed, processes_of};
 
 /// Of what a process may use.
-const TAKEN: f64 = 0.1;
+pub const TAKEN: f64 = 0.1;
 
 /// The limits that leave each process of `tier` a tenth less, in thousandths of a core, by two observations of a moment ago.
 /// `None` where the tier has no processes, or one that has too little to be taken from.

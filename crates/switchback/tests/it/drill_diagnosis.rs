@@ -183,6 +183,33 @@ fn an_app_of_a_small_size_is_named() {
     assert_ne!(judged.verdict, Verdict::Unexplained, "{}", judged.sentence);
 }
 
+/// The command itself: it finds the tier, takes from it to be sure, and the daemon remembers.
+#[test]
+#[ignore = "needs a quiet machine: cargo xtask diagnose"]
+fn a_search_tests_what_it_says_and_tells_why() {
+    let visit = "{ weight = 100, steps = [{ get = \"/work\" }] }";
+    let app = App::guestbook("shop").set("web", "size", SMALL).knob("work", light(8));
+    let switchback = up(app.set("rehearsal", "visit.work", visit));
+    if switchback.status().raw["unlimited_because"].is_string() {
+        eprintln!("skipped: no control groups");
+        return;
+    }
+    let output = switchback.cli(&["rehearse", "--find", "--yes", "--json", "--threshold", "p99 < 400ms"]);
+    println!("{}", output.stderr);
+    let said = output.json();
+    assert_eq!(output.code, Some(0), "{said:#}");
+    let diagnosis = &said["diagnosis"];
+    assert_eq!(diagnosis["causes"][0]["kind"], "web_cpu", "{diagnosis:#}");
+    // Whatever came of it, it was tried.
+    let tried = |text: &Value| text.as_str().is_some_and(|text| text.contains("a tenth less of web"));
+    let doubts = diagnosis["doubts"].as_array().unwrap();
+    assert!(tried(&diagnosis["sentence"]) || doubts.iter().any(tried), "{diagnosis:#}");
+    assert_ne!(diagnosis["verdict"], "unexplained", "{diagnosis:#}");
+    assert!(switchback.app().state_dir().join("rehearsals/capacity.json").exists());
+    let why = switchback.must(&["why", "-n", "1"]).stdout;
+    assert!(why.contains("rehearsal") && why.contains("gives way above"), "{why}");
+}
+
 #[test]
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn an_app_with_two_workers_is_named() {

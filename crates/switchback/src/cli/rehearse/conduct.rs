@@ -14,7 +14,7 @@ use rehearsal::load::{Load, Phase};
 use rehearsal::record::{Event, Record, Second, Tier, Validity};
 use rehearsal::report::live::{Expected, Live};
 
-use super::observe::Observer;
+use super::observe::{Looks, Observer};
 use crate::cli::say::{self, Problem, Stream};
 use crate::cli::up::Interrupts;
 
@@ -196,6 +196,21 @@ impl<'a> Conductor<'a> {
 
     pub fn was_cut_short(&self) -> bool {
         self.record.cut_short.is_some()
+    }
+
+    /// See [`Record::is_proof`].
+    pub fn is_proof(&self) -> bool {
+        self.record.is_proof()
+    }
+
+    /// Lets the record be whole although a stretch was cut short, when that is no part of what it is of. Why it was.
+    pub fn go_on(&mut self) -> Option<String> {
+        self.record.cut_short.take()
+    }
+
+    /// What the tiers did last.
+    pub fn looks(&self) -> Looks {
+        self.observer.looks()
     }
 
     /// Something that happened now.

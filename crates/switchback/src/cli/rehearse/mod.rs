@@ -9,6 +9,7 @@ mod conduct;
 mod explore;
 pub mod journey;
 mod observe;
+mod prove;
 mod shape;
 mod target;
 mod write;
@@ -39,6 +40,7 @@ use super::say::{self, BOLD, GREEN, Problem, RED, Stream, YELLOW, paint};
 use super::status::must_be_whole;
 use super::up::Interrupts;
 use super::{Place, manifest};
+use crate::api::client::call_within;
 use crate::api::{Request, Status};
 
 /// What is required where nobody says anything.
@@ -52,7 +54,9 @@ const SEARCH_THINK_MS: u64 = 500;
 /// Of rates from second to second: visitors come in bunches.
 const NOISE: f64 = 0.3;
 /// For what it does not know how long it will take.
-const SEARCH_LASTS: Duration = Duration::from_secs(180);
+const SEARCH_LASTS: Duration = Duration::from_secs(240);
+/// For the daemon to write down what was found.
+const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
 
 const LIMITS: Limits = Limits {
     visitors: 50_000,
@@ -143,11 +147,18 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let staircase = staircase(&visits);
         let load = load(&target, visits, args.seed, 0.0);
         let mut conductor = Conductor::begin(subject, load, observer, began, SEARCH_LASTS, &interrupts)?;
-        let climbing =
-            climb(&mut conductor, &staircase, &objective, shape::shape(&app.dir, &manifest, graph, &status)?);
-        let climb = runtime.block_on(climbing)?;
+        let shape = shape::shape(&app.dir, &manifest, graph, &status)?;
+        let mut climb = runtime.block_on(climb(&mut conductor, &staircase, &objective, shape))?;
+        if conductor.is_proof() {
+            let (daemon, unlimited) =
+                (app.state.daemon_socket(), status.machine.unlimited_because.as_deref());
+            runtime.block_on(prove::prove(&mut conductor, &daemon, unlimited, &mut climb))?;
+        }
         let record = conductor.end();
         write::remember_capacity(&app, &record, &climb.capacity)?;
+        if record.is_proof() {
+            tell_why(&app, &climb.diagnosis);
+        }
         Outcome { record, climb: Some(climb), judgements: Vec::new() }
     } else {
         let capacity = write::capacity(&app, &subject.shape);
@@ -161,6 +172,18 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         Outcome { record, climb: None, judgements }
     };
     report(&app, args, before.as_ref(), outcome)
+}
+
+/// Lets `why` know what was found, and by which figures.
+fn tell_why(app: &App, diagnosis: &Diagnosis) {
+    let figures: Vec<String> = diagnosis.evidence.iter().map(ToString::to_string).collect();
+    let request = Request::Remember { decision: diagnosis.sentence.clone(), evidence: figures.join("; ") };
+    if call_within::<()>(&app.state.daemon_socket(), &request, REMEMBER_LIMIT).is_err() {
+        say::talk(&format!(
+            "{} the daemon did not answer: `why` knows nothing of this",
+            paint(Stream::Err, BOLD, "note:")
+        ));
+    }
 }
 
 /// The seconds whose requests had all the time that visitors have. The last of a run that was cut short were cut with it.

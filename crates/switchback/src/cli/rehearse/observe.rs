@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use local::machine::Observation;
 use rehearsal::record::{Event, Tier, TierSecond};
 
 use crate::api::client::CallError;
@@ -19,6 +20,18 @@ pub struct Observer {
     watch: Arc<Mutex<State>>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What was seen last.
+pub struct Looks(Arc<Mutex<State>>);
+
+impl Looks {
+    /// See [`Watch::last_two`].
+    pub fn last_two(&self) -> Option<(Observation, Observation)> {
+        let state = locked(&self.0);
+        let (before, now) = state.watch.last_two()?;
+        Some((before.clone(), now.clone()))
+    }
 }
 
 struct State {
@@ -78,6 +91,11 @@ impl Observer {
     /// See [`Watch::top_statement`].
     pub fn top_statement(&self) -> Option<String> {
         locked(&self.watch).watch.top_statement().map(str::to_owned)
+    }
+
+    /// For whoever needs the last looks while this is somebody else's.
+    pub fn looks(&self) -> Looks {
+        Looks(Arc::clone(&self.watch))
     }
 
     /// What was seen, and what happened.
