@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::words::{clock, count, duration_or_dash, percent, rate, share, shortened};
+use super::words::{clock, count, duration_or_dash, of, percent, rate, share, shortened};
 use crate::record::{Second, TierSecond};
 use crate::summary::Summary;
 
@@ -56,7 +56,10 @@ impl Live {
         self.recent.push_back(second.clone());
         let of_allowed = |second: &TierSecond| second.cpu / second.cpu_allowed;
         let shares = tiers.into_iter().map(|(name, second)| (shortened(name, MOST_NAME), of_allowed(second)));
-        self.cpu = shares.filter(|(_, share)| share.is_finite()).take(MOST_TIERS).collect();
+        // What is counted in a moment more than a second is no more than there is.
+        let shares =
+            shares.filter(|(_, share)| share.is_finite()).map(|(name, share)| (name, share.min(1.0)));
+        self.cpu = shares.take(MOST_TIERS).collect();
     }
 
     /// For a log, when `every` seconds are full. `None`: not now.
@@ -67,7 +70,7 @@ impl Live {
         }
         let window = Window::of(&self.recent, every as usize);
         let mut line = format!(
-            "{} {}: {} of {} visits/s, {} requests/s, p50 {}, p99 {}, {} failed, {} shed, {} visitors",
+            "{} {}: {} of {} visits/s, {} requests/s, p50 {}, p99 {}, {} failed, {} shed{}",
             clock(u64::from(last.at) + 1),
             shortened(&last.phase, MOST_NAME),
             rate(window.begun),
@@ -77,7 +80,7 @@ impl Live {
             duration_or_dash(window.all.latency.quantile(0.99)),
             count(window.all.failed()),
             count(window.all.shed()),
-            count(u64::from(last.visitors)),
+            window.visitors(),
         );
         if !self.cpu.is_empty() {
             line += &format!("; CPU {}", self.cpu_by_tier());
@@ -106,10 +109,10 @@ impl Live {
         let mut lines = vec![
             format!("{title}  {} of {}, {} left  {}", clock(elapsed), clock(lasts), clock(left), last.phase),
             format!(
-                "visits    {:>8}/s of {}/s wished, {} visitors",
+                "visits    {:>8}/s of {}/s wished{}",
                 rate(window.begun),
                 rate(window.wished),
-                count(u64::from(last.visitors))
+                window.visitors()
             ),
             format!("requests  {:>8}/s  {}", rate(window.requests), self.spark(bars, |second| second.sent)),
             format!(
@@ -152,6 +155,8 @@ struct Window {
     wished: f64,
     begun: f64,
     requests: f64,
+    /// The most that were under way at the end of one of them.
+    visitors: u32,
     all: Summary,
 }
 
@@ -164,7 +169,16 @@ impl Window {
             wished: last().map(|second| second.wished_visits).sum::<f64>() / lasted,
             begun: last().map(|second| f64::from(second.visits)).sum::<f64>() / lasted,
             requests: all.sent_rate(),
+            visitors: last().map(|second| second.visitors).max().unwrap_or(0),
             all,
+        }
+    }
+
+    /// Nothing where visits are over so soon that none was under way when it was looked: "0 visitors" would be wrong.
+    fn visitors(&self) -> String {
+        match self.visitors {
+            0 => String::new(),
+            visitors => format!(", {}", of(u64::from(visitors), "visitor")),
         }
     }
 }
@@ -228,6 +242,24 @@ mod tests {
         failed             1  0.05 %    shed 0  0 %
         ");
         assert!(live.view(60).lines().all(|line| line.chars().count() < 60), "{}", live.view(60));
+    }
+
+    #[test]
+    fn a_fast_app_has_no_visitors_to_count_and_no_tier_uses_more_than_it_may() {
+        let mut live = live();
+        let web = TierSecond { cpu: 2.02, cpu_allowed: 2.0, ..TierSecond::default() };
+        let line = |live: &mut Live, visitors: u32| {
+            let at = live.recent.len() as u32;
+            live.hear(&Second { visitors, ..second(at, 100, 0, 900) }, [("web", &web)]);
+            live.line(1).unwrap()
+        };
+        assert!(line(&mut live, 0).ends_with("0 failed, 0 shed; CPU web 100 %"), "{}", live.line(1).unwrap());
+        assert!(live.view(100).contains("wished\n"), "{}", live.view(100));
+        assert!(
+            line(&mut live, 1).ends_with("0 shed, 1 visitor; CPU web 100 %"),
+            "{}",
+            live.line(1).unwrap()
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Table;
 use super::columns::Columns;
-use super::words::{clock, count, dash, duration, duration_or_dash, failure, percent, rate, share};
+use super::words::{clock, count, dash, duration, duration_or_dash, failure, of, percent, rate, share};
 use crate::record::{Record, Second, Tier, TierSecond};
 use crate::summary::{Summary, classes};
 
@@ -42,7 +42,7 @@ pub fn key_figures(record: &Record) -> Vec<KeyFigure> {
         figure(
             "Busiest second",
             format!("{}/s", count(peak)),
-            format!("{} visitors at once", count(u64::from(visitors))),
+            format!("{} at once", of(u64::from(visitors), "visitor")),
         ),
     ]
 }
@@ -166,7 +166,8 @@ fn tier_row(tier: &Tier) -> Option<Vec<String>> {
     let mean = |of: fn(&TierSecond) -> f64| sum(of) / seconds.len() as f64;
     let most = |of: fn(&TierSecond) -> f64| seconds.iter().map(of).fold(0.0, f64::max);
     let of_allowed = |second: &TierSecond| second.cpu / second.cpu_allowed;
-    let allowed = |share: f64| if share.is_finite() { percent(share) } else { dash() };
+    // What is counted in a moment more than a second is no more than there is.
+    let allowed = |share: f64| if share.is_finite() { percent(share.min(1.0)) } else { dash() };
     Some(vec![
         tier.name.clone(),
         last.members.to_string(),

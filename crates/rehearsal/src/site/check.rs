@@ -1,12 +1,13 @@
 //! Whether what a rehearsal will ask for is there: each path once, before the crowd comes.
 //!
 //! A log remembers pages and assets of earlier releases, and a page may name what never was. Left in, these would count
-//! as failures of the app for as long as the rehearsal lasts.
+//! as failures of the app for as long as the rehearsal lasts. What answers that it has failed (500 and above) is there: it stays,
+//! as a failure of the app that visitors will see, and is told beforehand.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Answer, Ask, NoAnswer, Site};
+use super::{Answer, Ask, NoAnswer, Page, Site};
 
 /// Beyond it a path is taken as it is.
 const MAX_REQUESTS: usize = 500;
@@ -28,7 +29,14 @@ pub struct Check {
     asked: usize,
     /// Why, for each that is not there.
     gone: BTreeMap<String, String>,
+    /// How, for each that fails.
+    failing: BTreeMap<String, String>,
 }
+
+/// No page is answered as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no page is answered as it should be, before any load: {0}")]
+pub struct AllFail(String);
 
 impl Check {
     pub fn of(site: Site) -> Check {
@@ -37,7 +45,7 @@ impl Check {
         let mut known = BTreeSet::new();
         let paths =
             pages.chain(&site.searches).chain(assets).filter(|path| known.insert(*path)).cloned().collect();
-        Check { waiting: paths, asked: 0, gone: BTreeMap::new(), site }
+        Check { waiting: paths, asked: 0, gone: BTreeMap::new(), failing: BTreeMap::new(), site }
     }
 
     /// What to ask for next, `spent` after the first. `None`: no more.
@@ -50,42 +58,60 @@ impl Check {
     }
 
     pub fn answered(&mut self, path: &str, answer: &Result<Answer, NoAnswer>) {
-        let why = match answer {
+        let (list, why) = match answer {
             Ok(answer) if (200..400).contains(&answer.status) => return,
-            Ok(answer) => format!("is answered with {}", answer.status),
-            Err(NoAnswer(why)) => format!("was not answered: {why}"),
+            Ok(answer) if answer.status >= 500 => {
+                (&mut self.failing, format!("is answered with {}", answer.status))
+            }
+            Ok(answer) => (&mut self.gone, format!("is answered with {}", answer.status)),
+            Err(NoAnswer(why)) => (&mut self.gone, format!("was not answered: {why}")),
         };
-        self.gone.insert(path.to_owned(), why);
+        list.insert(path.to_owned(), why);
     }
 
-    /// What is there, with a note of what is not.
-    pub fn finish(self) -> Site {
-        let Check { mut site, gone, .. } = self;
-        if gone.is_empty() {
-            return site;
+    /// What is there, with a note of what is not and of what fails.
+    ///
+    /// # Errors
+    /// When all of its pages are gone or fail.
+    pub fn finish(self) -> Result<Site, AllFail> {
+        let Check { mut site, gone, failing, .. } = self;
+        let is_bad = |page: &Page| gone.contains_key(&page.path) || failing.contains_key(&page.path);
+        if !site.pages.is_empty() && site.pages.iter().all(is_bad) {
+            let pages: BTreeSet<&str> = site.pages.iter().map(|page| page.path.as_str()).collect();
+            let bad = failing.iter().chain(&gone).filter(|(path, _)| pages.contains(path.as_str()));
+            return Err(AllFail(named(bad)));
         }
         site.pages.retain(|page| !gone.contains_key(&page.path));
         site.searches.retain(|path| !gone.contains_key(path));
         for page in &mut site.pages {
             page.assets.retain(|asset| !gone.contains_key(asset));
         }
-        let named: Vec<String> =
-            gone.iter().take(NAMED).map(|(path, why)| format!("`{path}` {why}")).collect();
-        let others = match gone.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            others => format!(", and {others} more"),
-        };
-        site.notes.push(format!("Left out, as it is not there: {}{others}.", named.join(", ")));
-        site
+        if !gone.is_empty() {
+            site.notes.push(format!("Left out, as it is not there: {}.", named(gone.iter())));
+        }
+        if !failing.is_empty() {
+            let named = named(failing.iter());
+            site.notes.push(format!("Fails before any load, and counts as a failure: {named}."));
+        }
+        Ok(site)
+    }
+}
+
+/// The first few, each with what is wrong with it.
+fn named<'a>(bad: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let all: Vec<String> = bad.map(|(path, why)| format!("`{path}` {why}")).collect();
+    let first = all[..all.len().min(NAMED)].join(", ");
+    match all.len().saturating_sub(NAMED) {
+        0 => first,
+        others => format!("{first}, and {others} more"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Page;
     use super::*;
 
-    fn checked(answer: impl Fn(&str) -> Result<Answer, NoAnswer>) -> Site {
+    fn checked(answer: impl Fn(&str) -> Result<Answer, NoAnswer>) -> Result<Site, AllFail> {
         let page = |path: &str, assets: &[&str]| Page {
             path: path.to_owned(),
             hits: 1,
@@ -112,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_left_out_and_said() {
-        let site = checked(|path| status(if path.contains("old") { 404 } else { 200 }));
+        let site = checked(|path| status(if path.contains("old") { 404 } else { 200 })).unwrap();
         assert_eq!(site.pages.iter().map(|page| page.path.as_str()).collect::<Vec<_>>(), ["/"]);
         assert_eq!(site.pages[0].assets, ["/app.css"]);
         assert_eq!(
@@ -123,18 +149,33 @@ mod tests {
 
     #[test]
     fn a_site_that_is_all_there_is_as_it_was() {
-        let site = checked(|_| status(304));
+        let site = checked(|_| status(304)).unwrap();
         assert_eq!((site.pages.len(), site.searches.len(), site.notes.len()), (2, 1, 0));
     }
 
+    /// It is no page of an earlier release: visitors ask for it, and it fails them.
     #[test]
-    fn an_app_that_answers_nothing_leaves_nothing() {
-        let site = checked(|_| Err(NoAnswer("no connection".to_owned())));
-        assert_eq!((site.pages.len(), site.searches.len()), (0, 0));
-        assert!(
-            site.notes[0].contains("`/` was not answered: no connection")
-                && site.notes[0].ends_with(", and 2 more.")
+    fn what_fails_stays_and_is_said() {
+        let site =
+            checked(|path| status(if path == "/old" || path == "/app.css" { 503 } else { 200 })).unwrap();
+        assert_eq!((site.pages.len(), site.pages[0].assets.len(), site.searches.len()), (2, 2, 1));
+        assert_eq!(
+            site.notes,
+            [
+                "Fails before any load, and counts as a failure: `/app.css` is answered with 503, `/old` is answered with 503."
+            ]
         );
+    }
+
+    #[test]
+    fn an_app_whose_pages_all_fail_is_refused_with_how() {
+        let refused = checked(|path| status(if path == "/" { 500 } else { 404 })).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "no page is answered as it should be, before any load: `/` is answered with 500, `/old` is answered with 404"
+        );
+        let refused = checked(|_| Err(NoAnswer("no connection".to_owned()))).unwrap_err().to_string();
+        assert!(refused.contains("`/` was not answered: no connection"), "{refused}");
     }
 
     #[test]

@@ -229,6 +229,13 @@ impl Interrupts {
         self.count.load(Ordering::SeqCst)
     }
 
+    /// Waits for the first interrupt.
+    pub async fn heard(&self) {
+        while self.count() == 0 {
+            tokio::time::sleep(INTERRUPT_POLL).await;
+        }
+    }
+
     /// Waits, but no longer than until the next interrupt.
     fn wait(&self, limit: Duration) {
         let (before, start) = (self.count(), std::time::Instant::now());

@@ -1,5 +1,8 @@
 //! A rehearsal beside a running app: whom it asks, what it says, and that it leaves nothing behind.
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -192,4 +195,47 @@ fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     let why = said["cut_short"].as_str().unwrap();
     assert!(why.starts_with("the generator ended before its time"), "{why}");
+}
+
+#[test]
+fn the_apps_own_address_is_not_loaded_without_a_yes_either() {
+    let switchback = visited();
+    let url = switchback.url("/");
+    let target = ["rehearse", "hn", "--target", url.trim_end_matches('/'), "--yes-target", "127.0.0.1"];
+    let output = switchback.cli(&target);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(output.stderr.contains("somebody uses the app now"), "{}", output.stderr);
+}
+
+#[test]
+fn an_interrupt_before_the_crowd_comes_is_heard() {
+    let switchback = up(App::python("shop"));
+    // It takes connections, and answers none.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let arguments = ["rehearse", "hn", "--target", &url, "--yes-target", "127.0.0.1"];
+    let mut child =
+        switchback.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    said.find(|line| line.as_ref().unwrap().contains("looking at what there is")).expect("it looks").unwrap();
+    let interrupted = Instant::now();
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("nothing was measured")), "{rest:?}");
+    // Less than the app is given for its first answer.
+    assert!(interrupted.elapsed() < Duration::from_secs(5), "{:?}", interrupted.elapsed());
+}
+
+#[test]
+fn reports_are_for_the_owner_of_the_app_alone() {
+    let switchback = visited();
+    switchback.cli(&["rehearse", "replay", "--yes"]);
+    let folder = switchback.app().state_dir().join("rehearsals");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    assert!(files.iter().all(|path| mode(path) == 0o600), "{files:?}");
 }

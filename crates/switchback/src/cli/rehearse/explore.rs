@@ -9,8 +9,8 @@ use rehearsal::fetch::Fetcher;
 use rehearsal::load::Visit;
 use rehearsal::site::Site;
 use rehearsal::site::access_log::AccessLog;
-use rehearsal::site::check::Check;
-use rehearsal::site::crawl::{Crawl, Limits};
+use rehearsal::site::check::{AllFail, Check};
+use rehearsal::site::crawl::{Crawl, Limits, NothingFound};
 use rehearsal::site::mix::{self, Mix};
 use rehearsal::site::rates::Rates;
 use tokio::runtime::Runtime;
@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use super::target::Target;
 use crate::cli::connect::App;
 use crate::cli::say::{self, Problem};
+use crate::cli::up::{INTERRUPTED, Interrupts};
 
 /// A log of fewer landings is no sample of what visitors do.
 const LEAST_LANDINGS: u64 = 100;
@@ -42,13 +43,14 @@ pub struct Explored {
 /// Asks for every page and asset once, so that what is gone does not count as a failure of the app.
 ///
 /// # Errors
-/// When nothing is there to be visited.
+/// When nothing is there to be visited, or it is interrupted.
 pub fn explore(
     runtime: &Runtime,
     app: &App,
     target: &Target,
     own: Option<&Rehearsal>,
     crowd: Crowd,
+    interrupts: &Interrupts,
 ) -> Result<Explored, Problem> {
     let mix = |log: &AccessLog| match crowd {
         Crowd::Usual => log.mix().unwrap_or(Mix::CROWD),
@@ -57,12 +59,37 @@ pub fn explore(
     let log = if target.is_ours { read_log(app)? } else { AccessLog::default() };
     let fetcher = Fetcher::new(&target.origin).map_err(|error| Problem::failed(local::chain(&error)))?;
     let mut notes = Vec::new();
-    let (site, mix) = if log.classes.landings >= LEAST_LANDINGS {
+    let is_known = log.classes.landings >= LEAST_LANDINGS;
+    let found = async {
+        match is_known {
+            true => checked(&fetcher, log.site()).await.map_err(|none| none.to_string()),
+            false => crawled(&fetcher, &target.origin.authority).await.map_err(|none| none.to_string()),
+        }
+    };
+    let mix = if is_known {
         notes.push(format!("visits as in the access log, of {} visits", log.rates.visits()));
-        (runtime.block_on(checked(&fetcher, log.site())), mix(&log))
+        mix(&log)
     } else {
         say::talk("looking at what there is to visit");
-        (runtime.block_on(crawled(&fetcher, &target.origin.authority, own.is_some()))?, Mix::CROWD)
+        Mix::CROWD
+    };
+    let found = runtime.block_on(async {
+        tokio::select! {
+            found = found => Ok(found),
+            () = interrupts.heard() => {
+                say::talk("interrupted: nothing was measured");
+                Err(Problem::Said(INTERRUPTED))
+            }
+        }
+    })?;
+    let site = match found {
+        Ok(site) => site,
+        // An app whose front page says nothing is visited all the same, as its manifest says.
+        Err(nothing) if own.is_some() => Site { notes: vec![nothing], ..Site::default() },
+        Err(nothing) => {
+            return Err(Problem::failed(nothing)
+                .hint("`switchback logs` may say why; `[rehearsal.visit.NAME]` in the manifest says what visitors do"));
+        }
     };
     notes.extend(site.notes.iter().cloned());
     let rates = (log.rates.visits() > 0).then_some(log.rates);
@@ -84,7 +111,7 @@ fn read_log(app: &App) -> Result<AccessLog, Problem> {
     Ok(log)
 }
 
-async fn checked(fetcher: &Fetcher, site: Site) -> Site {
+async fn checked(fetcher: &Fetcher, site: Site) -> Result<Site, AllFail> {
     let began = Instant::now();
     let mut check = Check::of(site);
     while let Some(ask) = check.next(began.elapsed()) {
@@ -94,18 +121,12 @@ async fn checked(fetcher: &Fetcher, site: Site) -> Site {
     check.finish()
 }
 
-/// `has_own`: an app whose front page says nothing is visited all the same, as its manifest says.
-async fn crawled(fetcher: &Fetcher, authority: &str, has_own: bool) -> Result<Site, Problem> {
+async fn crawled(fetcher: &Fetcher, authority: &str) -> Result<Site, NothingFound> {
     let began = Instant::now();
     let mut crawl = Crawl::new(authority, Limits::default());
     while let Some(ask) = crawl.next(began.elapsed()) {
         let answer = fetcher.fetch(&ask).await;
         crawl.answered(&ask.path, answer);
     }
-    match crawl.finish() {
-        Ok(site) => Ok(site),
-        Err(nothing) if has_own => Ok(Site { notes: vec![nothing.to_string()], ..Site::default() }),
-        Err(nothing) => Err(Problem::failed(nothing.to_string())
-            .hint("`[rehearsal.visit.NAME]` in the manifest says what visitors do")),
-    }
+    crawl.finish()
 }

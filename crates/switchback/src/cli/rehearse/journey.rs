@@ -150,7 +150,7 @@ impl Copy {
             ));
         }
         let target = Target::of(&TargetArgs::default(), &status)?;
-        let explored = explore::explore(&runtime, &self.app, &target, own.as_ref(), Crowd::New)?;
+        let explored = explore::explore(&runtime, &self.app, &target, own.as_ref(), Crowd::New, interrupts)?;
         for note in &explored.notes {
             say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
         }

@@ -1,8 +1,8 @@
 //! Whom a rehearsal asks, and whether it may.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
-use local::machine::ProcessKind;
+use local::machine::{ProcessKind, ProcessStatus};
 use rehearsal::load::{Origin, Protocol, Tls};
 
 use crate::api::Status;
@@ -47,10 +47,11 @@ impl Target {
     /// When that is none that can be asked.
     pub fn of(args: &TargetArgs, status: &Status) -> Result<Target, Problem> {
         let protocol = if args.http2 { Protocol::Http2 } else { Protocol::Http1 };
-        match &args.target {
-            Some(url) => named(url, args.yes_target.as_deref().unwrap_or_default(), protocol),
-            None => ours(status, protocol),
-        }
+        let Some(url) = &args.target else { return ours(status, protocol) };
+        let named = named(url, args.yes_target.as_deref().unwrap_or_default(), protocol)?;
+        // Whoever names the app by its address loads the same app, and its users.
+        let is_ours = edges(status).any(|edge| answers_at(&edge.address, named.origin.address));
+        Ok(Target { is_ours, ..named })
     }
 
     /// Asks for consent where others might suffer.
@@ -81,7 +82,7 @@ impl Target {
         if !self.origin.address.ip().is_loopback() {
             reasons.push(format!("{} is another machine", self.url));
         }
-        let edges = || status.machine.processes.iter().filter(|process| process.kind == ProcessKind::Edge);
+        let edges = || edges(status);
         if self.is_ours && edges().any(|edge| !is_private(&edge.address)) {
             reasons
                 .push("the front door is open to other machines, so people may be using the app".to_owned());
@@ -97,13 +98,31 @@ impl Target {
     }
 }
 
+fn edges(status: &Status) -> impl Iterator<Item = &ProcessStatus> {
+    status.machine.processes.iter().filter(|process| process.kind == ProcessKind::Edge)
+}
+
+/// Whether what listens at `edge` is asked by who connects to `address`.
+fn answers_at(edge: &str, address: SocketAddr) -> bool {
+    let Ok(edge) = edge.parse::<SocketAddr>() else { return false };
+    let is_here = || match edge.ip().is_unspecified() {
+        true => is_of_this_machine(address.ip()),
+        false => edge.ip() == address.ip(),
+    };
+    edge.port() == address.port() && is_here()
+}
+
+/// The kernel gives sockets no other addresses.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
 fn is_private(address: &str) -> bool {
     address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
 }
 
 fn ours(status: &Status, protocol: Protocol) -> Result<Target, Problem> {
-    let edge = status.machine.processes.iter().find(|process| process.kind == ProcessKind::Edge);
-    let address = edge.and_then(|edge| edge.address.parse::<SocketAddr>().ok());
+    let address = edges(status).next().and_then(|edge| edge.address.parse::<SocketAddr>().ok());
     let mut address = address.ok_or_else(|| Problem::failed("the app has no front door"))?;
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -148,4 +167,24 @@ fn named(url: &str, again: &str, protocol: Protocol) -> Result<Target, Problem> 
     let tls = is_tls.then(|| Tls { server_name, authorities: SYSTEM_AUTHORITIES.into() });
     let origin = Origin { authority: authority.to_owned(), address, protocol, tls };
     Ok(Target { url: format!("{scheme}://{authority}"), origin, is_ours: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(edge: &str, address: &str, expected: bool) {
+        assert_eq!(answers_at(edge, address.parse().unwrap()), expected, "{edge} {address}");
+    }
+
+    #[test]
+    fn an_app_is_known_by_each_address_that_it_answers_at() {
+        check("127.0.0.1:8080", "127.0.0.1:8080", true);
+        check("127.0.0.1:8080", "127.0.0.1:8081", false);
+        check("127.0.0.1:8080", "127.0.0.2:8080", false);
+        check("0.0.0.0:8080", "127.0.0.1:8080", true);
+        check("0.0.0.0:8080", "127.0.0.2:8080", true);
+        check("0.0.0.0:8080", "198.51.100.1:8080", false);
+        check("nowhere", "127.0.0.1:8080", false);
+    }
 }

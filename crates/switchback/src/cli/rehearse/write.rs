@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use local::user::give_to_owner_of;
@@ -99,15 +100,28 @@ pub fn capacity(app: &App, shape: &str) -> Option<f64> {
     (remembered.shape == shape).then_some(remembered.visits_per_second)
 }
 
+/// Nobody's business but that of the app's owner: it names what visitors ask for.
 fn folder(app: &App) -> Result<PathBuf, Problem> {
     let folder = app.state.rehearsals();
     let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", folder.display()));
-    fs::create_dir_all(&folder).map_err(failed)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+    let open = fs::File::open(&folder).map_err(failed)?;
+    give_to_owner_of(&app.dir, &open).map_err(failed)?;
+    // An earlier version made it for everybody.
+    open.set_permissions(fs::Permissions::from_mode(0o700)).map_err(failed)?;
     Ok(folder)
 }
 
 fn put(app: &App, path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", path.display()));
-    let mut file = fs::File::create(path).map_err(failed)?;
+    // What is named outside the state folder is for whom the umask says.
+    let mode = if path.starts_with(app.state.rehearsals()) { 0o600 } else { 0o666 };
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .map_err(failed)?;
     give_to_owner_of(&app.dir, &file).and_then(|()| file.write_all(bytes)).map_err(failed)
 }
