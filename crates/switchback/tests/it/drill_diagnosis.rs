@@ -108,13 +108,12 @@ fn rehearse(switchback: &Switchback, ceiling: f64) -> Diagnosis {
     let done: Vec<capacity::Step> = all.iter().map(|played| played.step.clone()).collect();
     let steps = all.split_off(staircase.probes(&done).expect("the probes ended"));
     let shape: Shape = serde_json::from_value(steps[0].observed["shape"].clone()).expect("a shape");
-    let faults = steps.iter().flat_map(|played| played.faults.clone()).collect();
     let top_statement = steps.last().and_then(|played| played.observed["top_statement"].as_str());
     let diagnosed = diagnosis::Staircase {
         top_statement: top_statement.map(str::to_owned),
         steps: steps.iter().map(step).collect(),
         shape,
-        faults,
+        faults: Vec::new(),
     };
     let diagnosis = diagnose(&diagnosed);
     println!("{}", diagnosis.sentence);
@@ -127,7 +126,10 @@ fn rehearse(switchback: &Switchback, ceiling: f64) -> Diagnosis {
 
 fn step(played: &Played) -> diagnosis::Step {
     let tiers: Vec<Tier> = serde_json::from_value(played.observed["tiers"].clone()).expect("tiers");
-    diagnosis::Step::of(&played.step, &tiers, SETTLES..played.seconds)
+    diagnosis::Step {
+        faults: played.faults.clone(),
+        ..diagnosis::Step::of(&played.step, &tiers, SETTLES..played.seconds)
+    }
 }
 
 fn check(switchback: &Switchback, kind: Kind) {
