@@ -184,7 +184,7 @@ fn gaps(knee: &Knee) -> Vec<String> {
     let mut gaps: Vec<String> = Vec::new();
     for step in knee.steps().into_iter().filter(|step| step.unseen > 0.0) {
         let gap = format!(
-            "in {} of the time at {}/s nobody saw what the tiers did: the daemon did not answer",
+            "in {} of the time at {}/s nobody saw what the tiers did",
             percent(step.unseen),
             figure(step.offered)
         );

@@ -239,3 +239,19 @@ fn reports_are_for_the_owner_of_the_app_alone() {
     assert!(files.len() >= 2, "{files:?}");
     assert!(files.iter().all(|path| mode(path) == 0o600), "{files:?}");
 }
+
+#[test]
+fn another_app_is_not_measured_by_the_tiers_of_this_one() {
+    let (switchback, other) = (up(App::python("shop")), up(App::python("other")));
+    let url = other.url("/");
+    let target = ["--target", url.trim_end_matches('/'), "--yes-target", "127.0.0.1"];
+    let arguments = [&["rehearse", "hn", "--duration", "60", "--json"], &target[..]].concat();
+    let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let record = record(&serde_json::from_slice(&output.stdout).unwrap());
+    assert!(!record["seconds"].as_array().unwrap().is_empty());
+    assert_eq!(record["tiers"], json!([]));
+}

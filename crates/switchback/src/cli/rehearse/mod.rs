@@ -88,7 +88,7 @@ pub struct RehearseArgs {
     /// Of `replay`: so many times as many visits
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     times: f64,
-    /// Of all that is drawn at random
+    /// Of all that is drawn at random, but for words in the place of `{random}`
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Compare with a record that `--save-baseline` has written
@@ -141,7 +141,11 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
     }
     let objective = objective(&args.thresholds, own);
     let began = Instant::now();
-    let observer = Observer::start(&app.state.daemon_socket(), began);
+    // What the tiers of this app do says nothing of another.
+    let observer = match target.is_ours {
+        true => Observer::start(&app.state.daemon_socket(), began),
+        false => Observer::of_nobody(began),
+    };
     let outcome = if args.find {
         let visits = hurried(explored.visits);
         let staircase = staircase(&visits);
@@ -149,14 +153,14 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let mut conductor = Conductor::begin(subject, load, observer, began, SEARCH_LASTS, &interrupts)?;
         let shape = shape::shape(&app.dir, &manifest, graph, &status)?;
         let mut climb = runtime.block_on(climb(&mut conductor, &staircase, &objective, shape))?;
-        if conductor.is_proof() {
+        if conductor.is_proof() && target.is_ours {
             let (daemon, unlimited) =
                 (app.state.daemon_socket(), status.machine.unlimited_because.as_deref());
             runtime.block_on(prove::prove(&mut conductor, &daemon, unlimited, &mut climb))?;
         }
         let record = conductor.end();
-        write::remember_capacity(&app, &record, &climb.capacity)?;
-        if record.is_proof() {
+        if record.is_proof() && target.is_ours {
+            write::remember_capacity(&app, &record, &climb.capacity)?;
             tell_why(&app, &climb.diagnosis);
         }
         Outcome { record, climb: Some(climb), judgements: Vec::new() }

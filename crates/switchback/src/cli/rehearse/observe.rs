@@ -45,13 +45,7 @@ struct State {
 impl Observer {
     /// Seconds count from `began`.
     pub fn start(socket: &Path, began: Instant) -> Observer {
-        let state = State {
-            watch: Watch::new(socket, Vec::new(), began),
-            latest: Vec::new(),
-            events: Vec::new(),
-            is_blind: false,
-        };
-        let watch = Arc::new(Mutex::new(state));
+        let watch = Arc::new(Mutex::new(State::new(socket, began)));
         let (stop, stopped) = channel::<()>();
         let looked = Arc::clone(&watch);
         let thread = std::thread::spawn(move || {
@@ -72,6 +66,11 @@ impl Observer {
             }
         });
         Observer { watch, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Sees nothing: what is asked is an app whose tiers are not ours to look at.
+    pub fn of_nobody(began: Instant) -> Observer {
+        Observer { watch: Arc::new(Mutex::new(State::new(Path::new(""), began))), stop: None, thread: None }
     }
 
     /// Whose processor time is the generator's.
@@ -121,6 +120,11 @@ impl Drop for Observer {
 }
 
 impl State {
+    fn new(socket: &Path, began: Instant) -> State {
+        let watch = Watch::new(socket, Vec::new(), began);
+        State { watch, latest: Vec::new(), events: Vec::new(), is_blind: false }
+    }
+
     fn hear(&mut self, seen: Result<Seen, CallError>, began: Instant) {
         let at_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match seen {

@@ -82,12 +82,12 @@ fn beside(base: &Path) -> Result<Written, Problem> {
     Ok(Written { page: named(".html"), json: named(".json") })
 }
 
-/// Keeps what a record proves, and nothing of one that proves nothing.
+/// Keeps what a record has proved of this app.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn remember_capacity(app: &App, record: &Record, capacity: &Capacity) -> Result<(), Problem> {
-    let Some(rate) = capacity.at_objective.filter(|_| record.is_proof()) else { return Ok(()) };
+    let Some(rate) = capacity.at_objective else { return Ok(()) };
     let remembered = Remembered { shape: record.shape.clone(), visits_per_second: rate.visits_per_second };
     let text = serde_json::to_vec(&remembered).map_err(|error| Problem::failed(error.to_string()))?;
     put(app, &folder(app)?.join(CAPACITY_FILE), &text)
