@@ -13,6 +13,7 @@
 //! releases/      immutable trees
 //! rehearsals/    reports of rehearsals, and what the app was found to serve
 //! journey/       a state folder of its own, while a journey is under way
+//! journey.lock   held by the one journey
 //! logs/          current/ as children write, store/ as people read, access.log, daemon.log
 //! ```
 
@@ -49,6 +50,8 @@ pub enum StateError {
     Foreign { path: PathBuf },
     #[error("another daemon (pid {pid}) holds {path}")]
     Held { path: PathBuf, pid: String },
+    #[error("a journey of this app is under way (pid {pid})")]
+    Journey { pid: String },
     #[error("{path}")]
     Io {
         path: PathBuf,
@@ -74,6 +77,7 @@ impl StateError {
             StateError::Unreadable { .. } => "move the folder away, or name another with --state-dir",
             StateError::Foreign { .. } => "run as its owner, or name another folder with --state-dir",
             StateError::Held { .. } => "`switchback status` shows it; `switchback down` stops it",
+            StateError::Journey { .. } => "wait for it to end; Ctrl-C where it was begun ends it, too",
             StateError::Io { .. } => "see that the disk is not full and that the folder is yours to write",
         }
     }
@@ -146,19 +150,13 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Held`] when another process has it.
     pub fn lock(&self) -> Result<fs::File, StateError> {
-        use std::io::Write;
-        let mut file = self.hold()?;
+        let file = self.hold()?;
         // Whose daemon it is stands in its owner; one of root may follow one of somebody else.
         let us = rustix::process::geteuid().as_raw();
         if us == 0 && file.metadata().is_ok_and(|metadata| metadata.uid() != us) {
             std::os::unix::fs::fchown(&file, Some(us), None).map_err(StateError::io(&self.lock_file()))?;
         }
-        // Over what stands there, and only then cut: that needs no new block on a full disk.
-        let pid = std::process::id().to_string();
-        file.write_all(pid.as_bytes())
-            .and_then(|()| file.set_len(pid.len() as u64))
-            .map_err(StateError::io(&self.lock_file()))?;
-        Ok(file)
+        sign(file, &self.lock_file())
     }
 
     /// [`StateDir::lock`] without a word in it: for who looks into the folder for a moment, while no daemon runs.
@@ -166,40 +164,34 @@ impl StateDir {
     /// # Errors
     /// As [`StateDir::lock`].
     pub fn hold(&self) -> Result<fs::File, StateError> {
-        use std::io::Read;
         let path = self.lock_file();
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o644)
-            .open(&path)
-            .map_err(StateError::io(&path))?;
-        let begun = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                // The threads of a killed daemon end one by one, and the last of them lets go.
-                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < DYING => {
-                    std::thread::sleep(DYING / 100)
-                }
-                Err(fs::TryLockError::WouldBlock) => {
-                    let mut pid = String::new();
-                    let _ = file.read_to_string(&mut pid);
-                    return Err(StateError::Held { path, pid: pid.trim().to_owned() });
-                }
-                Err(fs::TryLockError::Error(error)) => return Err(StateError::io(&path)(error)),
-            }
-        }
+        held(&path, DYING)?.map_err(|pid| StateError::Held { path, pid })
     }
 
     /// Whether a daemon has the folder: one that answers, or one that has just begun or is about to end. Anybody who can
     /// reach the folder may ask.
     pub fn is_held(&self) -> bool {
-        let Ok(file) = fs::File::open(self.lock_file()) else { return false };
-        // Had for an instant where nobody has it: a daemon that begins then waits for longer.
-        matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+        is_locked(&self.lock_file())
+    }
+
+    /// Takes the lock that only one journey can hold, until the file is dropped or the process ends, however it does. One
+    /// that is about to end is waited for.
+    ///
+    /// # Errors
+    /// [`StateError::Journey`] when another process has it for longer.
+    pub fn lock_journey(&self, patience: Duration) -> Result<fs::File, StateError> {
+        let path = self.journey_lock();
+        let file = held(&path, patience.max(DYING))?.map_err(|pid| StateError::Journey { pid })?;
+        sign(file, &path)
+    }
+
+    /// Whether a journey is under way.
+    pub fn journey_is_under_way(&self) -> bool {
+        is_locked(&self.journey_lock())
+    }
+
+    fn journey_lock(&self) -> PathBuf {
+        self.root.join("journey.lock")
     }
 
     /// Whose daemon has, or had, the folder. `None` before the first.
@@ -230,7 +222,7 @@ impl StateDir {
             gone(fs::remove_dir_all(&self.sockets))?;
         }
         // The format last: without it the rest would be taken for something else's.
-        for file in ["state.redb", "daemon.lock", "VERSION"] {
+        for file in ["state.redb", "journey.lock", "daemon.lock", "VERSION"] {
             gone(fs::remove_file(self.root.join(file)))?;
         }
         match fs::remove_dir(&self.root) {
@@ -368,6 +360,52 @@ impl StateDir {
     }
 }
 
+/// Locks a file that is made where it is missing. The other: what its holder has written into it.
+fn held(path: &Path, patience: Duration) -> Result<Result<fs::File, String>, StateError> {
+    use std::io::Read;
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(StateError::io(path))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Ok(file)),
+            // The threads of a killed process end one by one, and the last of them lets go.
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < patience => {
+                std::thread::sleep(DYING / 100)
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                return Ok(Err(pid.trim().to_owned()));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(StateError::io(path)(error)),
+        }
+    }
+}
+
+/// Writes this process's number into a file that it has locked.
+fn sign(mut file: fs::File, path: &Path) -> Result<fs::File, StateError> {
+    use std::io::Write;
+    // Over what stands there, and only then cut: that needs no new block on a full disk.
+    let pid = std::process::id().to_string();
+    file.write_all(pid.as_bytes())
+        .and_then(|()| file.set_len(pid.len() as u64))
+        .map_err(StateError::io(path))?;
+    Ok(file)
+}
+
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    // Had for an instant where nobody has it: whoever locks it then waits for longer.
+    matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+}
+
 fn write_format(path: &Path) -> Result<(), StateError> {
     fs::write(path, format!("{FORMAT}\n")).map_err(StateError::io(path))
 }
@@ -451,6 +489,24 @@ mod tests {
         drop(held);
         assert!(!state.is_held());
         state.lock().unwrap();
+    }
+
+    #[test]
+    fn a_second_journey_is_told_which_is_under_way_and_waits_for_one_that_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let first = state.lock_journey(Duration::ZERO).unwrap();
+        assert!(state.journey_is_under_way() && !state.is_held());
+        let refused = state.lock_journey(Duration::ZERO).unwrap_err();
+        assert!(matches!(refused, StateError::Journey { pid } if pid == std::process::id().to_string()));
+        let second = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| state.lock_journey(Duration::from_secs(20)));
+            drop(first);
+            waiting.join().unwrap()
+        });
+        assert!(state.journey_is_under_way());
+        drop(second.unwrap());
+        assert!(!state.journey_is_under_way());
     }
 
     #[test]

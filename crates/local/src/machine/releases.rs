@@ -1,9 +1,9 @@
 //! Making a release: the build, at the lowest priority, and the snapshot of what it left.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use model::{ByteSize, Cpu, Release, ReleaseId, ResourceId, Service, Size, counted};
 use plan::Action;
@@ -16,6 +16,8 @@ use crate::release::{self, Build, DiskFloor, Progress, Releases, Source};
 
 /// A build that takes longer waits for something that will not come.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// How often it is tried whether another build in the folder has ended.
+const LOOK: Duration = Duration::from_millis(100);
 /// After the build was asked to end.
 const BUILD_GRACE: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,7 @@ impl Machine {
         service: &Service,
         report: &Report,
     ) -> Result<Release, StepError> {
+        let _folder = self.have_folder(report).await?;
         if let Some(command) = &service.build {
             self.build(id, service, command, report).await?;
         }
@@ -78,6 +81,34 @@ impl Machine {
         };
         report(Event::Note { text });
         Ok(metadata.release())
+    }
+
+    /// Whoever builds in the app's folder, and stores what is there, has it alone: another daemon may hold up the same app,
+    /// with a state folder of its own.
+    async fn have_folder(&self, report: &Report) -> Result<fs::File, StepError> {
+        let path = &self.inner.setup.app_dir;
+        let failed = |error: io::Error| StepError::new(format!("{}: {error}", path.display()));
+        let folder = fs::File::open(path).map_err(failed)?;
+        let began = Instant::now();
+        let mut is_said = false;
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(folder),
+                Err(fs::TryLockError::WouldBlock) if began.elapsed() < BUILD_TIMEOUT => {}
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(StepError::new("another build in the app's folder does not end"));
+                }
+                Err(fs::TryLockError::Error(error)) => {
+                    // Some network file systems have no locks. Then it is as it was without this.
+                    tracing::warn!(%error, "the app's folder cannot be locked for a build");
+                    return Ok(folder);
+                }
+            }
+            if !std::mem::replace(&mut is_said, true) {
+                report(Event::Note { text: "waiting for another build in the app's folder".into() });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn build(
