@@ -81,7 +81,7 @@ const STAGES: [Stage; 3] = [
         shape: "1 web, 1 primary",
         capacity: 118.0,
         gave_way: "web: processor",
-        predicted_gain: Some(1.9),
+        predicted_gain: None,
         change: None,
     },
     Stage {
@@ -89,7 +89,7 @@ const STAGES: [Stage; 3] = [
         shape: "2 web, 1 primary, 1 standby",
         capacity: 219.0,
         gave_way: "web: processor",
-        predicted_gain: Some(1.8),
+        predicted_gain: Some(1.9),
         change: Some("a second zone, with an instance of web and a standby"),
     },
     Stage {
@@ -97,7 +97,7 @@ const STAGES: [Stage; 3] = [
         shape: "4 web, 1 primary, 1 standby, 2 replicas",
         capacity: 402.0,
         gave_way: "primary: processor",
-        predicted_gain: None,
+        predicted_gain: Some(1.8),
         change: Some("two read replicas, and two more instances of web"),
     },
 ];
@@ -107,6 +107,7 @@ fn of_a_journey() -> Document {
         stage: stage.name.into(),
         shape: stage.shape.into(),
         capacity: Some(stage.capacity),
+        is_at_least: false,
         p99_us: Some(230_000),
         gave_way: Some(stage.gave_way.into()),
         predicted_gain: stage.predicted_gain,

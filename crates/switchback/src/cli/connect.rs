@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use local::chain;
@@ -210,8 +210,30 @@ impl App {
     /// # Errors
     /// When it does not start; what it said stands in the error.
     pub fn ensure_daemon(&self, app: &AppName, crash_at: Option<&str>) -> Result<(Hello, bool), Problem> {
+        let options: Vec<&str> = crash_at.iter().flat_map(|at| ["--crash-at", at]).collect();
+        let (hello, new) = self.find_or_start(app, &options, Stdio::null())?;
+        Ok((hello, new.is_some()))
+    }
+
+    /// The same, but a new one takes down and deletes everything when the lifeline is dropped, or this process ends however
+    /// it does. `None`: there was one already.
+    ///
+    /// # Errors
+    /// As [`App::ensure_daemon`].
+    pub fn ensure_bound_daemon(&self, app: &AppName) -> Result<(Hello, Option<Lifeline>), Problem> {
+        let (hello, new) = self.find_or_start(app, &["--bound"], Stdio::piped())?;
+        Ok((hello, new.and_then(|mut daemon| daemon.stdin.take()).map(|pipe| Lifeline { _pipe: pipe })))
+    }
+
+    /// The daemon that runs, or a new one, which is a child of ours then.
+    fn find_or_start(
+        &self,
+        app: &AppName,
+        options: &[&str],
+        stdin: Stdio,
+    ) -> Result<(Hello, Option<Child>), Problem> {
         if let Some(hello) = self.hello() {
-            return Ok((hello, false));
+            return Ok((hello, None));
         }
         self.must_be_ours()?;
         let state = StateDir::open(self.state.root())
@@ -220,12 +242,12 @@ impl App {
         let log = OpenOptions::new().create(true).append(true).open(&log_path);
         let log = log.map_err(|error| Problem::failed(format!("{}: {error}", log_path.display())))?;
         let written_before = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
-        let mut child = self.spawn_daemon(app, log, crash_at)?;
+        let mut child = self.spawn_daemon(app, options, stdin, log)?;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(hello) = self.hello() {
                 let is_new = hello.pid == child.id();
-                return Ok((hello, is_new));
+                return Ok((hello, is_new.then_some(child)));
             }
             if let Ok(Some(status)) = child.try_wait()
                 // Two `up` at once: the other one's daemon has the lock, and is waited for.
@@ -270,7 +292,13 @@ impl App {
         }
     }
 
-    fn spawn_daemon(&self, app: &AppName, log: fs::File, crash_at: Option<&str>) -> Result<Child, Problem> {
+    fn spawn_daemon(
+        &self,
+        app: &AppName,
+        options: &[&str],
+        stdin: Stdio,
+        log: fs::File,
+    ) -> Result<Child, Problem> {
         let program = std::env::current_exe().map_err(|error| Problem::failed(error.to_string()))?;
         let mut command = Command::new(program);
         command
@@ -282,9 +310,9 @@ impl App {
             .arg(self.state.root())
             .arg("--cache-dir")
             .arg(cache_dir())
-            .args(crash_at.iter().flat_map(|at| ["--crash-at", at]))
+            .args(options)
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(log);
         // SAFETY: setsid is async-signal-safe and touches nothing of ours.
@@ -294,6 +322,11 @@ impl App {
         }
         command.spawn().map_err(|error| Problem::failed(format!("the daemon cannot be started: {error}")))
     }
+}
+
+/// What keeps a daemon up that is bound to this process.
+pub struct Lifeline {
+    _pipe: ChildStdin,
 }
 
 /// A daemon that runs, pinned: its number cannot become another process's.
@@ -321,14 +354,23 @@ impl Running {
     /// # Errors
     /// When it does not end in its time.
     pub fn wait(&self) -> Result<(), Problem> {
-        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let limit = Timespec::try_from(END_TIMEOUT).map_err(|error| Problem::failed(error.to_string()))?;
-        if poll(&mut ended, Some(&limit)).map_err(|error| self.cannot_be_ended(error))? > 0 {
+        if self.has_ended(Some(&limit)).map_err(|error| self.cannot_be_ended(error))? {
             return Ok(());
         }
         let (pid, seconds) = (self.pid, END_TIMEOUT.as_secs());
         Err(Problem::failed(format!("the daemon (pid {pid}) does not end within {seconds} s"))
             .hint(format!("`kill -KILL {pid}` ends it; what it runs goes on")))
+    }
+
+    /// Waits for its end, however long that takes, or until it can no longer be waited for.
+    pub fn outlast(&self) {
+        while self.has_ended(None) == Err(Errno::INTR) {}
+    }
+
+    fn has_ended(&self, limit: Option<&Timespec>) -> Result<bool, Errno> {
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        Ok(poll(&mut ended, limit)? > 0)
     }
 
     fn cannot_be_ended(&self, error: Errno) -> Problem {

@@ -7,6 +7,7 @@ use model::AppName;
 
 use super::connect::{App, Running};
 use super::progress::Progress;
+use super::rehearse::journey;
 use super::say::{self, GREEN, Problem, Stream, paint};
 use super::{Place, manifest};
 use crate::api::{Hello, Request};
@@ -16,11 +17,16 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     if destroy {
         confirm(&app, name)?;
     }
+    // What it leaves must not keep the app up.
+    let journey = match journey::end(&app) {
+        Err(problem) if destroy => return Err(problem),
+        ended => ended,
+    };
     let daemon = match app.hello() {
         Some(daemon) => daemon,
         None if !destroy && !app.state.database().exists() => {
             say::talk("nothing is up here");
-            return Ok(());
+            return journey.map(drop);
         }
         // A daemon that was killed leaves the app running: a new one takes it over and stops it in order.
         None => app.ensure_daemon(&manifest::read(&app.dir)?.graph().app, None)?.0,
@@ -30,7 +36,7 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     let what =
         if destroy { "everything is stopped and deleted" } else { "everything is stopped; the data is kept" };
     say::talk(&format!("{} {what}", paint(Stream::Err, GREEN, "down:")));
-    Ok(())
+    journey.map(drop)
 }
 
 /// Stops everything and waits for the daemon's end. With `destroy` nothing of it is left.

@@ -24,23 +24,6 @@ pub fn read(dir: &Path) -> Result<Manifest, Problem> {
     Ok(parse(dir, &path, &text)?)
 }
 
-/// What the app's manifest expands to, and what it would at each stage above, the nearest first. A stage that it cannot have
-/// is left out.
-///
-/// # Errors
-/// When it is not there, or has problems.
-pub fn graphs(dir: &Path) -> Result<(ResourceGraph, Vec<ResourceGraph>), Problem> {
-    let manifest = read(dir)?;
-    let graph = manifest.graph().clone();
-    let stages = manifest::PRESETS.iter().map(|preset| preset.stage).filter(|stage| *stage > graph.stage);
-    let at = |stage| {
-        let text = manifest::set_stage(&manifest.text, stage).ok()?;
-        Some(parse(dir, Path::new(&manifest.source_name), &text).ok()?.graph().clone())
-    };
-    let above = stages.filter_map(at).collect();
-    Ok((graph, above))
-}
-
 /// The manifest's path and text.
 pub fn read_text(dir: &Path) -> Result<(PathBuf, String), Problem> {
     let path = dir.join(FILE_NAME);
@@ -70,6 +53,13 @@ fn parse(dir: &Path, path: &Path, text: &str) -> Result<Manifest, Problems> {
 pub fn at_stage(app: &Path, manifest: &Manifest, stage: u8) -> Result<ResourceGraph, Problem> {
     let text = manifest::set_stage(&manifest.text, stage)?;
     Ok(parse(app, Path::new(&manifest.source_name), &text)?.graph().clone())
+}
+
+/// What it would expand to at each stage above `stage`, the nearest first. One that it cannot have is left out: nothing can be
+/// said of it, and it is no reason to say nothing of the others.
+pub fn above(app: &Path, manifest: &Manifest, stage: u8) -> Vec<ResourceGraph> {
+    let stages = manifest::PRESETS.iter().map(|preset| preset.stage).filter(|above| *above > stage);
+    stages.filter_map(|above| at_stage(app, manifest, above).ok()).collect()
 }
 
 pub fn check(place: &Place, as_json: bool) -> Result<(), Problem> {

@@ -363,7 +363,8 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         }
         Command::Daemon(args) => {
             say::log_to_stderr();
-            daemon::run(args, Life::Detached)?;
+            let life = if args.bound { Life::Bound } else { Life::Detached };
+            daemon::run(args, life)?;
             Ok(())
         }
         Command::Role(args) => {

@@ -15,9 +15,9 @@ use crate::rehearse::shape;
 pub fn observe(place: &Place, seconds: u32, generators: Vec<u32>) -> Result<(), Problem> {
     let app = place.app()?;
     let status: Status = app.ask(&Request::Status, |_| {})?;
-    let (graph, above) = manifest::graphs(&app.dir)?;
-    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
-    let shape = shape::of(&graph, &above, cores, status.machine.unlimited_because.is_none());
+    let manifest = manifest::read(&app.dir)?;
+    let graph = manifest.graph();
+    let shape = shape::of(graph, &manifest::above(&app.dir, &manifest, graph.stage), &status);
     let began = Instant::now();
     let mut watch =
         Watch::new(&app.state.daemon_socket(), [generators, vec![std::process::id()]].concat(), began);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 
+use super::up::INTERRUPTED;
 use crate::api::{Failure, FailureKind};
 
 pub const BOLD: Style = Style::new().bold();
@@ -105,6 +106,18 @@ impl Problem {
             Problem::Manifest(_) | Problem::Said(_) => {}
         }
         self
+    }
+
+    /// What went wrong, in a sentence without its full stop.
+    pub fn message(&self) -> String {
+        match self {
+            Problem::Failed { message, .. }
+            | Problem::Refused { message, .. }
+            | Problem::Usage { message, .. } => message.clone(),
+            Problem::Manifest(_) => "the manifest has problems".to_owned(),
+            Problem::Said(INTERRUPTED) => "it was interrupted".to_owned(),
+            Problem::Said(code) => format!("it ended with code {code}"),
+        }
     }
 
     /// Says it and gives the exit code.

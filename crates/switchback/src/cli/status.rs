@@ -6,8 +6,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Phase;
 use local::machine::{BackupState, BackupStatus, Commits, CommitsStatus, ProcessKind, ProcessStatus};
 use model::{ByteSize, DatabaseRole, counted};
+use serde::Serialize;
 
 use super::Place;
+use super::rehearse::journey::Beside;
 use super::say::{self, BOLD, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
 use crate::api::{Request, Status};
 
@@ -15,11 +17,27 @@ use crate::api::{Request, Status};
 const DISK_FULL_BYTES: u64 = 16 * ByteSize::MB;
 
 pub fn status(place: &Place, as_json: bool) -> Result<(), Problem> {
-    let status: Status = place.app()?.ask(&Request::Status, |_| {})?;
+    let app = place.app()?;
+    let journey = Beside::of(&app);
+    let note = journey.map(|journey| format!("{} {}", paint(Stream::Err, BOLD, "note:"), journey.words()));
+    let status = app.ask::<Status>(&Request::Status, |_| {});
+    if let Some(note) = note.filter(|_| !as_json || status.is_err()) {
+        say::talk(&note);
+    }
+    let status = status?;
     if as_json {
-        return say::json(&status);
+        return say::json(&Shown { status: &status, journey });
     }
     say::data(&table(&status, Stream::Out))
+}
+
+/// `status --json`. Fields are only ever added.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journey: Option<Beside>,
 }
 
 pub fn metrics(place: &Place) -> Result<(), Problem> {

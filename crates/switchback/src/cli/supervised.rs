@@ -31,6 +31,7 @@ pub fn up(place: &Place) -> Result<(), Problem> {
         cache_dir: cache_dir(),
         app: graph.app.clone(),
         crash_at: None,
+        bound: false,
     };
     say::log_to_stderr();
     match daemon::run(args, Life::Supervised(graph))? {

@@ -84,8 +84,11 @@ fn bring_up(
     wait_for(app, request, interrupts, 1)
 }
 
-/// `limit`: the interrupt at which waiting ends.
-fn wait_for<T>(app: &App, request: Request, interrupts: &Interrupts, limit: u32) -> Result<T, Problem>
+/// What the daemon answers. `limit`: the interrupt at which waiting ends.
+///
+/// # Errors
+/// When it fails, or there are so many interrupts: [`INTERRUPTED`].
+pub fn wait_for<T>(app: &App, request: Request, interrupts: &Interrupts, limit: u32) -> Result<T, Problem>
 where
     T: serde::de::DeserializeOwned + Send + 'static,
 {
@@ -188,6 +191,7 @@ fn bring_down(app: &App, interrupts: &Interrupts) -> Result<(), Problem> {
 }
 
 /// Counts SIGINT, SIGTERM and SIGHUP from now on; the first no longer ends this process.
+#[derive(Clone)]
 pub struct Interrupts {
     count: Arc<AtomicU32>,
 }
@@ -234,6 +238,11 @@ impl Interrupts {
         while self.count() == 0 {
             tokio::time::sleep(INTERRUPT_POLL).await;
         }
+    }
+
+    /// As if a signal had come.
+    pub fn interrupt(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Waits, but no longer than until the next interrupt.

@@ -4,8 +4,10 @@
 //! back the plan that was in progress, and goes on from there. SIGTERM ends it the same way: stopping the app is what
 //! `switchback down` is for.
 //!
-//! A command starts it and leaves it to itself, or a service manager runs it and starts it again: see [`Life`].
+//! A command starts it and leaves it to itself, or a service manager runs it and starts it again, or what it holds up is
+//! nobody's any more when the command ends: see [`Life`].
 
+mod bound;
 mod operations;
 mod ready;
 mod restore;
@@ -50,6 +52,9 @@ pub struct DaemonArgs {
     /// live, and write nothing down any more.
     #[arg(long, value_parser = crash_point)]
     pub crash_at: Option<CrashPoint>,
+    /// Standard input is a pipe: when it ends, everything is stopped and deleted, and the daemon ends.
+    #[arg(long)]
+    pub bound: bool,
 }
 
 /// Who looks after the daemon.
@@ -59,6 +64,8 @@ pub enum Life {
     Detached,
     /// A service manager, which starts it again when it ends. It brings the app up as this says by itself.
     Supervised(ResourceGraph),
+    /// Whoever started it, as long as they live: what it holds up is theirs alone.
+    Bound,
 }
 
 /// How a daemon ended in order.
@@ -117,6 +124,8 @@ pub fn run(args: DaemonArgs, life: Life) -> Result<End, Failure> {
     let failed = |error: StateError| Failure::refused(chain(&error)).hint(error.hint());
     let state = StateDir::open(&args.state_dir).map_err(failed)?;
     let _lock = state.lock().map_err(failed)?;
+    // Nobody needs what is left of it, and whoever brought it down may be gone.
+    let own = (life == Life::Bound).then(|| state.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -126,13 +135,16 @@ pub fn run(args: DaemonArgs, life: Life) -> Result<End, Failure> {
     let result = runtime.block_on(serve_until_end(setup, life));
     // Keepers end with the runtime; what they kept runs on.
     runtime.shutdown_background();
+    if let Some(state) = own.filter(|_| result == Ok(End::Down)) {
+        state.remove().map_err(|error| Failure::failed(format!("{}: {error}", state.root().display())))?;
+    }
     result
 }
 
 fn setup(args: DaemonArgs, state: StateDir, life: &Life) -> (Setup, Option<CrashPoint>) {
     let tag = format!("{}-{}", args.app, state.tag());
     let cgroups = match life {
-        Life::Detached => Cgroups::detect(&tag),
+        Life::Detached | Life::Bound => Cgroups::detect(&tag),
         Life::Supervised(_) => Cgroups::detect_in_place(&tag),
     };
     if let Some(why) = cgroups.unavailable() {
@@ -192,6 +204,7 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: L
     let mut int = signal(SignalKind::interrupt()).map_err(|error| Failure::failed(error.to_string()))?;
     let daemon_left = daemon.leaving.clone();
     let is_supervised = daemon.is_supervised();
+    let lifeline = matches!(*daemon.life, Life::Bound).then(bound::lifeline).transpose()?;
     let beginning = daemon.begin(if is_supervised { "up" } else { "take over what runs" });
     let begun = daemon.take_over();
     let serving = serve::serve(listener, Access::Full, daemon.clone());
@@ -221,6 +234,7 @@ async fn serve_until_end((setup, crash_at): (Setup, Option<CrashPoint>), life: L
             std::future::pending().await
         } => Err(failure),
         _ = term.recv() => Ok(End::Signal),
+        outlived = daemon.outlive(lifeline) => outlived.map(|()| End::Down),
         // In a session of its own nobody presses Ctrl-C.
         _ = int.recv(), if is_supervised => Ok(End::Signal),
         () = daemon.end.cancelled() => Ok(End::Down),

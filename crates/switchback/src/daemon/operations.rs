@@ -353,7 +353,12 @@ impl Daemon {
         }
     }
 
-    async fn down(&self, mode: StopMode, destroy: bool, report: &Report) -> Result<Value, Failure> {
+    pub(super) async fn down(
+        &self,
+        mode: StopMode,
+        destroy: bool,
+        report: &Report,
+    ) -> Result<Value, Failure> {
         // `now` interrupts whatever is in progress: its journal is taken up by the next `up`.
         if mode == StopMode::Graceful {
             self.taken_over.cancelled().await;

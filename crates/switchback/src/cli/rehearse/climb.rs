@@ -1,6 +1,7 @@
 //! Up a staircase of rates until the app gives way, and what that says of it.
 
 use std::future::pending;
+use std::time::{Duration, Instant};
 
 use model::Threshold;
 use rehearsal::capacity::{self, Capacity, Staircase, Step};
@@ -16,11 +17,13 @@ pub struct Climb {
     pub diagnosis: Diagnosis,
     /// Requests that failed at rates at which the objective was kept.
     pub failed_while_kept: u64,
+    /// There was no time to climb on.
+    pub was_out_of_time: bool,
 }
 
-/// Climbs until the app has given way, the ceiling is reached, or it is interrupted. What makes a step up to the first that
-/// was too much say nothing of the app makes the record invalid. Probes only say where to climb, and beyond that step a full
-/// machine holds up the generator, too.
+/// Climbs until the app has given way, the ceiling is reached, the next step would not be over in time, or it is interrupted.
+/// What makes a step up to the first that was too much say nothing of the app makes the record invalid. Probes only say where
+/// to climb, and beyond that step a full machine holds up the generator, too.
 ///
 /// # Errors
 /// When there is no generator.
@@ -29,9 +32,16 @@ pub async fn climb(
     staircase: &Staircase,
     objective: &[Threshold],
     shape: Shape,
+    until: Option<Instant>,
 ) -> Result<Climb, Problem> {
     let (mut done, mut played): (Vec<Step>, Vec<Played>) = (Vec::new(), Vec::new());
+    let mut was_out_of_time = false;
     while let Some(phase) = staircase.next(&done) {
+        let ends = Instant::now() + Duration::from_millis(phase.lasts_ms);
+        was_out_of_time = until.is_some_and(|until| ends > until);
+        if was_out_of_time {
+            break;
+        }
         let one = conductor.try_out(vec![phase], pending()).await?;
         if conductor.was_cut_short() {
             break;
@@ -75,5 +85,5 @@ pub async fn climb(
         conductor.doubt(&diagnosis::faults(&staircase));
     }
     let capacity = Capacity::of(steps, conductor.seed());
-    Ok(Climb { capacity, diagnosis: diagnose(&staircase), failed_while_kept })
+    Ok(Climb { capacity, diagnosis: diagnose(&staircase), failed_while_kept, was_out_of_time })
 }

@@ -10,8 +10,8 @@ mod explore;
 pub mod journey;
 mod observe;
 mod prove;
-mod shape;
 mod target;
+mod tell;
 mod write;
 
 use std::future::pending;
@@ -36,12 +36,13 @@ use self::explore::Crowd;
 use self::observe::Observer;
 use self::target::{Target, TargetArgs};
 use super::connect::App;
-use super::say::{self, BOLD, GREEN, Problem, RED, Stream, YELLOW, paint};
+use super::say::{self, BOLD, Problem, Stream, YELLOW, paint};
 use super::status::must_be_whole;
 use super::up::Interrupts;
 use super::{Place, manifest};
 use crate::api::client::call_within;
 use crate::api::{Request, Status};
+use crate::rehearse::shape;
 
 /// What is required where nobody says anything.
 const USUAL_OBJECTIVE: [&str; 2] = ["p99 < 250ms", "errors < 0.1%"];
@@ -150,9 +151,10 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let visits = hurried(explored.visits);
         let staircase = staircase(&visits);
         let load = load(&target, visits, args.seed, 0.0);
+        let above = manifest::above(&app.dir, &manifest, graph.stage);
         let mut conductor = Conductor::begin(subject, load, observer, began, SEARCH_LASTS, &interrupts)?;
-        let shape = shape::shape(&app.dir, &manifest, graph, &status)?;
-        let mut climb = runtime.block_on(climb(&mut conductor, &staircase, &objective, shape))?;
+        let shape = shape::of(graph, &above, &status);
+        let mut climb = runtime.block_on(climb(&mut conductor, &staircase, &objective, shape, None))?;
         if conductor.is_proof() && target.is_ours {
             let (daemon, unlimited) =
                 (app.state.daemon_socket(), status.machine.unlimited_because.as_deref());
@@ -277,21 +279,9 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
             "record": written.json,
         }))?;
     } else {
-        let colour = match document.verdict.passed {
-            Passed::Yes => GREEN,
-            Passed::No => RED,
-            Passed::NotAsked => YELLOW,
-        };
-        say::data(&format!("{}\n", paint(Stream::Out, colour, &document.verdict.sentence)))?;
-        for line in &document.evidence {
-            say::data(&format!("  {line}\n"))?;
-        }
-        say::talk(&format!("{} {}", paint(Stream::Err, GREEN, "report:"), written.page.display()));
+        tell::text(&document, &written)?;
     }
-    match document.verdict.passed {
-        Passed::Yes | Passed::NotAsked if record.is_proof() => Ok(()),
-        _ => Err(Problem::Said(1)),
-    }
+    tell::outcome(&document)
 }
 
 fn verdict(
