@@ -187,7 +187,7 @@ pub struct Staircase {
 pub enum Effort {
     /// Steps of 15 % of the guess, ten seconds and more each.
     Full,
-    /// Steps of 20 % from 40 % on, five seconds and more each: within a minute, and rougher.
+    /// Steps of 20 % from 40 % on, four seconds and more each: within a minute, and rougher.
     Quick,
 }
 
@@ -210,7 +210,7 @@ impl Effort {
     fn step_ms(self) -> std::ops::RangeInclusive<u64> {
         match self {
             Effort::Full => 10_000..=30_000,
-            Effort::Quick => 5_000..=10_000,
+            Effort::Quick => 4_000..=6_000,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a stage is taken because the diagnosis of the one below asks for it, and what that promised.
 
-use rehearsal::diagnosis::{Change, Diagnosis, Recommendation};
+use rehearsal::diagnosis::{Change, Diagnosis, Recommendation, Verdict};
 
 /// Why a stage is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Because {
             Some((_, Some(stage))) if stage == next => Because::Asked,
             Some((_, Some(stage))) if stage > next => Because::OnTheWay { to: stage },
             Some((recommended, _)) => Because::NotAsked { instead: recommended.says.clone() },
-            None => Because::NotAsked { instead: found.sentence.clone() },
+            None => Because::NotAsked { instead: without_advice(found.verdict).to_owned() },
         }
     }
 
@@ -54,6 +54,16 @@ pub fn predicted(found: &Diagnosis, stage: u8) -> Option<f64> {
     Some(of_stage.predicted.as_ref()?.gain)
 }
 
+fn without_advice(found: Verdict) -> &'static str {
+    match found {
+        Verdict::NoBottleneckUpTo => "nothing gave way there",
+        Verdict::Invalid => "what was seen there says nothing about the app",
+        Verdict::Unexplained | Verdict::Bottleneck | Verdict::TwoCandidates => {
+            "what gave way there is not known"
+        }
+    }
+}
+
 fn asked(recommended: &Recommendation) -> Option<u8> {
     match recommended.change {
         Change::Stage { stage, .. } => Some(stage),
@@ -63,7 +73,7 @@ fn asked(recommended: &Recommendation) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use rehearsal::diagnosis::{Confidence, Prediction, Verdict};
+    use rehearsal::diagnosis::{Confidence, Prediction};
 
     use super::*;
 
@@ -120,8 +130,9 @@ mod tests {
 
     #[test]
     fn without_a_recommendation_the_diagnosis_is_the_reason() {
-        let words = Because::of(Some(&found(None, Vec::new())), 3).words(2);
-        assert!(words.ends_with("does not ask for it: no bottleneck up to 100/s"), "{words}");
+        let nothing = Diagnosis { verdict: Verdict::NoBottleneckUpTo, ..found(None, Vec::new()) };
+        let words = Because::of(Some(&nothing), 3).words(2);
+        assert!(words.ends_with("does not ask for it: nothing gave way there"), "{words}");
         assert!(matches!(Because::of(None, 2), Because::NotAsked { .. }));
     }
 }

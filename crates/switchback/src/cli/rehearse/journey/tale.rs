@@ -99,7 +99,7 @@ fn sentence(stages: &[Stage], failed: u64, end: &End) -> String {
 
 /// `None`: it was not measured.
 fn served(stage: &Stage) -> Option<String> {
-    let capacity = &stage.climb.as_ref()?.capacity;
+    let capacity = &stage.climb.as_ref().filter(|climb| !climb.capacity.steps.is_empty())?.capacity;
     let at = stage.graph.stage;
     let Some(rate) = capacity.at_objective else {
         return Some(format!("none within its objective at stage {at}"));

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::advice::Because;
 use super::copy::Copy;
-use super::time::Budget;
+use super::time::{Budget, Knowing};
 use crate::api::{Outcome, Planned, Request, Status};
 use crate::cli::connect::App;
 use crate::cli::manifest as file;
@@ -36,6 +36,8 @@ use crate::rehearse::shape;
 
 /// Of the machine's cores, what one instance or database node has.
 pub const SIZE: f64 = 1.0 / 8.0;
+/// Requests per second at which a quick search begins: from four visits on it would take half a minute to be there.
+const QUICK_PROBE: f64 = 100.0;
 /// Of what a stage serves, how many visitors come while the next is taken.
 const MOVING: f64 = 0.5;
 /// They come for so long before.
@@ -286,14 +288,15 @@ impl Trip<'_> {
         let requests_per_visit = mix::requests_per_visit(&self.visits);
         let staircase = Staircase {
             // What the stage below serves is where to begin.
-            start: served.unwrap_or(FIRST_PROBE),
+            start: served.unwrap_or_else(|| first_probe(self.wish.effort, requests_per_visit)),
             ceiling: MOST_REQUESTS / requests_per_visit.max(1.0),
             requests_per_visit,
             effort: self.wish.effort,
         };
         let above = file::above(&self.copy.app.dir, self.wish.manifest, graph.stage);
         let shape = shape::of(graph, &above, &self.copy.status()?);
-        let until = self.budget.search_until(Instant::now(), further);
+        let begins = if served.is_some() { Knowing::Where } else { Knowing::Nothing };
+        let until = self.budget.search_until(Instant::now(), begins, further);
         let objective = &self.wish.objective;
         let climb = climb(conductor, &staircase, objective, shape, Some(until));
         *climbed = Some(self.runtime.block_on(climb)?);
@@ -344,6 +347,14 @@ impl Trip<'_> {
         };
         conductor.note(format!("moved within {:.1} s; {requests}", took.as_secs_f64()));
         Ok(Some(Move { took, visits_per_second: rate, sent, failed }))
+    }
+}
+
+/// Visits per second at which a search begins that knows nothing.
+fn first_probe(effort: Effort, requests_per_visit: f64) -> f64 {
+    match effort {
+        Effort::Full => FIRST_PROBE,
+        Effort::Quick => QUICK_PROBE / requests_per_visit.max(1.0),
     }
 }
 
