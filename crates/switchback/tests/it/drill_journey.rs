@@ -36,6 +36,7 @@ fn a_copy_goes_through_all_stages_without_a_failed_request_and_leaves_only_its_r
         let because = stage["taken_because"].as_str().unwrap();
         let asks = because.ends_with("asks for it") || because.ends_with("on the way");
         assert!(asks || because.contains("does not ask for it: "), "{because}");
+        assert!(stage["changes"].as_array().is_some_and(|changes| !changes.is_empty()), "{told:#}");
         assert!(stage["taken_within_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{told:#}");
     }
     let evidence = told["evidence"].as_array().unwrap();

@@ -232,7 +232,8 @@ fn a_journey_that_goes_only_where_it_is_advised_ends_where_something_else_is_sai
 
 #[test]
 fn a_journey_beside_an_app_that_somebody_uses_needs_a_yes_and_does_as_its_visitors() {
-    let switchback = up(App::python("shop"));
+    let sends = "{ weight = 1, steps = { post = \"/echo\" } }";
+    let switchback = up(App::python("shop").set("rehearsal", "visit.sender", sends));
     for _ in 0..VISITS {
         assert_eq!(request("GET", &switchback.url("/"), &[], b"").unwrap().status, 200);
     }
@@ -245,6 +246,7 @@ fn a_journey_beside_an_app_that_somebody_uses_needs_a_yes_and_does_as_its_visito
     let output = switchback.cli(&["journey"]);
     assert_eq!(output.code, Some(3), "{output:?}");
     assert!(output.stderr.contains("somebody uses the app"), "{}", output.stderr);
+    assert!(output.stderr.contains("visits of this journey send forms"), "{}", output.stderr);
     assert!(!copy_of(switchback.app()).exists());
     let journey = Journey::begin(&switchback).until_it_says("stage: stage 1");
     let mix = format!("visits as in the access log, of {VISITS} visits");

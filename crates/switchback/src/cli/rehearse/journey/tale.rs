@@ -121,7 +121,7 @@ fn taken(below: &Stage, stage: &Stage) -> String {
 }
 
 fn how(moved: &Move) -> String {
-    let Move { took, visits_per_second, sent, failed } = moved;
+    let Move { took, visits_per_second, sent, failed, .. } = moved;
     format!(
         "within {:.1} s while {visits_per_second:.0} visitors a second came, and {failed} of their {sent} requests failed",
         took.as_secs_f64()
@@ -186,7 +186,10 @@ fn part(stage: Stage) -> Part {
     }
     Part {
         title: stage.record.shape.clone(),
-        change: stage.moved.as_ref().map(|moved| format!("taken {}", how(moved))),
+        change: stage
+            .moved
+            .as_ref()
+            .map(|moved| format!("{}. Taken {}", moved.changes.join("; "), how(moved))),
         findings,
         record: stage.record,
     }
@@ -205,6 +208,7 @@ fn as_value(stages: &[Stage], legs: &[Leg], at: usize) -> Value {
         "gave_way": leg.gave_way,
         "diagnosis": stage.climb.as_ref().map(|climb| &climb.diagnosis),
         "taken_because": below.map(|below| stage.because.words(stages[below].graph.stage)),
+        "changes": stage.moved.as_ref().map(|moved| &moved.changes),
         "taken_within_s": stage.moved.as_ref().map(|moved| moved.took.as_secs_f64()),
         "gain_predicted": leg.predicted_gain,
         "gain_measured": below.and_then(|below| gain(&legs[below], leg)),

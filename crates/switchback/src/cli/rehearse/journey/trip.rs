@@ -86,6 +86,8 @@ pub struct Stage {
 
 /// How the stage was taken.
 pub struct Move {
+    /// What the plan changed, such as `db: a standby db.2 in zone b, from a copy of the primary`.
+    pub changes: Vec<String>,
     pub took: Duration,
     pub visits_per_second: f64,
     pub sent: u64,
@@ -318,12 +320,12 @@ impl Trip<'_> {
         std::thread::spawn(move || {
             std::thread::sleep(BEFORE);
             let began = Instant::now();
-            let took = change(&app, &to, limit).map(|()| began.elapsed());
-            if took.is_ok() {
+            let changed = change(&app, &to, limit).map(|changes| (changes, began.elapsed()));
+            if changed.is_ok() {
                 std::thread::sleep(AFTER);
             }
             // Whoever was interrupted listens no more.
-            let _ = tell.send(took);
+            let _ = tell.send(changed);
         });
         let mut outcome = None;
         let until = async { outcome = told.await.ok() };
@@ -335,8 +337,8 @@ impl Trip<'_> {
         let failed = summary.sent - summary.ok();
         let sent = summary.sent;
         let requests = format!("under {rate:.0} visits/s {failed} of {sent} requests failed");
-        let took = match outcome {
-            Some(Ok(took)) => took,
+        let (changes, took) = match outcome {
+            Some(Ok(changed)) => changed,
             None if conductor.was_cut_short() => return Ok(None),
             failed => {
                 conductor.note(format!("not moved; {requests}"));
@@ -346,7 +348,7 @@ impl Trip<'_> {
             }
         };
         conductor.note(format!("moved within {:.1} s; {requests}", took.as_secs_f64()));
-        Ok(Some(Move { took, visits_per_second: rate, sent, failed }))
+        Ok(Some(Move { changes, took, visits_per_second: rate, sent, failed }))
     }
 }
 
@@ -358,16 +360,18 @@ fn first_probe(effort: Effort, requests_per_visit: f64) -> f64 {
     }
 }
 
-/// Plans and applies, and waits until everything is whole.
-fn change(app: &App, graph: &ResourceGraph, limit: Duration) -> Result<(), Problem> {
+/// Plans and applies, and waits until everything is whole. What was changed.
+fn change(app: &App, graph: &ResourceGraph, limit: Duration) -> Result<Vec<String>, Problem> {
     let deadline = Instant::now() + limit;
     let planned: Planned =
         app.ask(&Request::Plan { graph: graph.clone(), destroy: BTreeSet::new() }, |_| {})?;
+    let changes = planned.plan.changes.iter();
+    let changes = changes.map(|change| format!("{}: {}", change.resource, change.why)).collect();
     app.ask::<Outcome>(&Request::Apply { plan: planned.plan }, |_| {})?;
     loop {
         let status: Status = app.ask(&Request::Status, |_| {})?;
         match must_be_whole(&status, "the next stage") {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(changes),
             Err(problem) if Instant::now() >= deadline => return Err(problem),
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
