@@ -14,6 +14,7 @@ pub mod control;
 pub mod engines;
 mod jobs;
 mod keeper;
+mod listener;
 pub mod machine;
 pub mod output;
 pub mod paths;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! VERSION        format of this folder; a newer one is refused, never guessed at
+//! .gitignore     keeps all of it out of git, whenever the app's folder becomes a repository
 //! daemon.lock    held by the one daemon
 //! state.redb     topology and journal
 //! run/           sockets and pid files (0700)
@@ -27,6 +28,9 @@ use model::{NodeId, ResourceId};
 
 /// The format this version reads and writes.
 pub const FORMAT: u32 = 2;
+
+/// In a `.gitignore`: everything below it, itself as well.
+const IGNORE_ALL: &str = "*\n";
 
 /// `sun_path` holds 108 bytes with its final NUL (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -136,13 +140,23 @@ impl StateDir {
                 Ok(found) if found > FORMAT => Err(StateError::Newer { path, found }),
                 Ok(found) if found < FORMAT => Err(StateError::Older { path, found }),
                 Ok(_) => Ok(()),
-                // Half written: a crash between create and write leaves it empty. Nothing else was made before it.
-                Err(_) if text.trim().is_empty() && !self.database().exists() => write_format(&path),
+                // Half written: a crash between create and write leaves it empty. Nothing that counts was made before it.
+                Err(_) if text.trim().is_empty() && !self.database().exists() => self.begin(&path),
                 Err(_) => Err(StateError::Unreadable { path }),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.begin(&path),
             Err(error) => Err(StateError::io(&path)(error)),
         }
+    }
+
+    /// What a new folder has before anything else. It is going to hold credentials and data, which must never be committed by
+    /// accident, so it says itself that git is to ignore it. A folder that has something else in it is not ours alone.
+    fn begin(&self, version: &Path) -> Result<(), StateError> {
+        let mut found = fs::read_dir(&self.root).map_err(StateError::io(&self.root))?;
+        if found.next().is_none() {
+            fs::write(self.git_ignore(), IGNORE_ALL).map_err(StateError::io(&self.git_ignore()))?;
+        }
+        fs::write(version, format!("{FORMAT}\n")).map_err(StateError::io(version))
     }
 
     /// Takes the lock that only one daemon can hold, until the file is dropped or the process ends.
@@ -221,6 +235,9 @@ impl StateDir {
         if self.sockets != self.root {
             gone(fs::remove_dir_all(&self.sockets))?;
         }
+        if fs::read_to_string(self.git_ignore()).is_ok_and(|text| text == IGNORE_ALL) {
+            gone(fs::remove_file(self.git_ignore()))?;
+        }
         // The format last: without it the rest would be taken for something else's.
         for file in ["state.redb", "journey.lock", "daemon.lock", "VERSION"] {
             gone(fs::remove_file(self.root.join(file)))?;
@@ -229,6 +246,10 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             result => gone(result),
         }
+    }
+
+    fn git_ignore(&self) -> PathBuf {
+        self.root.join(".gitignore")
     }
 
     pub fn root(&self) -> &Path {
@@ -406,10 +427,6 @@ fn is_locked(path: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
-fn write_format(path: &Path) -> Result<(), StateError> {
-    fs::write(path, format!("{FORMAT}\n")).map_err(StateError::io(path))
-}
-
 fn make(path: &Path, mode: u32) -> Result<(), StateError> {
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(StateError::io(path))?;
@@ -468,6 +485,25 @@ mod tests {
         fs::write(dir.path().join("VERSION"), "").unwrap();
         StateDir::open(dir.path()).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("VERSION")).unwrap(), format!("{FORMAT}\n"));
+    }
+
+    #[test]
+    fn a_new_folder_is_out_of_git_and_nothing_of_it_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join(".switchback");
+        let state = StateDir::open(&root).unwrap();
+        assert_eq!(fs::read_to_string(root.join(".gitignore")).unwrap(), "*\n");
+        state.remove().unwrap();
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_else_keeps_what_git_is_told_there() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".gitignore"), "*.log\n").unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        state.remove().unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(".gitignore")).unwrap(), "*.log\n");
     }
 
     #[test]

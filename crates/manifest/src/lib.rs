@@ -66,6 +66,12 @@ impl Manifest {
     pub fn graph(&self) -> &ResourceGraph {
         &self.graph
     }
+
+    /// Where the value of a key, such as `web.run`, stands in the text. `None`: it is from elsewhere.
+    pub fn position(&self, path: &str) -> Option<Position> {
+        let span = self.settings.get(path)?.span.clone()?;
+        Some(Position::of(span.start, &self.text))
+    }
 }
 
 /// Reads a manifest. `source_name` is what problems call the text, usually its path.

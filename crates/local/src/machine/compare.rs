@@ -2,7 +2,8 @@
 //!
 //! Both serve the same traffic for a window, and the edge counts what each answered. The new one is turned back when
 //! its share of 5xx answers and failures is higher by more than the gate allows, judged only once it gave enough
-//! answers; and when its process ends, however little it answered.
+//! answers; and when its process ends, however little it answered. Where nobody asks anything there is nothing to compare,
+//! and the rest of the window is not waited for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +13,16 @@ use model::{CompareGate, InstanceId, counted};
 use tokio::time::{Instant, sleep};
 
 use super::roles::edge_unit;
-use super::{Machine, StepError};
+use super::{Event, Machine, Report, StepError};
 use crate::control::{self, Request};
 use crate::keeper::Phase;
 
 /// Often enough to turn back early, rarely enough to cost nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Of the answers without which there is no verdict. At the lowest rate at which there can be one, so many are expected by the
+/// time at which it is looked whether there is any traffic at all.
+const ANSWERS_EXPECTED: u64 = 4;
 
 /// Answers and how many of them were bad.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -51,15 +56,37 @@ fn judge(new: Tally, old: Tally, gate: &CompareGate) -> Verdict {
     }
 }
 
+/// How long nobody may ask anything before the window ends early.
+fn silence(gate: &CompareGate) -> Duration {
+    let window = Duration::from_millis(gate.window_ms);
+    window.min(window.mul_f64(ANSWERS_EXPECTED as f64 / f64::from(gate.min_answers)))
+}
+
+/// What people are told when a release goes on without a verdict.
+fn unjudged(new: &InstanceId, tallied: Tally, old: Tally, gate: &CompareGate) -> Option<String> {
+    match judge(tallied, old, gate) {
+        Verdict::Unknown if tallied.answers + old.answers == 0 => {
+            Some(format!("there was no traffic to compare {new} by"))
+        }
+        Verdict::Unknown => Some(format!(
+            "{new} was not judged: it answered {}, and {} are needed",
+            counted(tallied.answers as usize, "request"),
+            gate.min_answers
+        )),
+        Verdict::Fine | Verdict::Worse => None,
+    }
+}
+
 impl Machine {
     pub(super) async fn compare(
         &self,
         new: &InstanceId,
         old: &[InstanceId],
         gate: &CompareGate,
+        report: &Report,
     ) -> Result<(), StepError> {
         let start = self.endpoint_statuses().await;
-        let until = Instant::now() + Duration::from_millis(gate.window_ms);
+        let began = Instant::now();
         let restarts = self.restarts_of(new);
         loop {
             let now = self.endpoint_statuses().await;
@@ -84,7 +111,13 @@ impl Machine {
                     self.with_last_lines(new, StepError::new(format!("{new} ended while it was compared")))
                 );
             }
-            if Instant::now() >= until {
+            let is_silent = new_tally.answers + old_tally.answers == 0
+                && now.values().all(|endpoint| endpoint.in_flight == 0)
+                && began.elapsed() >= silence(gate);
+            if is_silent || began.elapsed() >= Duration::from_millis(gate.window_ms) {
+                if let Some(text) = unjudged(new, new_tally, old_tally, gate) {
+                    report(Event::Note { text });
+                }
                 self.remember(&new.to_string(), "let the deployment go on", evidence);
                 return Ok(());
             }
@@ -149,6 +182,24 @@ mod tests {
     #[test]
     fn a_release_is_not_judged_by_too_few_answers() {
         assert_eq!(judge(of(19, 19), of(1_000, 0), &GATE), Verdict::Unknown);
+    }
+
+    #[test]
+    fn silence_is_told_from_little_traffic_by_the_rate_that_a_verdict_needs() {
+        assert_eq!(silence(&GATE), Duration::from_secs(1));
+        // Twenty answers in ten minutes are one in half a minute.
+        assert_eq!(silence(&CompareGate { window_ms: 600_000, ..GATE }), Duration::from_secs(120));
+        assert_eq!(silence(&CompareGate { min_answers: 1, ..GATE }), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn whoever_is_not_judged_is_said_to_be_with_the_reason() {
+        let new: InstanceId = "web.2".parse().unwrap();
+        let unjudged = |new_tally, old| unjudged(&new, new_tally, old, &GATE);
+        assert_eq!(unjudged(of(0, 0), of(0, 0)).unwrap(), "there was no traffic to compare web.2 by");
+        let little = unjudged(of(1, 0), of(3, 0)).unwrap();
+        assert_eq!(little, "web.2 was not judged: it answered 1 request, and 20 are needed");
+        assert_eq!(unjudged(of(20, 0), of(20, 0)), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use model::{
 };
 
 use super::certificates::{self, FRONT_TLS};
-use super::roles::{edge_unit, proxy_unit};
+use super::roles::{FRONT, edge_unit, proxy_unit};
 use super::{Machine, StepError, Units};
 use crate::keeper::Phase;
 use crate::postgres::memory_settings;
@@ -48,7 +48,7 @@ impl Machine {
     pub(super) fn edge_config(&self, edge: &EdgeProcess, topology: &Topology) -> Result<Config, StepError> {
         let settings = &edge.settings;
         let mut listeners =
-            BTreeMap::from([("front".to_owned(), Listener { address: edge.front.address, tls: None })]);
+            BTreeMap::from([(FRONT.to_owned(), Listener { address: edge.front.address, tls: None })]);
         if let (Some(front), Some(tls)) = (&edge.front_tls, &settings.tls) {
             let tls =
                 self.certificate(&edge_unit(&edge.id), tls, settings.domain.as_deref(), front.address)?;

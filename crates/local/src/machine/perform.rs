@@ -95,7 +95,7 @@ impl Machine {
             }
             Action::RemoveEndpoint { id } => self.drain_endpoint(id, action, next).await,
             Action::ResizeInstance { id, to, .. } => self.resize_instance(id, *to, report),
-            Action::Compare { new, old, gate } => self.compare(new, old, gate).await,
+            Action::Compare { new, old, gate } => self.compare(new, old, gate, report).await,
         }
     }
 

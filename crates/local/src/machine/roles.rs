@@ -19,7 +19,12 @@ use super::{Machine, StepError};
 use crate::control::{self, Request};
 use crate::jobs::role::{Role, RoleJob, Sockets, write_private};
 use crate::keeper::{Begin, Keeper};
+use crate::listener::{self, Listener};
 use crate::process::Process;
+
+/// The names of an edge's sockets, beside [`FRONT_TLS`].
+pub(super) const FRONT: &str = "front";
+const METRICS: &str = "metrics";
 
 /// Connections that may wait for `accept`, as high as the kernel's own `somaxconn` on current systems.
 const BACKLOG: i32 = 4096;
@@ -56,12 +61,12 @@ pub(super) fn incarnation(process: &str) -> Option<(&str, u32)> {
 
 /// The sockets an edge listens on, by the names its configuration uses.
 pub(super) fn edge_addresses(edge: &EdgeProcess) -> BTreeMap<String, SocketAddr> {
-    let mut addresses = BTreeMap::from([("front".to_owned(), edge.front.address)]);
+    let mut addresses = BTreeMap::from([(FRONT.to_owned(), edge.front.address)]);
     if let Some(tls) = &edge.front_tls {
         addresses.insert(FRONT_TLS.to_owned(), tls.address);
     }
     if let Some(metrics) = edge.settings.metrics {
-        addresses.insert("metrics".to_owned(), metrics);
+        addresses.insert(METRICS.to_owned(), metrics);
     }
     addresses
 }
@@ -80,7 +85,7 @@ pub(super) fn bind_all(
         let held = kept.get(name).filter(|socket| listens_on(socket, *address));
         let socket = match held {
             Some(socket) => socket.try_clone().map_err(|error| StepError::new(error.to_string()))?,
-            None => bind(*address)?,
+            None => bind(name, *address)?,
         };
         sockets.insert(name.clone(), socket);
     }
@@ -92,7 +97,7 @@ fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
     copy.is_ok_and(|local| local == address)
 }
 
-fn bind(address: SocketAddr) -> Result<OwnedFd, StepError> {
+fn bind(name: &str, address: SocketAddr) -> Result<OwnedFd, StepError> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let bound = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
@@ -104,17 +109,33 @@ fn bind(address: SocketAddr) -> Result<OwnedFd, StepError> {
     bound.map_err(|error| {
         let reason = format!("cannot listen on {address}: {error}");
         match error {
-            rustix::io::Errno::ADDRINUSE => StepError::new(reason).hint(format!(
-                "another program has port {port}: `ss -ltnp 'sport = :{port}'` shows which. Stop it, or choose another \
-                 with `listen` under [edge]",
-                port = address.port()
-            )),
-            rustix::io::Errno::ACCESS => StepError::new(reason)
-                .hint("ports below 1024 need root or CAP_NET_BIND_SERVICE; a port above is free for everyone"),
-            rustix::io::Errno::ADDRNOTAVAIL => StepError::new(reason).hint("this machine has no such address"),
+            rustix::io::Errno::ADDRINUSE => StepError::new(reason).hint(in_use(name, address)),
+            rustix::io::Errno::ACCESS => StepError::new(reason).hint(
+                "ports below 1024 need root or CAP_NET_BIND_SERVICE; a port above is free for everyone",
+            ),
+            rustix::io::Errno::ADDRNOTAVAIL => {
+                StepError::new(reason).hint("this machine has no such address")
+            }
             _ => StepError::new(reason),
         }
     })
+}
+
+/// Who has the address of the socket `name`, and what can be done about it.
+fn in_use(name: &str, address: SocketAddr) -> String {
+    let port = address.port();
+    let who = match listener::in_the_way_of(address) {
+        Some(Listener { pid, program }) => format!("{program} (pid {pid}) has port {port}"),
+        None => format!("another program has port {port}: `ss -ltnp 'sport = :{port}'` shows which"),
+    };
+    let key = match name {
+        FRONT => "listen",
+        FRONT_TLS => "listen_tls",
+        METRICS => "metrics",
+        // A proxy's port is Switchback's own choice.
+        _ => return format!("{who}. Stop it: the port is remembered for the database's proxy"),
+    };
+    format!("{who}. Stop it, or choose another with `{key}` under [edge]")
 }
 
 impl Machine {

@@ -45,6 +45,7 @@ use crate::user::Identity;
 pub use error::SpawnError;
 pub use exit::Exit;
 pub use handle::{Ended, FENCE_LIMIT, Limits, Process, StillAlive, StopReport};
+pub use program::missing as missing_program;
 pub use record::Record;
 
 /// What to start. Everything the child will see stands here: nothing else reaches it.

@@ -54,6 +54,12 @@ pub(super) fn command_line(
     }
 }
 
+/// The program of a plain command line, where a shell in `cwd` would not find it. A line that needs the shell to be understood
+/// is not looked into.
+pub fn missing<'a>(line: &'a str, path: Option<&OsStr>, cwd: &Path) -> Option<&'a str> {
+    shell::program(line).filter(|program| find_program(OsStr::new(program), path, cwd).is_none())
+}
+
 /// As a shell in `cwd` would find it.
 fn find_program(program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Option<PathBuf> {
     if program.as_bytes().contains(&b'/') {
@@ -75,5 +81,26 @@ pub(super) fn exec_error(program: String, source: io::Error, cwd: PathBuf) -> Sp
         Some(libc::EAGAIN | libc::ENOMEM) => SpawnError::NoRoom { source },
         Some(libc::ENOEXEC) => SpawnError::NotExecutable { program },
         _ => SpawnError::Exec { program, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_missing_where_neither_path_nor_the_folder_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        for name in ["server", "bin/tool"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+            std::fs::set_permissions(dir.path().join(name), PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let missing = |line| missing(line, Some(OsStr::new("bin")), dir.path());
+        assert_eq!(missing("./server --port $PORT"), None);
+        assert_eq!(missing("tool"), None);
+        assert_eq!(missing("./other --port $PORT"), Some("./other"));
+        assert_eq!(missing("server"), Some("server"));
+        assert_eq!(missing("cd web && ./other"), None);
     }
 }

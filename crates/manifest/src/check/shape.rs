@@ -2,6 +2,7 @@
 
 use model::AppName;
 
+use crate::init::UNKNOWN_RUN;
 use crate::keys::Shape;
 use crate::problems::{At, Problems};
 
@@ -15,6 +16,10 @@ const MAX_USER_BYTES: usize = 32;
 const MAX_DATABASE_BYTES: usize = 63;
 
 pub(super) fn text(at: &At, shape: Shape, text: &str, problems: &mut Problems) -> Option<String> {
+    if shape == Shape::Command && text == UNKNOWN_RUN {
+        problems.not_filled_in(at);
+        return None;
+    }
     match refusal(shape, text) {
         None => Some(text.to_owned()),
         Some(why) => {

@@ -24,8 +24,8 @@ pub const FILES_TO_READ: &[&str] =
 /// Of each of [`FILES_TO_READ`]; a longer one may be left out.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
-/// Stands for a command that nothing in the folder tells. It fails with a message of the shell when it is left as it is.
-const UNKNOWN_RUN: &str = "./your-server";
+/// Stands for a command that nothing in the folder tells. A manifest that still has it is refused.
+pub(crate) const UNKNOWN_RUN: &str = "./your-server";
 
 /// What there is in an app's folder.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +43,7 @@ pub struct FolderListing {
 /// A suggested manifest and what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detection {
-    /// At most ten lines; passes [`crate::read`] beside the folder's Procfile.
+    /// At most ten lines; passes [`crate::read`] beside the folder's Procfile, once a command that is to be filled in is.
     pub manifest: String,
     /// What was recognised, each a sentence.
     pub recognised: Vec<String>,

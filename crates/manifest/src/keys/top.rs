@@ -23,9 +23,10 @@ pub static TOP: Table = Table {
             does: "Chooses the architecture: 1 is one server, 2 is two zones, 3 is two zones with read replicas of \
                    the database. A stage only fills in what the manifest leaves out; a key that is written down wins over \
                    it.",
-            choose: "Begin with 1. Take 2 when losing a machine or a zone must not stop the app, and 3 when the database's \
-                     primary is what is busy, mostly with reads. `switchback stage N` changes this line, and the running \
-                     app with it, without a failed request.",
+            choose: "Begin with 1. Take 2 when losing an instance, the database's primary or a whole zone must not stop the \
+                     app; zones are of one machine, whose loss stops it at every stage. Take 3 when the database's primary is \
+                     what is busy, mostly with reads. `switchback stage N` changes this line, and the running app with it, \
+                     without a failed request.",
             without: "Stage 1.",
             see_also: &["zones", "web.instances"],
             example: "stage = 2",

@@ -53,6 +53,15 @@ pub struct Position {
     pub column: usize,
 }
 
+impl Position {
+    /// Of the byte `offset` of `text`.
+    pub(crate) fn of(offset: usize, text: &str) -> Position {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    }
+}
+
 impl Problem {
     /// A stable name such as `manifest::unknown_key`.
     pub fn code(&self) -> &'static str {
@@ -102,10 +111,7 @@ impl Problems {
 
     /// Where the byte `offset` of the text is.
     pub fn position(&self, offset: usize) -> Position {
-        let text = self.source.inner();
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+        Position::of(offset, self.text())
     }
 
     /// For `check --json`.

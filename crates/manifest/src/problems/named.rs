@@ -151,6 +151,15 @@ impl Problems {
         );
     }
 
+    pub(crate) fn not_filled_in(&mut self, at: &At) {
+        self.add(
+            "manifest::not_filled_in",
+            format!("`{}` is still to be filled in", at.path()),
+            vec![label(at.span.clone(), "`init` could not tell, and left this in its place")],
+            format!("write {}, such as `{}`", at.card.kind.expects(), at.card.example),
+        );
+    }
+
     pub(crate) fn unknown_choice(&mut self, at: &At, found: &str, choices: &[&'static str]) {
         let mark = match nearest(found, choices.iter().copied()) {
             Some(meant) => format!("did you mean \"{meant}\"?"),

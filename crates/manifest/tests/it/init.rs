@@ -16,7 +16,11 @@ fn folder(name: &str, files: &[(&str, &str)]) -> FolderListing {
 fn shown(folder: &FolderListing) -> String {
     let Detection { manifest, recognised, to_fill_in } = detect(folder);
     let surroundings = Surroundings { procfile: folder.contents.get("Procfile").cloned() };
-    manifest::read("switchback.toml", &manifest, &surroundings).unwrap();
+    if let Err(problems) = manifest::read("switchback.toml", &manifest, &surroundings) {
+        let codes: Vec<_> = problems.iter().map(|problem| problem.code()).collect();
+        assert_eq!(codes, ["manifest::not_filled_in"], "{manifest}");
+        assert!(!to_fill_in.is_empty(), "{manifest}");
+    }
     let said = recognised.iter().map(|line| format!("recognised: {line}\n"));
     let asked = to_fill_in.iter().map(|line| format!("to fill in: {line}\n"));
     std::iter::once(manifest).chain(said).chain(asked).collect()

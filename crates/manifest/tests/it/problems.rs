@@ -48,6 +48,8 @@ says! {
         "app = \"a\"\n[web]\nrun = \"x\"\nsize = { cpus = 2, memory = 512 }\n";
     an_empty_text_is_told_what_it_needs:
         "";
+    what_init_left_to_be_filled_in_is_no_command:
+        "app = \"a\"\n[web]\nrun = \"./your-server\"\n";
     a_web_table_without_run_is_pointed_at:
         "app = \"a\"\n[web]\nbuild = \"make\"\n";
     a_database_without_an_engine_is_pointed_at:

@@ -9,6 +9,7 @@ pub mod client;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use local::machine::{Event, MachineStatus, StopMode};
 use local::release::{ReleaseError, Releases};
 use model::{NodeId, RecoveryTarget, ReleaseId, ResourceGraph, ResourceId, Topology};
@@ -194,7 +195,7 @@ pub struct Operation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRelease {
     pub id: ReleaseId,
-    pub created: String,
+    pub created: Timestamp,
     pub files: u64,
     pub bytes: u64,
     pub serving: bool,
@@ -210,7 +211,7 @@ impl StoredRelease {
         let shown = releases.list()?.into_iter().map(|stored| StoredRelease {
             serving: topology.releases.values().any(|release| release.id == stored.id),
             id: stored.id,
-            created: stored.created.to_string(),
+            created: stored.created,
             files: stored.files,
             bytes: stored.bytes,
             failed: stored.failed.map(|failed| failed.because),

@@ -53,7 +53,7 @@ pub fn list(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Pro
         text.push_str(&format!(
             "{:<7} {:<20} {:>9} {:>9} {:>9}  {proven}\n",
             backup.number,
-            backup.ended.to_zoned_datetime(TimeZone::system()).strftime("%F %T").to_string(),
+            say::local_time(backup.ended),
             ByteSize::from_bytes(backup.stored_bytes).rounded(),
             ByteSize::from_bytes(backup.data_bytes).rounded(),
             backup.timeline,

@@ -156,6 +156,11 @@ impl App {
         self.state.daemon_socket().exists()
     }
 
+    /// Whether no daemon has the folder, and the last one brought the app down, or there was none.
+    pub fn is_down(&self) -> bool {
+        !self.was_left_up() && !self.state.is_held()
+    }
+
     /// Where the daemon is root's, the owner of the app's folder may look.
     fn ask_as_somebody_else<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Problem> {
         if !request.only_looks() {

@@ -59,6 +59,7 @@ pub fn list(place: &Place, as_json: bool) -> Result<(), Problem> {
         };
         let files = counted(files as usize, "file");
         let size = ByteSize::from_bytes(bytes).rounded();
+        let created = say::local_time(created);
         text.push_str(format!("{id}  {created}  {files:>12} {size:>8}  {state}").trim_end());
         text.push('\n');
     }

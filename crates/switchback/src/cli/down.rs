@@ -17,6 +17,8 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     if destroy {
         confirm(&app, name)?;
     }
+    // What is somebody else's cannot be seen from here, and is not to be called down.
+    app.must_be_ours()?;
     // What it leaves must not keep the app up.
     let journey = match journey::end(&app) {
         Err(problem) if destroy => return Err(problem),
@@ -24,7 +26,7 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     };
     let daemon = match app.hello() {
         Some(daemon) => daemon,
-        None if !destroy && !app.state.database().exists() => {
+        None if !destroy && app.is_down() => {
             say::talk("nothing is up here");
             return journey.map(drop);
         }

@@ -1,11 +1,13 @@
 //! `init`, `check`, `explain`: what can be said of a folder without running anything.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use local::process::missing_program;
 use local::user::give_to_owner_of;
 use manifest::init::{FILES_TO_READ, FolderListing, MAX_FILE_BYTES};
 use manifest::{FILE_NAME, MAX_TEXT_BYTES, Manifest, Problems, Surroundings};
@@ -13,7 +15,7 @@ use model::ResourceGraph;
 use serde_json::json;
 
 use super::Place;
-use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
+use super::say::{self, BOLD, GREEN, Problem, Stream, YELLOW, paint};
 
 /// Reads the app's manifest.
 ///
@@ -66,10 +68,16 @@ pub fn check(place: &Place, as_json: bool) -> Result<(), Problem> {
     let app = place.app()?;
     let (path, text) = read_text(&app.dir)?;
     match parse(&app.dir, &path, &text) {
-        Ok(manifest) if as_json => say::json(&json!({ "problems": [], "notes": manifest.notes })),
+        Ok(manifest) if as_json => {
+            let warnings = missing_programs(&app.dir, &manifest);
+            say::json(&json!({ "problems": [], "warnings": warnings, "notes": manifest.notes }))
+        }
         Ok(manifest) => {
             for note in &manifest.notes {
                 say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
+            }
+            for warning in missing_programs(&app.dir, &manifest) {
+                say::talk(&format!("{} {warning}", paint(Stream::Err, YELLOW.bold(), "warning:")));
             }
             say::talk(&format!("{} {} has no problems", paint(Stream::Err, GREEN, "ok:"), path.display()));
             Ok(())
@@ -80,6 +88,33 @@ pub fn check(place: &Place, as_json: bool) -> Result<(), Problem> {
         }
         Err(problems) => Err(problems.into()),
     }
+}
+
+/// A sentence for each command whose program is not there. A build may make whatever comes after it.
+fn missing_programs(dir: &Path, manifest: &Manifest) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (id, service) in manifest.graph().services() {
+        let path = service.env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
+        let commands = match &service.build {
+            Some(build) => vec![("build", build)],
+            None => std::iter::once(("run", &service.run))
+                .chain(service.release.iter().map(|line| ("release", line)))
+                .collect(),
+        };
+        for (key, line) in commands {
+            let Some(program) = missing_program(line, path.as_deref(), dir) else { continue };
+            let position = manifest.position(&format!("{id}.{key}"));
+            let place = position
+                .map_or_else(|| "Procfile".to_owned(), |at| format!("{}:{}", manifest.source_name, at.line));
+            let whence = if program.contains('/') { "the app's folder" } else { "PATH" };
+            let mend = match key {
+                "build" => "write a command that is there, or install it",
+                _ => "write a command that is there, or the `build` that makes it",
+            };
+            warnings.push(format!("{place}: `{key}` starts `{program}`, which is not in {whence}; {mend}"));
+        }
+    }
+    warnings
 }
 
 pub fn explain(place: &Place, as_json: bool) -> Result<(), Problem> {
@@ -114,7 +149,6 @@ pub fn init(place: &Place, print: bool) -> Result<(), Problem> {
     if detection.to_fill_in.is_empty() {
         say::talk(&format!("{} `switchback up` runs it", paint(Stream::Err, BOLD, "next:")));
     }
-    keep_out_of_git(&dir);
     Ok(())
 }
 
@@ -148,28 +182,4 @@ fn git_ignored(dir: &Path, entries: &BTreeSet<String>) -> BTreeSet<String> {
     let Ok(output) = asked else { return BTreeSet::new() };
     let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
-}
-
-/// The state folder holds credentials and data: it must never be committed by accident.
-fn keep_out_of_git(dir: &Path) {
-    let path = dir.join(".gitignore");
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let known = text.lines().any(|line| matches!(line.trim().trim_matches('/'), ".switchback"));
-    let in_git = dir.ancestors().any(|folder| folder.join(".git").exists());
-    if known || !in_git {
-        return;
-    }
-    let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-    let written = fs::OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| {
-        if text.is_empty() {
-            give_to_owner_of(dir, &file)?;
-        }
-        file.write_all(format!("{gap}.switchback/\n").as_bytes())
-    });
-    match written {
-        Ok(()) => say::talk("added .switchback/ to .gitignore: it holds credentials and data"),
-        Err(error) => {
-            say::talk(&format!("add .switchback/ to .gitignore ({error}): it holds credentials and data"))
-        }
-    }
 }

@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::up::INTERRUPTED;
 use crate::api::{Failure, FailureKind};
@@ -37,6 +39,11 @@ impl Stream {
 /// `text` in a style, where the stream shows styles.
 pub fn paint(stream: Stream, style: Style, text: &str) -> String {
     if stream.coloured() { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}
+
+/// As lists show it: on this machine's clock, to the second.
+pub fn local_time(time: Timestamp) -> String {
+    time.to_zoned_datetime(TimeZone::system()).strftime("%F %T").to_string()
 }
 
 /// Writes data. A reader that has seen enough and closed the pipe is no error (`switchback logs | head`).

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use local::machine::{Event, StopMode};
+use local::machine::{Event, Phase, ProcessStatus, StopMode};
 use model::{ResourceGraph, ResourceId};
 
 use super::connect::{App, Running};
@@ -121,36 +121,69 @@ enum Heard<T> {
 /// As a shell says it of SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
-/// An app that never came up is not left half up by the command that was to bring it up.
+/// An app that did not come up is not left half up by the command that was to bring it up.
 fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
     let interrupted = matches!(problem, Problem::Said(INTERRUPTED));
-    if attachment == Attachment::Owner {
-        if interrupted {
+    match (attachment, interrupted) {
+        (Attachment::Visitor, true) => {
+            say::talk("interrupted: the daemon goes on with it; `switchback status` shows how far it is");
+        }
+        (Attachment::Visitor, false) => {}
+        (Attachment::Owner, true) => {
             say::talk("interrupted: stopping what was started");
+            stop_what_was_started(app, StopMode::Now);
         }
-        if !interrupted && stands(app) {
+        (Attachment::Owner, false) => match what_stands(app) {
+            Stands::Nothing => stop_what_was_started(app, StopMode::Graceful),
+            Stands::Maimed => {
+                say::talk("stopping what was started; `switchback up` brings it up when that is mended");
+                stop_what_was_started(app, StopMode::Graceful);
+            }
             // Otherwise nothing but `up` could be said, and that fails.
-            say::talk(
-                "it is still being started; mend it and `switchback deploy`, or go back with `switchback rollback`; \
+            Stands::Starting(names) => say::talk(&format!(
+                "still being started: {}; mend it and `switchback deploy`, or go back with `switchback rollback`; \
                  `switchback down` stops it",
-            );
-            return problem;
-        }
-        let mode = if interrupted { StopMode::Now } else { StopMode::Graceful };
-        // A daemon that went away has said so already.
-        let daemon = app.hello().and_then(|daemon| Running::find(daemon.pid).ok().flatten());
-        let _ = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {});
-        // Whoever looks next must not meet one that is about to end.
-        let _ = daemon.map(|daemon| daemon.wait());
-    } else if interrupted {
-        say::talk("interrupted: the daemon goes on with it; `switchback status` shows how far it is");
+                names.join(", ")
+            )),
+            Stands::Whole => say::talk("the app is up as it was before; `switchback down` stops it"),
+        },
     }
     problem
 }
 
-/// Whether it has served a release before.
-fn stands(app: &App) -> bool {
-    app.ask::<Status>(&Request::Status, |_| {}).is_ok_and(|status| !status.machine.releases.is_empty())
+fn stop_what_was_started(app: &App, mode: StopMode) {
+    // A daemon that went away has said so already.
+    let daemon = app.hello().and_then(|daemon| Running::find(daemon.pid).ok().flatten());
+    let _ = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {});
+    // Whoever looks next must not meet one that is about to end.
+    let _ = daemon.map(|daemon| daemon.wait());
+}
+
+/// What there is of an app that could not be brought up as the manifest says.
+enum Stands {
+    /// It never served.
+    Nothing,
+    /// Something could not even be begun, such as a front door whose address somebody has, and nobody tries again.
+    Maimed,
+    /// These are not ready and are tried again and again.
+    Starting(Vec<String>),
+    /// All that served before.
+    Whole,
+}
+
+fn what_stands(app: &App) -> Stands {
+    let Ok(status) = app.ask::<Status>(&Request::Status, |_| {}) else { return Stands::Nothing };
+    let Status { machine, .. } = status;
+    if machine.releases.is_empty() {
+        return Stands::Nothing;
+    }
+    let is_idle = |process: &ProcessStatus| matches!(process.state, Phase::Stopped | Phase::Failed);
+    if machine.processes.iter().any(is_idle) {
+        return Stands::Maimed;
+    }
+    let unready = machine.processes.into_iter().filter(|process| process.state != Phase::Ready);
+    let names: Vec<String> = unready.map(|process| process.name).collect();
+    if names.is_empty() { Stands::Whole } else { Stands::Starting(names) }
 }
 
 /// Shows what runs until interrupted. A daemon that dies is started again: what it ran goes on meanwhile.

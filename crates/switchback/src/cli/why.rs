@@ -1,6 +1,5 @@
 //! `why`: the last decisions and the evidence they were taken on.
 
-use jiff::tz::TimeZone;
 use local::chain;
 use local::store::Decision;
 
@@ -18,10 +17,9 @@ pub fn why(place: &Place, lines: usize, as_json: bool) -> Result<(), Problem> {
     if decisions.is_empty() {
         say::talk("nothing was decided yet");
     }
-    let zone = TimeZone::system();
     let mut text = String::new();
     for decision in decisions {
-        let time = decision.time.to_zoned_datetime(zone.clone()).strftime("%F %T").to_string();
+        let time = say::local_time(decision.time);
         let (time, subject) = (paint(Stream::Out, DIM, &time), paint(Stream::Out, BOLD, &decision.subject));
         text.push_str(&format!("{time} {subject}: {}", decision.decision));
         if !decision.evidence.is_empty() {

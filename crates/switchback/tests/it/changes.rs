@@ -1,6 +1,6 @@
 //! Plans and releases: what is refused, what is taken back, what is harmless.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{App, Load, Mix, get};
 
@@ -40,6 +40,19 @@ fn a_release_that_answers_worse_is_taken_back() {
     let report = load.stop();
     assert!(report.failed > 0 && report.failed < report.requests / 2, "{report:?}");
     assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("1"));
+}
+
+#[test]
+fn where_nobody_asks_anything_a_deployment_says_that_there_is_nothing_to_compare_and_does_not_wait() {
+    let mut switchback =
+        up(App::python("shop").set("web", "deploy", r#"{ window = "60s", min_answers = 400 }"#));
+    let began = Instant::now();
+    switchback.app_mut().put("version", "2");
+    for command in ["deploy", "rollback"] {
+        let said = switchback.must(&[command]).stderr;
+        assert!(said.contains("there was no traffic to compare web."), "{said}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
 #[test]

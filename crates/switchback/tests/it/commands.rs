@@ -73,3 +73,27 @@ fn a_folder_with_a_procfile_is_begun_checked_explained_brought_up_and_listened_t
     assert!(third.is_some(), "nothing was heard of its start");
     switchback.down();
 }
+
+#[test]
+fn a_command_that_is_not_there_is_warned_of_and_one_that_is_to_be_filled_in_is_refused() {
+    let mut switchback = prepare(App::python("shop").set("web", "run", "\"./serve --port $PORT\""));
+    let checked = switchback.must(&["check"]).stderr;
+    let line = 1 + switchback.app().manifest().lines().position(|line| line.starts_with("run")).unwrap();
+    assert!(checked.contains(&format!("switchback.toml:{line}: `run` starts `./serve`")), "{checked}");
+    assert!(checked.contains("the `build` that makes it") && checked.contains("no problems"), "{checked}");
+    let checked = switchback.must(&["check", "--json"]).json();
+    assert_eq!(checked["warnings"].as_array().unwrap().len(), 1, "{checked:#}");
+    // What a build makes is not there yet.
+    switchback.app_mut().change("web", "build", "\"cp app.py serve\"");
+    assert!(!switchback.must(&["check"]).stderr.contains("warning"));
+
+    let manifest = switchback.app().dir().join("switchback.toml");
+    std::fs::remove_file(&manifest).unwrap();
+    assert!(switchback.must(&["init"]).stderr.contains("to do:"));
+    for command in [&["check"][..], &["up", "--detach"]] {
+        let refused = switchback.cli(command);
+        assert_eq!(refused.code, Some(2), "{refused:#?}");
+        assert!(refused.stderr.contains("`web.run` is still to be filled in"), "{refused:#?}");
+        assert!(refused.stderr.contains("./your-server"), "{refused:#?}");
+    }
+}

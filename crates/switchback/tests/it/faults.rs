@@ -169,7 +169,8 @@ fn a_port_in_use_is_named_with_a_way_out() {
     let address = taken.local_addr().unwrap();
     let output = fails_to_come_up(App::python("shop").set("edge", "listen", format!("\"{address}\"")));
     assert!(output.stderr.contains(&format!("cannot listen on {address}")), "{output:#?}");
-    assert!(output.stderr.contains("ss -ltnp"), "{output:#?}");
+    let who = format!("(pid {}) has port {}. Stop it", std::process::id(), address.port());
+    assert!(output.stderr.contains(&who), "{output:#?}");
 }
 
 #[test]

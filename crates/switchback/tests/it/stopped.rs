@@ -12,6 +12,10 @@ fn why_and_which_releases_are_kept_can_be_asked_while_no_daemon_runs() {
     let switchback = up(App::python("shop"));
     let release = switchback.status().web()[0].release.clone().unwrap();
     let seen = || {
+        // To the second, as in every list; what a program reads is exact.
+        let listed = switchback.must(&["rollback", "--list"]).stdout;
+        let time: Vec<&str> = listed.split_whitespace().skip(1).take(2).collect();
+        assert_eq!(time.join(" ").len(), "2026-11-26 06:00:00".len(), "{listed}");
         let why = switchback.must(&["why"]).stdout;
         assert!(why.contains("web"), "{why}");
         let kept = switchback.must(&["rollback", "--list", "--json"]).json();
@@ -39,6 +43,21 @@ fn a_daemon_that_was_killed_is_not_taken_for_an_app_that_is_down() {
     switchback.down();
     let status = switchback.cli(&["status"]);
     assert!(status.stderr.contains("the app is not up here"), "{status:#?}");
+}
+
+#[test]
+fn a_second_down_finds_nothing_to_stop_and_starts_nothing_to_stop_it() {
+    let switchback = up(App::python("shop"));
+    switchback.down();
+    let again = switchback.must(&["down"]);
+    assert_eq!(again.stderr, "nothing is up here\n");
+    nothing_runs(&switchback);
+    // What was killed is another matter: it is taken over and stopped.
+    switchback.must(&["up", "--detach"]);
+    switchback.kill_daemon();
+    let stopped = switchback.must(&["down"]);
+    assert!(stopped.stderr.contains("everything is stopped"), "{stopped:#?}");
+    nothing_runs(&switchback);
 }
 
 #[test]
@@ -80,11 +99,20 @@ fn an_address_that_was_taken_meanwhile_can_be_changed_before_up() {
     let mut switchback = up(App::python("shop"));
     let front = switchback.url("");
     switchback.down();
-    let _taken = std::net::TcpListener::bind(front.strip_prefix("http://").unwrap()).unwrap();
+    let taken = std::net::TcpListener::bind(front.strip_prefix("http://").unwrap()).unwrap();
     let refused = switchback.cli(&["up", "--detach"]);
     assert_eq!(refused.code, Some(1), "{refused:#?}");
     assert!(refused.stderr.contains("cannot listen on"), "{refused:#?}");
-    switchback.down();
+    // Who has it, which is this test, and what can be done about that.
+    let who = format!("(pid {}) has port {}", std::process::id(), taken.local_addr().unwrap().port());
+    assert!(
+        refused.stderr.contains(&who) && refused.stderr.contains("`listen` under [edge]"),
+        "{refused:#?}"
+    );
+    // Nobody waits for the address, so nothing is left that only looks as if it came up.
+    assert!(refused.stderr.contains("stopping what was started"), "{refused:#?}");
+    assert!(!refused.stderr.contains("still being started"), "{refused:#?}");
+    nothing_runs(&switchback);
     switchback.app_mut().change("edge", "listen", "\"127.0.0.2:0\"");
     switchback.must(&["up", "--detach"]);
     switchback.look_up_front();
@@ -102,7 +130,7 @@ fn an_app_whose_release_no_longer_starts_can_be_rolled_back_and_deployed() {
         std::fs::remove_file(tree.join("app.py")).unwrap();
         let failed = switchback.cli(&["up", "--detach"]);
         assert_eq!(failed.code, Some(1), "{failed:#?}");
-        assert!(failed.stderr.contains("it is still being started"), "{failed:#?}");
+        assert!(failed.stderr.contains("still being started: web."), "{failed:#?}");
     };
     switchback.app_mut().put("version", "2");
     switchback.must(&["deploy"]);
@@ -132,7 +160,7 @@ pub fn until_in_flight(switchback: &testkit::Switchback, count: u64) {
 #[test]
 fn down_waits_for_requests_as_long_as_the_longest_grace_and_logs_what_it_cuts() {
     let switchback = up(App::python("shop").set("web", "grace", "\"12s\""));
-    let (waited_for, cut) = (asking(switchback.url("/slow/11000")), asking(switchback.url("/slow/60000")));
+    let (waited_for, cut) = (asking(switchback.url("/slow/11000")), asking(switchback.url("/slow/18000")));
     until_in_flight(&switchback, 2);
     switchback.down();
     assert!(waited_for.join().unwrap(), "a request within the grace was cut");
@@ -142,7 +170,7 @@ fn down_waits_for_requests_as_long_as_the_longest_grace_and_logs_what_it_cuts() 
         let line = log.lines().find(|line| line.contains(path)).unwrap_or_else(|| panic!("{path}: {log}"));
         serde_json::from_str::<serde_json::Value>(line).unwrap()["outcome"].clone()
     };
-    assert_eq!((outcome("/slow/11000"), outcome("/slow/60000")), ("ok".into(), "cut".into()));
+    assert_eq!((outcome("/slow/11000"), outcome("/slow/18000")), ("ok".into(), "cut".into()));
 }
 
 #[test]
