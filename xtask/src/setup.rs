@@ -29,7 +29,7 @@ pub struct Needs;
 impl Needs {
     pub const DEMO: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL];
     pub const TEST: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, CURL, PYTHON, NODE, SQLSMITH];
-    pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, LIBCLANG, HAPROXY, NGINX, WRK, H2LOAD];
+    pub const BENCH_EDGE: &'static [Need] = &[C_COMPILER, LIBCLANG, HAPROXY, NGINX, VARNISH, WRK, H2LOAD];
     pub const BENCH_GENERATOR: &'static [Need] = &[C_COMPILER, LIBCLANG, NGINX];
     pub const BENCH_PGPROXY: &'static [Need] = &[C_COMPILER, LIBCLANG, POSTGRES, PGBOUNCER, PGPOOL];
     pub const BENCH_REPORT: &'static [Need] = &[C_COMPILER, CHROMIUM];
@@ -57,6 +57,8 @@ const HAPROXY: Need =
     Need { what: "HAProxy", packages: &["haproxy"], present: || shell::find("haproxy").is_some() };
 const NGINX: Need =
     Need { what: "nginx", packages: &["nginx-light"], present: || shell::find("nginx").is_some() };
+const VARNISH: Need =
+    Need { what: "Varnish", packages: &["varnish"], present: || shell::find("varnishd").is_some() };
 const PGBOUNCER: Need =
     Need { what: "PgBouncer", packages: &["pgbouncer"], present: || shell::find("pgbouncer").is_some() };
 const PGPOOL: Need =

@@ -64,6 +64,12 @@ impl Drop for Program {
     }
 }
 
+/// What all of them have used together.
+pub fn usage_of_all(programs: &[Program]) -> Usage {
+    let pids: Vec<u32> = programs.iter().flat_map(|program| family(program.child.id())).collect();
+    sum(&pids)
+}
+
 /// What the process `pid` and everything below it has used.
 pub fn usage_of_family(pid: u32) -> Usage {
     sum(&family(pid))

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::figures::Figures;
 use super::machine::{self, Busy};
@@ -19,7 +19,6 @@ use crate::shell;
 
 const DEFAULT_ROUNDS: usize = 7;
 const BROWSER: &str = "chromium";
-const PAGE: &str = "docs/bench/report.md";
 
 /// What is promised of ten minutes of twenty series.
 const MOST_MS: f64 = 1_000.0;
@@ -54,9 +53,16 @@ pub fn run(mut flags: Flags) -> Result {
     for (name, arguments) in PAGES {
         rows.push(measure(name, arguments, rounds)?);
     }
-    let text = text(&rows, rounds, busy.as_deref());
-    println!("{text}");
-    page::write(&house::root().join(PAGE), &text)
+    let report = Report { rows, busy, command: format!("cargo xtask bench report --rounds {rounds}") };
+    print!("{}", report.markdown());
+    page::publish("report", &report.markdown(), &report.json())
+}
+
+struct Report {
+    rows: Vec<Row>,
+    /// What was seen of other work before the run.
+    busy: Option<String>,
+    command: String,
 }
 
 struct Row {
@@ -114,34 +120,74 @@ fn dom(page: &Path, profile: &PathBuf) -> Result<String> {
     shell::read(command.stdin(Stdio::null()))
 }
 
-fn text(rows: &[Row], rounds: usize, busy: Option<&str>) -> String {
-    let machine = machine::description();
-    let word = |name: &str| match &machine[name] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let mut text = format!(
-        "# Opening a report\n\nMeasured on {} by `cargo xtask bench report --rounds {rounds}`.\n\n\
-         - Machine: {}, {} cores, {} GB, {}\n- Browser: {}, headless, started anew for each round\n\
-         - Drawn: from opening the file until every chart is drawn, as the page itself says. Median of the rounds \
-         (smallest–largest).\n",
-        machine::today(),
-        word("processor"),
-        word("cores"),
-        word("memory_gb"),
-        word("kernel"),
-        machine::said(Command::new(BROWSER).arg("--version")),
-    );
-    if let Some(busy) = busy {
-        text += &format!("- The machine was busy with something else ({busy}); for orientation only.\n");
+impl Row {
+    fn is_as_promised(&self) -> bool {
+        self.kb <= MOST_KB && self.drawn.median().is_some_and(|ms| ms <= MOST_MS)
     }
-    text += &format!("\nPromised: {MOST_KB} KB and {MOST_MS} ms at most.\n\n");
-    text += "| page | KB | charts | drawn, ms | |\n|---|---|---|---|---|\n";
-    for row in rows {
-        let kept = row.kb <= MOST_KB && row.drawn.median().is_some_and(|ms| ms <= MOST_MS);
-        let kept = if kept { "kept" } else { "missed" };
-        text +=
-            &format!("| {} | {:.0} | {} | {} | {kept} |\n", row.name, row.kb, row.charts, row.drawn.text(0));
+}
+
+impl Report {
+    fn markdown(&self) -> String {
+        let machine = machine::description();
+        let mut page = format!(
+            "# Opening a report\n\n\
+             Measured on {} by `{}`.\n\n\
+             - Machine: {}, {} cores, {} GB, {}\n\
+             - Browser: {}, headless, started anew for each round\n\
+             - Drawn: from opening the file until every chart is drawn, as the page itself says. Median of the rounds \
+             (smallest–largest).\n",
+            machine::today(),
+            self.command,
+            machine["processor"].as_str().unwrap_or("unknown"),
+            machine["cores"],
+            machine["memory_gb"],
+            machine["kernel"].as_str().unwrap_or("unknown"),
+            browser(),
+        );
+        if let Some(busy) = &self.busy {
+            page.push_str(&format!(
+                "\n**The machine was busy with something else ({busy}). These figures are for orientation only.**\n"
+            ));
+        }
+        page.push_str(&format!(
+            "\nPromised: {MOST_KB} KB and {MOST_MS} ms at most.\n\n\
+             | page | KB | charts | drawn, ms | |\n|---|---|---|---|---|\n"
+        ));
+        for row in &self.rows {
+            let kept = if row.is_as_promised() { "kept" } else { "missed" };
+            page.push_str(&format!(
+                "| {} | {:.0} | {} | {} | {kept} |\n",
+                row.name,
+                row.kb,
+                row.charts,
+                row.drawn.text(0)
+            ));
+        }
+        page
     }
-    text
+
+    fn json(&self) -> Value {
+        let pages = self.rows.iter().map(|row| {
+            json!({
+                "page": row.name,
+                "kb": row.kb,
+                "charts": row.charts,
+                "drawn_ms": row.drawn.json(),
+                "as_promised": row.is_as_promised(),
+            })
+        });
+        json!({
+            "date": machine::today(),
+            "command": self.command,
+            "machine": machine::description(),
+            "browser": browser(),
+            "busy": self.busy,
+            "promised": { "kb": MOST_KB, "drawn_ms": MOST_MS },
+            "pages": pages.collect::<Vec<Value>>(),
+        })
+    }
+}
+
+fn browser() -> String {
+    machine::said(Command::new(BROWSER).arg("--version"))
 }

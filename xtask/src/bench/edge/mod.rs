@@ -1,4 +1,4 @@
-//! The edge beside HAProxy and nginx: the same backend, the same clients, in turn, several rounds.
+//! The edge beside HAProxy, nginx and Varnish: the same backend, the same clients, in turn, several rounds.
 //!
 //! What counts is processor time per request of the whole process tree: it says how much machine the front door
 //! leaves to the app, and it is the steadiest figure on a machine that is not ours alone. Rates and latencies stand
@@ -20,7 +20,6 @@ use super::page;
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
-use crate::house;
 use crate::setup;
 
 use case::{Case, Logging};
@@ -102,14 +101,11 @@ pub fn run(mut flags: Flags) -> Result {
     let report = Report { series: all, logged, busy, stolen_percent: stolen, command, switchback };
     print!("{}", report.markdown());
     // A part of the cases is for the one who tunes; the page shows all of them.
-    let (shown, json) =
-        (house::root().join("docs/bench/edge.md"), house::root().join("docs/bench/edge.json"));
     if options.only.is_none() && options.json.is_none() {
-        page::write(&shown, &report.markdown())?;
-        page::write(&json, &report.json_text())?;
+        page::publish("edge", &report.markdown(), &report.json())?;
     }
     if let Some(path) = &options.json {
-        page::write(path, &report.json_text())?;
+        page::write_json(path, &report.json())?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The three who are measured: how each is configured and started.
+//! Those who are measured: how each is configured and started.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -18,15 +18,20 @@ pub enum Peer {
     Edge,
     HAProxy,
     Nginx,
+    /// A cache, here one that keeps nothing.
+    Varnish,
 }
 
-pub const ALL: [Peer; 3] = [Peer::Edge, Peer::HAProxy, Peer::Nginx];
+pub const ALL: [Peer; 4] = [Peer::Edge, Peer::HAProxy, Peer::Nginx, Peer::Varnish];
+
+/// With whom the edge is compared.
+pub const OTHERS: [Peer; 3] = [Peer::HAProxy, Peer::Nginx, Peer::Varnish];
 
 /// Ports and files of one peer.
 pub struct Place<'a> {
     pub dir: &'a Path,
     pub port: u16,
-    /// Where HTTP/2 without TLS is spoken; the edge speaks both on one port.
+    /// Where HTTP/2 without TLS is spoken, by those who do not speak both on one port.
     pub port_h2: u16,
     pub metrics: u16,
     pub backends: [u16; 2],
@@ -43,7 +48,13 @@ impl Peer {
             Peer::Edge => "edge",
             Peer::HAProxy => "HAProxy",
             Peer::Nginx => "nginx",
+            Peer::Varnish => "Varnish",
         }
+    }
+
+    /// Whether one port takes HTTP/1.1 and HTTP/2 without TLS.
+    pub fn tells_http2_by_itself(self) -> bool {
+        matches!(self, Peer::Edge | Peer::Varnish)
     }
 
     pub fn version(self, switchback: &Path) -> String {
@@ -51,6 +62,7 @@ impl Peer {
             Peer::Edge => machine::said(Command::new(switchback).arg("--version")),
             Peer::HAProxy => machine::said(Command::new(program("haproxy")).arg("-v")),
             Peer::Nginx => machine::said(Command::new(program("nginx")).arg("-v")),
+            Peer::Varnish => machine::said(Command::new(program("varnishd")).arg("-V")),
         }
     }
 
@@ -60,14 +72,17 @@ impl Peer {
             Peer::Edge => dir.join("edge.json.access.log"),
             Peer::HAProxy => dir.join("HAProxy.out"),
             Peer::Nginx => dir.join("nginx.conf.access.log"),
+            Peer::Varnish => dir.join("varnish.access.log"),
         }
     }
 
+    /// All that it consists of.
+    ///
     /// # Errors
     /// When it cannot be configured or started.
-    pub fn start(self, place: &Place<'_>) -> Result<Program> {
+    pub fn start(self, place: &Place<'_>) -> Result<Vec<Program>> {
         let log = place.dir.join(format!("{}.out", self.name()));
-        match self {
+        let one = match self {
             Peer::Edge => start_edge(place, &log),
             Peer::HAProxy => {
                 let config = configure("haproxy.cfg", place)?;
@@ -75,7 +90,9 @@ impl Peer {
                 Program::start(command.arg("-db").arg("-f").arg(config).stdin(Stdio::null()), &log)
             }
             Peer::Nginx => start_nginx("nginx.conf", place),
-        }
+            Peer::Varnish => return start_varnish(place, &log),
+        };
+        Ok(vec![one?])
     }
 }
 
@@ -98,6 +115,27 @@ fn start_nginx(config: &str, place: &Place<'_>) -> Result<Program> {
         .arg("-e")
         .arg(place.dir.join(format!("{config}.error")));
     Program::start(command.stdin(Stdio::null()), &place.dir.join(format!("{config}.out")))
+}
+
+/// It cannot be told how many threads to work with, as it gives one to each request; so it gets that number of processors. What it
+/// logs stands in memory that it shares, from where a second program writes it to a file.
+fn start_varnish(place: &Place<'_>, log: &Path) -> Result<Vec<Program>> {
+    let (vcl, cli) = (configure("varnish.vcl", place)?, configure("varnish.cli", place)?);
+    let work = place.dir.join("varnish");
+    let mut command = Command::new("taskset");
+    command.args(["-c", &format!("0-{}", place.threads - 1)]).arg(program("varnishd"));
+    // A jail would make it another user, who may not enter our folder.
+    command.args(["-F", "-j", "none", "-T", "none", "-a", &format!("127.0.0.1:{}", place.port)]);
+    command.arg("-n").arg(&work).arg("-f").arg(vcl).arg("-I").arg(cli);
+    let mut programs = vec![Program::start(command.stdin(Stdio::null()), log)?];
+    if place.logging == Logging::On {
+        let mut command = Command::new(program("varnishncsa"));
+        // It waits for the other to begin.
+        command.args(["-t", "20", "-n"]).arg(&work).arg("-w").arg(Peer::Varnish.access_log(place.dir));
+        let log = place.dir.join("varnishncsa.out");
+        programs.push(Program::start(command.stdin(Stdio::null()), &log)?);
+    }
+    Ok(programs)
 }
 
 fn start_edge(place: &Place<'_>, log: &Path) -> Result<Program> {

@@ -78,15 +78,18 @@ impl Report {
         Some(series.cpu_micros.median()? / other.cpu_micros.median()?)
     }
 
-    fn ratio_text(&self, series: &Series, to: Peer) -> String {
-        self.ratio(series, to).map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
+    /// A cell for each of the others.
+    fn ratio_cells(&self, series: &Series) -> String {
+        let text =
+            |to: &Peer| self.ratio(series, *to).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        peer::OTHERS.iter().map(text).collect::<Vec<_>>().join(" | ")
     }
 
     pub fn markdown(&self) -> String {
         let machine = machine::description();
         let versions: Vec<String> = peer::ALL.iter().map(|peer| peer.version(&self.switchback)).collect();
         let mut page = format!(
-            "# The edge beside HAProxy and nginx\n\n\
+            "# The edge beside HAProxy, nginx and Varnish\n\n\
              Measured on {} by `{}`.\n\n\
              - Machine: {}, {} cores, {} GB, {}; stolen by the host during the run: {:.1} %\n\
              - Versions: {}\n\
@@ -95,6 +98,10 @@ impl Report {
              medians in this run.\n\
              - On in all: timeouts, health checks, metrics, request ids and forwarded headers, kept connections to the \
              backend. Configurations: `bench/edge/`.\n\
+             - Varnish is a cache, and passes everything through here: these are its costs as a proxy, and say nothing of \
+             it as a cache. It gives a thread to each request, so in place of a number of threads it has that number of \
+             processors. It always logs to memory; with the access log on, varnishncsa writes a file of it and is counted \
+             with it.\n\
              - Each figure: median of the rounds (smallest–largest).\n",
             machine::today(),
             self.command,
@@ -119,18 +126,19 @@ impl Report {
                 "\n**The machine was busy with something else ({busy}). These figures are for orientation only.**\n"
             ));
         }
-        page.push_str(
+        let columns = peer::OTHERS.map(|peer| format!("x {}", peer.name())).join(" | ");
+        let rule = "---|".repeat(peer::OTHERS.len());
+        page.push_str(&format!(
             "\n## In short\n\nCPU per request of the edge, relative to the others. Below 1 it is less.\n\n\
-             | | threads | | x HAProxy | x nginx |\n|---|---|---|---|---|\n",
-        );
+             | | threads | | {columns} |\n|---|---|---|{rule}\n",
+        ));
         for series in self.series.iter().filter(|series| series.peer == Peer::Edge) {
             page.push_str(&format!(
-                "| {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} |\n",
                 series.case.title(),
                 series.threads,
                 series.logging,
-                self.ratio_text(series, Peer::HAProxy),
-                self.ratio_text(series, Peer::Nginx),
+                self.ratio_cells(series),
             ));
         }
         let mut group = None;
@@ -142,18 +150,17 @@ impl Report {
                     if series.threads == 1 { "1 thread" } else { &format!("{} threads", series.threads) };
                 page.push_str(&format!(
                     "\n## {}: {threads}, {}\n\n\
-                     | | CPU per request, µs | x HAProxy | x nginx | requests/s | p50, ms | p99, ms | memory, MB |\n\
-                     |---|---|---|---|---|---|---|---|\n",
+                     | | CPU per request, µs | {columns} | requests/s | p50, ms | p99, ms | memory, MB |\n\
+                     |---|---|{rule}---|---|---|---|\n",
                     series.case.title(),
                     series.logging,
                 ));
             }
             page.push_str(&format!(
-                "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {} |\n",
                 series.peer.name(),
                 series.cpu_micros.text(1),
-                self.ratio_text(series, Peer::HAProxy),
-                self.ratio_text(series, Peer::Nginx),
+                self.ratio_cells(series),
                 series.rate.text(0),
                 series.p50_ms.text(2),
                 series.p99_ms.text(2),
@@ -163,9 +170,9 @@ impl Report {
         page
     }
 
-    pub fn json_text(&self) -> String {
+    pub fn json(&self) -> Value {
         let series: Vec<Value> = self.series.iter().map(|series| self.json_of(series)).collect();
-        let report = json!({
+        json!({
             "date": machine::today(),
             "command": self.command,
             "machine": machine::description(),
@@ -173,8 +180,7 @@ impl Report {
             "stolen_percent": self.stolen_percent,
             "versions": peer::ALL.iter().map(|peer| peer.version(&self.switchback)).collect::<Vec<_>>(),
             "series": series,
-        });
-        format!("{report:#}\n")
+        })
     }
 
     fn json_of(&self, series: &Series) -> Value {
@@ -191,6 +197,7 @@ impl Report {
             "memory_mb": series.memory_mb.json(),
             "ratio_to_haproxy": self.ratio(series, Peer::HAProxy),
             "ratio_to_nginx": self.ratio(series, Peer::Nginx),
+            "ratio_to_varnish": self.ratio(series, Peer::Varnish),
         })
     }
 }

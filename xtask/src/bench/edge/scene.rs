@@ -1,4 +1,4 @@
-//! Everything that runs while a case is measured: the backend, the echo server and the three peers.
+//! Everything that runs while a case is measured: the backend, the echo server and the peers.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::clients::{self, Seen};
 use super::peer::{self, Peer, Place};
 use super::websocket;
 use crate::bench::ports;
-use crate::bench::processes::Program;
+use crate::bench::processes::{Program, usage_of_all};
 use crate::failure::{Failure, Result};
 use crate::house;
 use crate::http;
@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 const LOG_SETTLE: Duration = Duration::from_secs(2);
 
 pub struct Scene {
-    peers: Vec<(Peer, Program, Ports)>,
+    peers: Vec<(Peer, Vec<Program>, Ports)>,
     /// Requests made so far that leave a line in an access log each.
     made: Vec<(Peer, u64)>,
     _backend: Program,
@@ -60,25 +60,26 @@ impl Scene {
         for (name, size) in [("index.html", 1_024), ("1k", 1_024), ("100k", 100 * 1_024)] {
             std::fs::write(files.join(name), "x".repeat(size)).map_err(Failure::while_doing(name))?;
         }
-        let free = ports::free(11)?;
+        let free = ports::free(peer::ALL.len() * 3 + 2)?;
+        let backends = [free[free.len() - 2], free[free.len() - 1]];
         let echo = websocket::Echo::start()?;
         let place = |at: usize| Place {
             dir: &dir,
             port: free[at],
             port_h2: free[at + 1],
             metrics: free[at + 2],
-            backends: [free[9], free[10]],
+            backends,
             echo: echo.port(),
             threads,
             logging,
             switchback,
         };
         let backend = peer::start_backend(&place(0))?;
-        http::wait_for_200(&format!("127.0.0.1:{}", free[9]), START_LIMIT)?;
+        http::wait_for_200(&format!("127.0.0.1:{}", backends[0]), START_LIMIT)?;
         let mut peers = Vec::new();
         for (at, peer) in peer::ALL.into_iter().enumerate() {
             let place = place(at * 3);
-            let http2 = if peer == Peer::Edge { place.port } else { place.port_h2 };
+            let http2 = if peer.tells_http2_by_itself() { place.port } else { place.port_h2 };
             peers.push((peer, peer.start(&place)?, Ports { http1: place.port, http2 }));
             http::wait_for_200(&format!("127.0.0.1:{}", place.port), START_LIMIT).map_err(|failure| {
                 Failure::new(format!("{}: {failure}; see {}", peer.name(), dir.display()))
@@ -93,13 +94,13 @@ impl Scene {
     /// When a request fails: figures of failures say nothing.
     pub fn measure(&mut self, peer: Peer, case: Case, duration: Duration) -> Result<Run> {
         let found = self.peers.iter_mut().find(|(other, ..)| *other == peer);
-        let (_, program, ports) = found.ok_or_else(|| Failure::new("no such peer"))?;
-        if program.has_ended() {
+        let (_, programs, ports) = found.ok_or_else(|| Failure::new("no such peer"))?;
+        if programs.iter_mut().any(Program::has_ended) {
             return Err(Failure::new(format!("{} has ended; see {}", peer.name(), self.dir.display())));
         }
-        let before = program.usage();
+        let before = usage_of_all(programs);
         let seen = clients::run(case, ports.http1, ports.http2, duration)?;
-        let after = program.usage();
+        let after = usage_of_all(programs);
         if seen.failed > 0 || seen.requests == 0 {
             return Err(Failure::new(format!(
                 "{} failed {} of {} requests of `{}`; see {}",

@@ -15,7 +15,6 @@ use super::page;
 use crate::demo;
 use crate::failure::Result;
 use crate::flags::Flags;
-use crate::house;
 use crate::setup;
 
 use report::Report;
@@ -61,6 +60,5 @@ pub fn run(mut flags: Flags) -> Result {
     let command = format!("cargo xtask bench generator --rounds {rounds} --seconds {seconds}");
     let report = Report { steady, crowd, busy, stolen_percent, command, switchback, seconds };
     print!("{}", report.markdown());
-    page::write(&house::root().join("docs/bench/generator.md"), &report.markdown())?;
-    page::write(&house::root().join("docs/bench/generator.json"), &report.json_text())
+    page::publish("generator", &report.markdown(), &report.json())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::load::REQUESTS_PER_SECOND;
 use super::run;
@@ -127,9 +127,9 @@ impl Report {
         page
     }
 
-    pub fn json_text(&self) -> String {
+    pub fn json(&self) -> Value {
         let steady = &self.steady;
-        let report = json!({
+        json!({
             "date": machine::today(),
             "command": self.command,
             "machine": machine::description(),
@@ -151,7 +151,6 @@ impl Report {
                 "connections": self.crowd.connections,
                 "memory_bytes": self.crowd.memory_bytes,
             },
-        });
-        format!("{report:#}\n")
+        })
     }
 }

@@ -19,7 +19,6 @@ use super::page;
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
-use crate::house;
 use crate::setup;
 
 use load::{Load, Split};
@@ -117,13 +116,11 @@ pub fn run(mut flags: Flags) -> Result {
     let report = Report { series, idle, failures, busy, stolen_percent, command, switchback };
     print!("{}", report.markdown());
     // A part of it is for the one who tunes; the page shows all.
-    let shown = house::root().join("docs/bench/pgproxy.md");
     if options.is_whole() && options.json.is_none() {
-        page::write(&shown, &report.markdown())?;
-        page::write(&shown.with_extension("json"), &report.json_text())?;
+        page::publish("pgproxy", &report.markdown(), &report.json())?;
     }
     if let Some(path) = &options.json {
-        page::write(path, &report.json_text())?;
+        page::write_json(path, &report.json())?;
     }
     Ok(())
 }

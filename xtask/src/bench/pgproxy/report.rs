@@ -238,7 +238,7 @@ impl Report {
         page
     }
 
-    pub fn json_text(&self) -> String {
+    pub fn json(&self) -> Value {
         let series: Vec<Value> = self.series.iter().map(|series| self.json_of(series)).collect();
         let idle = self.idle.iter().map(|(split, idle)| {
             json!({
@@ -249,7 +249,7 @@ impl Report {
                 "memory_per_thousand_clients_mb": idle.per_thousand_mb,
             })
         });
-        let report = json!({
+        json!({
             "date": machine::today(),
             "command": self.command,
             "machine": machine::description(),
@@ -259,8 +259,7 @@ impl Report {
             "failures": self.failures,
             "series": series,
             "idle_clients": idle.collect::<Vec<Value>>(),
-        });
-        format!("{report:#}\n")
+        })
     }
 
     fn json_of(&self, series: &Series) -> Value {
