@@ -1,5 +1,6 @@
 //! A real PostgreSQL on a Unix socket in a temporary folder, with an app's role and database.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use tempfile::TempDir;
 /// After a crash it recovers first.
 const START_LIMIT: Duration = Duration::from_secs(60);
 pub const PASSWORD: &str = "correct horse";
+const INITDB: [&str; 9] =
+    ["-D", "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8"];
 /// The superuser comes without a password, the app does not.
 const HBA: &str = "local all postgres trust\nlocal replication postgres trust\nlocal all all scram-sha-256\n";
 
@@ -60,21 +63,58 @@ fn folder() -> TempDir {
     folder
 }
 
+/// What gives the app its role and its database.
+fn app() -> [String; 2] {
+    [format!("create role app login password '{PASSWORD}'"), "create database app owner app".to_owned()]
+}
+
+/// The data of a cluster that was made once, and stopped: to make it takes longer than most tests do.
+fn template() -> PathBuf {
+    let version = Command::new(bin().join("postgres")).arg("--version").output().unwrap().stdout;
+    let owner = unprivileged_owner();
+    let mut hasher = DefaultHasher::new();
+    (version, owner, INITDB, HBA, app()).hash(&mut hasher);
+    let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let template = tests.join(format!("cluster-{:016x}", hasher.finish()));
+    if !template.exists() {
+        let beside = TempDir::new_in(tests).unwrap();
+        let made = beside.path().join("data");
+        copy(&Cluster::make().folder.path().join("data"), &made);
+        // Of several that make it at the same time one is the first.
+        if let Err(error) = std::fs::rename(made, &template) {
+            assert!(template.exists(), "{}: {error}", template.display());
+        }
+    }
+    template
+}
+
+/// With owners and modes, without which PostgreSQL refuses it.
+fn copy(data: &Path, to: &Path) {
+    let status = Command::new("cp").args(["-a", "--reflink=auto"]).args([data, to]).status().unwrap();
+    assert!(status.success(), "{} cannot be copied to {}", data.display(), to.display());
+}
+
 impl Cluster {
     /// A running cluster with the role and database `app`.
     pub fn create() -> Cluster {
         let folder = folder();
-        let status = command("initdb", folder.path())
-            .args(["-D", "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8"])
-            .status()
-            .unwrap();
+        copy(&template(), &folder.path().join("data"));
+        let mut cluster = Cluster { folder, postmaster: None };
+        std::fs::write(cluster.credentials(), credentials()).unwrap();
+        cluster.start();
+        cluster
+    }
+
+    /// One that has just been made, and does not run.
+    fn make() -> Cluster {
+        let folder = folder();
+        let status = command("initdb", folder.path()).args(INITDB).status().unwrap();
         assert!(status.success(), "initdb failed");
         std::fs::write(folder.path().join("data/pg_hba.conf"), HBA).unwrap();
         let mut cluster = Cluster { folder, postmaster: None };
         cluster.start();
-        cluster.sql(&format!("create role app login password '{PASSWORD}'"));
-        cluster.sql("create database app owner app");
-        std::fs::write(cluster.credentials(), credentials()).unwrap();
+        app().iter().for_each(|statement| drop(cluster.sql(statement)));
+        cluster.stop();
         cluster
     }
 

@@ -15,11 +15,11 @@ use crate::up;
 /// For lines to be in the access log, which the edge writes in blocks.
 const LOG_LIMIT: Duration = Duration::from_secs(15);
 
-/// An app that has been visited: about five visits a second, for four seconds.
-fn visited() -> Switchback {
+/// An app that has been visited: about five visits a second.
+fn visited_for(seconds: u64) -> Switchback {
     let switchback = up(App::python("shop").stage(2));
     let (began, mut visits) = (Instant::now(), 0);
-    while began.elapsed() < Duration::from_secs(4) {
+    while began.elapsed() < Duration::from_secs(seconds) {
         assert_eq!(request("GET", &switchback.url("/"), &[], b"").unwrap().status, 200);
         visits += 1;
         std::thread::sleep(Duration::from_millis(200));
@@ -40,7 +40,7 @@ fn record(said: &Value) -> Value {
 
 #[test]
 fn a_replay_asks_as_often_as_visitors_did_and_writes_a_page_and_what_it_measured() {
-    let switchback = visited();
+    let switchback = visited_for(4);
     let required = ["--threshold", "errors < 1%", "--threshold", "p99 < 30s"];
     let output = switchback.cli(&[&["rehearse", "replay", "--yes", "--json"], &required[..]].concat());
     let said: Value =
@@ -68,7 +68,7 @@ fn a_replay_asks_as_often_as_visitors_did_and_writes_a_page_and_what_it_measured
 
 #[test]
 fn a_threshold_that_is_not_kept_is_said_and_fails_the_command() {
-    let switchback = visited();
+    let switchback = visited_for(2);
     let output = switchback.cli(&["rehearse", "replay", "--yes", "--threshold", "rate > 100000/s"]);
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stdout.contains("not kept"), "{}", output.stdout);
@@ -78,7 +78,7 @@ fn a_threshold_that_is_not_kept_is_said_and_fails_the_command() {
 
 #[test]
 fn an_interrupted_rehearsal_says_what_it_has_and_that_it_is_not_all() {
-    let switchback = visited();
+    let switchback = visited_for(1);
     let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--json"];
     let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(5));
@@ -95,7 +95,7 @@ fn an_interrupted_rehearsal_says_what_it_has_and_that_it_is_not_all() {
 
 #[test]
 fn an_app_that_somebody_uses_is_not_loaded_without_a_yes() {
-    let switchback = visited();
+    let switchback = visited_for(4);
     let output = switchback.cli(&["rehearse", "replay"]);
     assert_eq!(output.code, Some(3), "{output:?}");
     assert!(output.stderr.contains("somebody uses the app now"), "{}", output.stderr);
