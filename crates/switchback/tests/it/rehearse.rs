@@ -174,7 +174,7 @@ fn a_search_that_says_nothing_of_the_app_fails_and_is_not_remembered() {
 
 #[test]
 fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
-    let switchback = visited();
+    let switchback = visited_for(2);
     let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--json"];
     let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let children = format!("/proc/{0}/task/{0}/children", child.id());
@@ -199,7 +199,7 @@ fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
 
 #[test]
 fn the_apps_own_address_is_not_loaded_without_a_yes_either() {
-    let switchback = visited();
+    let switchback = visited_for(2);
     let url = switchback.url("/");
     let target = ["rehearse", "hn", "--target", url.trim_end_matches('/'), "--yes-target", "127.0.0.1"];
     let output = switchback.cli(&target);
@@ -230,7 +230,7 @@ fn an_interrupt_before_the_crowd_comes_is_heard() {
 
 #[test]
 fn reports_are_for_the_owner_of_the_app_alone() {
-    let switchback = visited();
+    let switchback = visited_for(1);
     switchback.cli(&["rehearse", "replay", "--yes"]);
     let folder = switchback.app().state_dir().join("rehearsals");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
