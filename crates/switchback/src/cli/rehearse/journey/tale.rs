@@ -90,8 +90,13 @@ fn sentence(stages: &[Stage], failed: u64, end: &End) -> String {
         1 => "1 request failed on the way".to_owned(),
         failed => format!("{failed} requests failed on the way"),
     };
+    let shed: u64 = stages.iter().filter_map(|stage| stage.moved.as_ref()).map(|moved| moved.shed).sum();
+    let refusals = match shed {
+        0 => String::new(),
+        shed => format!(", and {shed} were shed while a stage was taken"),
+    };
     format!(
-        "{how}The app serves {}{and}{last}, each instance having {:.2} cores; {failures}.",
+        "{how}The app serves {}{and}{last}, each instance having {:.2} cores; {failures}{refusals}.",
         serves.join(", "),
         shape::cores() * SIZE,
     )
@@ -121,9 +126,10 @@ fn taken(below: &Stage, stage: &Stage) -> String {
 }
 
 fn how(moved: &Move) -> String {
-    let Move { took, visits_per_second, sent, failed, .. } = moved;
+    let Move { took, visits_per_second, sent, failed, shed, .. } = moved;
+    let shed = if *shed == 0 { String::new() } else { format!(" and {shed} were shed") };
     format!(
-        "within {:.1} s while {visits_per_second:.0} visitors a second came, and {failed} of their {sent} requests failed",
+        "within {:.1} s while {visits_per_second:.0} visitors a second came, and {failed} of their {sent} requests failed{shed}",
         took.as_secs_f64()
     )
 }
@@ -210,6 +216,7 @@ fn as_value(stages: &[Stage], legs: &[Leg], at: usize) -> Value {
         "taken_because": below.map(|below| stage.because.words(stages[below].graph.stage)),
         "changes": stage.moved.as_ref().map(|moved| &moved.changes),
         "taken_within_s": stage.moved.as_ref().map(|moved| moved.took.as_secs_f64()),
+        "shed_while_taken": stage.moved.as_ref().map(|moved| moved.shed),
         "gain_predicted": leg.predicted_gain,
         "gain_measured": below.and_then(|below| gain(&legs[below], leg)),
         "failed": leg.failed,

@@ -38,8 +38,9 @@ use crate::rehearse::shape;
 pub const SIZE: f64 = 1.0 / 8.0;
 /// Requests per second at which a quick search begins: from four visits on it would take half a minute to be there.
 const QUICK_PROBE: f64 = 100.0;
-/// Of what a stage serves, how many visitors come while the next is taken.
-const MOVING: f64 = 0.5;
+/// Of what a stage serves, how many visitors come while the next is taken. What is moved has to share with them: a copy of the
+/// primary is made by its own processors.
+const MOVING: f64 = 1.0 / 3.0;
 /// They come for so long before.
 pub const BEFORE: Duration = Duration::from_secs(3);
 /// And after: longer than a visitor's patience, so that whatever the move has held up has failed by then.
@@ -92,6 +93,8 @@ pub struct Move {
     pub visits_per_second: f64,
     pub sent: u64,
     pub failed: u64,
+    /// Refused as too many: said, and no failure.
+    pub shed: u64,
 }
 
 impl Stage {
@@ -334,9 +337,10 @@ impl Trip<'_> {
         let seconds = conductor.seconds(&played);
         let patience = usize::try_from(LIMITS.patience_ms.div_ceil(1_000)).unwrap_or(usize::MAX);
         let summary = Summary::of(&seconds[..seconds.len().saturating_sub(patience + 1)]);
-        let failed = summary.sent - summary.ok();
-        let sent = summary.sent;
-        let requests = format!("under {rate:.0} visits/s {failed} of {sent} requests failed");
+        let (sent, shed) = (summary.sent, summary.shed());
+        let failed = sent - summary.ok() - shed;
+        let requests =
+            format!("under {rate:.0} visits/s {failed} of {sent} requests failed, {shed} were shed");
         let (changes, took) = match outcome {
             Some(Ok(changed)) => changed,
             None if conductor.was_cut_short() => return Ok(None),
@@ -348,7 +352,7 @@ impl Trip<'_> {
             }
         };
         conductor.note(format!("moved within {:.1} s; {requests}", took.as_secs_f64()));
-        Ok(Some(Move { changes, took, visits_per_second: rate, sent, failed }))
+        Ok(Some(Move { changes, took, visits_per_second: rate, sent, failed, shed }))
     }
 }
 
