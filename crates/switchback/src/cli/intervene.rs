@@ -29,9 +29,8 @@ pub fn intervene(place: &Place, from: &From, seconds: u64) -> Result<(), Problem
     let now = look()?;
     let tier = match from {
         From::Tier(tier) => tier,
-        From::OtherThan(tier) => {
-            other_than(tier, &before, &now).ok_or_else(|| Problem::refused("no other tier does anything"))?
-        }
+        From::OtherThan(tier) => other_than(tier, &before, &now)
+            .ok_or_else(|| Problem::refused("of no other tier is there anything to be taken"))?,
     };
     let cpu_millis = a_tenth_less(&before, &now, tier)
         .ok_or_else(|| Problem::refused(format!("of {tier} there is nothing to be taken")))?;

@@ -33,7 +33,8 @@ pub fn a_tenth_less(before: &Observation, now: &Observation, tier: &str) -> Opti
     (!limits.is_empty()).then_some(limits)
 }
 
-/// Whom else to take a tenth from: the tier that is farthest from full, and does something.
+/// Whom else to take a tenth from: of the tiers that do something and have a tenth to be taken, the one that is farthest from
+/// full.
 pub fn other_than(suspect: &str, before: &Observation, now: &Observation) -> Option<&'static str> {
     let elapsed = Elapsed::between(before, now);
     let fill = |tier: &'static str| {
@@ -47,7 +48,8 @@ pub fn other_than(suspect: &str, before: &Observation, now: &Observation) -> Opt
         (uses > 0.0).then_some((tier, uses / may_use))
     };
     let others = [tier::EDGE, tier::WEB, tier::PROXY, tier::PRIMARY, tier::REPLICAS];
-    let filled = others.into_iter().filter(|tier| *tier != suspect).filter_map(fill);
+    let has_a_tenth = |tier: &&'static str| a_tenth_less(before, now, tier).is_some();
+    let filled = others.into_iter().filter(|tier| *tier != suspect).filter(has_a_tenth).filter_map(fill);
     filled.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tier, _)| tier)
 }
 
@@ -106,5 +108,21 @@ mod tests {
         assert_eq!(limits(tier::EDGE), Some([("edge".to_owned(), 1_260)].into()));
         assert_eq!(limits(tier::PRIMARY), None);
         assert_eq!(other_than(tier::WEB, &before, &now), Some(tier::EDGE));
+    }
+
+    /// On a full machine what has no limit of its own may use no more than it does.
+    #[test]
+    fn who_has_no_tenth_to_give_is_not_asked_for_one() {
+        use ProcessKind::{Edge, Web};
+        let of = |at, edge, web, machine| {
+            let processes =
+                [("edge", Edge, edge, None), ("web.1", Web, web, Some(500)), ("web.2", Web, web, Some(500))];
+            observation(at, machine, processes)
+        };
+        let (before, idle) = (of(0, 0, 0, 0), of(1_000_000, 2_000, 400_000, 900_000));
+        assert_eq!(other_than(tier::PRIMARY, &before, &idle), Some(tier::EDGE));
+        let full = of(1_000_000, 2_000, 400_000, 2_000_000);
+        assert_eq!(other_than(tier::PRIMARY, &before, &full), Some(tier::WEB));
+        assert_eq!(other_than(tier::WEB, &before, &full), None);
     }
 }

@@ -113,7 +113,7 @@ fn processors_that_an_intervention_takes_come_back_when_it_is_over() {
     let other = switchback.cli(&["intervene", "web", "--other", "--seconds", "1"]);
     match other.code {
         Some(0) => assert_eq!(other.json()["tier"], "edge"),
-        _ => assert!(other.stderr.contains("of edge there is nothing to be taken"), "{other:?}"),
+        _ => assert!(other.stderr.contains("of no other tier is there anything to be taken"), "{other:?}"),
     }
 
     // More than it has is none of an intervention.

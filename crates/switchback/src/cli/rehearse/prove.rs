@@ -182,7 +182,9 @@ impl Proof {
         let (before, now) = self.looks.last_two().ok_or("what the tiers do was not seen")?;
         let tier = match from {
             Whom::Tier(tier) => tier,
-            Whom::OtherThan(tier) => other_than(tier, &before, &now).ok_or("no other tier does anything")?,
+            Whom::OtherThan(tier) => {
+                other_than(tier, &before, &now).ok_or("of no other tier is there anything to be taken")?
+            }
         };
         let nothing = || format!("of {tier} there is nothing to be taken");
         let cpu_millis = a_tenth_less(&before, &now, tier).ok_or_else(nothing)?;
