@@ -29,6 +29,12 @@ use model::{NodeId, ResourceId};
 /// The format this version reads and writes.
 pub const FORMAT: u32 = 2;
 
+/// What [`StateDir::remove`] deletes.
+const FOLDERS: [&str; 9] =
+    ["data", "backups", "releases", "rehearsals", "credentials", "tls", "logs", "run", "sockets"];
+/// The format last: without it the rest would be taken for something else's.
+const FILES: [&str; 4] = ["state.redb", "journey.lock", "daemon.lock", "VERSION"];
+
 /// In a `.gitignore`: everything below it, itself as well.
 const IGNORE_ALL: &str = "*\n";
 
@@ -152,8 +158,11 @@ impl StateDir {
     /// What a new folder has before anything else. It is going to hold credentials and data, which must never be committed by
     /// accident, so it says itself that git is to ignore it. A folder that has something else in it is not ours alone.
     fn begin(&self, version: &Path) -> Result<(), StateError> {
-        let mut found = fs::read_dir(&self.root).map_err(StateError::io(&self.root))?;
-        if found.next().is_none() {
+        let found = fs::read_dir(&self.root).map_err(StateError::io(&self.root))?;
+        // A rehearsal of something else may have been here first.
+        let is_ours =
+            |entry: fs::DirEntry| FOLDERS.iter().chain(&FILES).any(|ours| entry.file_name() == *ours);
+        if found.flatten().all(is_ours) {
             fs::write(self.git_ignore(), IGNORE_ALL).map_err(StateError::io(&self.git_ignore()))?;
         }
         fs::write(version, format!("{FORMAT}\n")).map_err(StateError::io(version))
@@ -227,9 +236,7 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         };
-        for folder in
-            ["data", "backups", "releases", "rehearsals", "credentials", "tls", "logs", "run", "sockets"]
-        {
+        for folder in FOLDERS {
             gone(fs::remove_dir_all(self.root.join(folder)))?;
         }
         if self.sockets != self.root {
@@ -238,8 +245,7 @@ impl StateDir {
         if fs::read_to_string(self.git_ignore()).is_ok_and(|text| text == IGNORE_ALL) {
             gone(fs::remove_file(self.git_ignore()))?;
         }
-        // The format last: without it the rest would be taken for something else's.
-        for file in ["state.redb", "journey.lock", "daemon.lock", "VERSION"] {
+        for file in FILES {
             gone(fs::remove_file(self.root.join(file)))?;
         }
         match fs::remove_dir(&self.root) {
@@ -491,6 +497,7 @@ mod tests {
     fn a_new_folder_is_out_of_git_and_nothing_of_it_is_left_behind() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join(".switchback");
+        fs::create_dir_all(StateDir::at(&root).rehearsals()).unwrap();
         let state = StateDir::open(&root).unwrap();
         assert_eq!(fs::read_to_string(root.join(".gitignore")).unwrap(), "*\n");
         state.remove().unwrap();
