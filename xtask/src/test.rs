@@ -118,17 +118,16 @@ fn skipped(junit: &str) -> Vec<String> {
     found
 }
 
-/// Whole Switchbacks under load, one after the other: two at once would measure each other. Unoptimised, as the tests before
-/// them: to build all anew takes longer than they take.
+/// Whole Switchbacks under load, one after the other: two at once would measure each other. Unoptimised, and of the whole
+/// workspace, as the tests before them: to build all anew, as other features of libraries would, takes longer than they take.
 fn drills(runner: Option<&[String]>) -> Command {
     match runner {
         Some(runner) => {
-            let arguments = ["run", "--profile", "drills", "--locked"];
-            nextest(runner, &[&arguments[..], &["--package", "switchback", "--no-fail-fast"]].concat())
+            nextest(runner, &["run", "--profile", "drills", "--workspace", "--locked", "--no-fail-fast"])
         }
         None => {
             let mut command = shell::cargo();
-            command.args(["test", "--locked", "--package", "switchback", "--tests"]);
+            command.args(["test", "--workspace", "--locked", "--tests"]);
             command.args(["--no-fail-fast", "--", "drill_", "--test-threads", "1"]);
             command
         }

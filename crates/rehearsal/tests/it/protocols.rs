@@ -76,7 +76,10 @@ async fn http1(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: &Mutex<Ve
     while let Ok(read @ 1..) = stream.read(&mut head).await {
         let path = String::from_utf8_lossy(&head[..read]).split(' ').nth(1).unwrap().to_owned();
         asked.lock().unwrap().push(path);
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+        // Who asks in another protocol leaves as soon as it sees this.
+        if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.is_err() {
+            return;
+        }
     }
 }
 

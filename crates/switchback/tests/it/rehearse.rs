@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::{App, Switchback, request};
+use testkit::{App, Load, Mix, Switchback, request};
 
 use crate::up;
 
@@ -199,10 +199,13 @@ fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
 
 #[test]
 fn the_apps_own_address_is_not_loaded_without_a_yes_either() {
-    let switchback = visited_for(2);
+    let switchback = up(App::python("shop"));
+    let users = Load::start(&switchback.url("/"), Mix::both().at_most(20));
+    users.wait_for_more(60, Duration::from_secs(30));
     let url = switchback.url("/");
     let target = ["rehearse", "hn", "--target", url.trim_end_matches('/'), "--yes-target", "127.0.0.1"];
     let output = switchback.cli(&target);
+    users.stop();
     assert_eq!(output.code, Some(3), "{output:?}");
     assert!(output.stderr.contains("somebody uses the app now"), "{}", output.stderr);
 }
