@@ -145,7 +145,11 @@ impl StateDir {
             Ok(text) => match text.trim().parse::<u32>() {
                 Ok(found) if found > FORMAT => Err(StateError::Newer { path, found }),
                 Ok(found) if found < FORMAT => Err(StateError::Older { path, found }),
-                Ok(_) => Ok(()),
+                Ok(_) => {
+                    // A disk that is full keeps nobody from what is there.
+                    let _ = self.keep_out_of_git();
+                    Ok(())
+                }
                 // Half written: a crash between create and write leaves it empty. Nothing that counts was made before it.
                 Err(_) if text.trim().is_empty() && !self.database().exists() => self.begin(&path),
                 Err(_) => Err(StateError::Unreadable { path }),
@@ -155,17 +159,27 @@ impl StateDir {
         }
     }
 
-    /// What a new folder has before anything else. It is going to hold credentials and data, which must never be committed by
-    /// accident, so it says itself that git is to ignore it. A folder that has something else in it is not ours alone.
+    /// What a new folder has before anything else.
     fn begin(&self, version: &Path) -> Result<(), StateError> {
-        let found = fs::read_dir(&self.root).map_err(StateError::io(&self.root))?;
-        // A rehearsal of something else may have been here first.
-        let is_ours =
-            |entry: fs::DirEntry| FOLDERS.iter().chain(&FILES).any(|ours| entry.file_name() == *ours);
-        if found.flatten().all(is_ours) {
-            fs::write(self.git_ignore(), IGNORE_ALL).map_err(StateError::io(&self.git_ignore()))?;
-        }
+        self.keep_out_of_git()?;
         fs::write(version, format!("{FORMAT}\n")).map_err(StateError::io(version))
+    }
+
+    /// The folder holds credentials and data, which must never be committed by accident, so it says itself that git is to
+    /// ignore it. A folder that has something else in it is not ours alone.
+    fn keep_out_of_git(&self) -> Result<(), StateError> {
+        let path = self.git_ignore();
+        // Empty: the disk was full.
+        if fs::read(&path).is_ok_and(|text| !text.is_empty()) {
+            return Ok(());
+        }
+        let found = fs::read_dir(&self.root).map_err(StateError::io(&self.root))?;
+        let all_ours = [&FOLDERS[..], &FILES, &["journey", ".gitignore"]].concat();
+        let is_ours = |entry: fs::DirEntry| all_ours.iter().any(|ours| entry.file_name() == *ours);
+        if found.flatten().all(is_ours) {
+            fs::write(&path, IGNORE_ALL).map_err(StateError::io(&path))?;
+        }
+        Ok(())
     }
 
     /// Takes the lock that only one daemon can hold, until the file is dropped or the process ends.
@@ -242,7 +256,7 @@ impl StateDir {
         if self.sockets != self.root {
             gone(fs::remove_dir_all(&self.sockets))?;
         }
-        if fs::read_to_string(self.git_ignore()).is_ok_and(|text| text == IGNORE_ALL) {
+        if fs::read_to_string(self.git_ignore()).is_ok_and(|text| text == IGNORE_ALL || text.is_empty()) {
             gone(fs::remove_file(self.git_ignore()))?;
         }
         for file in FILES {
@@ -502,6 +516,19 @@ mod tests {
         assert_eq!(fs::read_to_string(root.join(".gitignore")).unwrap(), "*\n");
         state.remove().unwrap();
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_folder_of_before_and_one_whose_disk_was_full_are_out_of_git_when_they_are_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        StateDir::open(dir.path()).unwrap();
+        let ignore = dir.path().join(".gitignore");
+        fs::remove_file(&ignore).unwrap();
+        for _ in 0..2 {
+            StateDir::open(dir.path()).unwrap();
+            assert_eq!(fs::read_to_string(&ignore).unwrap(), "*\n");
+            fs::write(&ignore, "").unwrap();
+        }
     }
 
     #[test]

@@ -2,8 +2,7 @@
 //!
 //! Both serve the same traffic for a window, and the edge counts what each answered. The new one is turned back when
 //! its share of 5xx answers and failures is higher by more than the gate allows, judged only once it gave enough
-//! answers; and when its process ends, however little it answered. Where nobody asks anything there is nothing to compare,
-//! and the rest of the window is not waited for.
+//! answers; and when its process ends, however little it answered. So the window is waited for also where nobody asks anything.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +18,6 @@ use crate::keeper::Phase;
 
 /// Often enough to turn back early, rarely enough to cost nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Of the answers without which there is no verdict. At the lowest rate at which there can be one, so many are expected by the
-/// time at which it is looked whether there is any traffic at all.
-const ANSWERS_EXPECTED: u64 = 4;
 
 /// Answers and how many of them were bad.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -56,12 +51,6 @@ fn judge(new: Tally, old: Tally, gate: &CompareGate) -> Verdict {
     }
 }
 
-/// How long nobody may ask anything before the window ends early.
-fn silence(gate: &CompareGate) -> Duration {
-    let window = Duration::from_millis(gate.window_ms);
-    window.min(window.mul_f64(ANSWERS_EXPECTED as f64 / f64::from(gate.min_answers)))
-}
-
 /// What people are told when a release goes on without a verdict.
 fn unjudged(new: &InstanceId, tallied: Tally, old: Tally, gate: &CompareGate) -> Option<String> {
     match judge(tallied, old, gate) {
@@ -86,7 +75,7 @@ impl Machine {
         report: &Report,
     ) -> Result<(), StepError> {
         let start = self.endpoint_statuses().await;
-        let began = Instant::now();
+        let until = Instant::now() + Duration::from_millis(gate.window_ms);
         let restarts = self.restarts_of(new);
         loop {
             let now = self.endpoint_statuses().await;
@@ -111,10 +100,7 @@ impl Machine {
                     self.with_last_lines(new, StepError::new(format!("{new} ended while it was compared")))
                 );
             }
-            let is_silent = new_tally.answers + old_tally.answers == 0
-                && now.values().all(|endpoint| endpoint.in_flight == 0)
-                && began.elapsed() >= silence(gate);
-            if is_silent || began.elapsed() >= Duration::from_millis(gate.window_ms) {
+            if Instant::now() >= until {
                 if let Some(text) = unjudged(new, new_tally, old_tally, gate) {
                     report(Event::Note { text });
                 }
@@ -182,14 +168,6 @@ mod tests {
     #[test]
     fn a_release_is_not_judged_by_too_few_answers() {
         assert_eq!(judge(of(19, 19), of(1_000, 0), &GATE), Verdict::Unknown);
-    }
-
-    #[test]
-    fn silence_is_told_from_little_traffic_by_the_rate_that_a_verdict_needs() {
-        assert_eq!(silence(&GATE), Duration::from_secs(1));
-        // Twenty answers in ten minutes are one in half a minute.
-        assert_eq!(silence(&CompareGate { window_ms: 600_000, ..GATE }), Duration::from_secs(120));
-        assert_eq!(silence(&CompareGate { min_answers: 1, ..GATE }), Duration::from_secs(5));
     }
 
     #[test]

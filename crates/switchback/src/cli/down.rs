@@ -19,16 +19,13 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     }
     // What is somebody else's cannot be seen from here, and is not to be called down.
     app.must_be_ours()?;
-    // What it leaves must not keep the app up.
-    let journey = match journey::end(&app) {
-        Err(problem) if destroy => return Err(problem),
-        ended => ended,
-    };
+    // Before the folder that it is in is deleted. Its lock is kept until then.
+    let _journey = if destroy { journey::end(&app)? } else { None };
     let daemon = match app.hello() {
         Some(daemon) => daemon,
         None if !destroy && app.is_down() => {
             say::talk("nothing is up here");
-            return journey.map(drop);
+            return journey::end(&app).map(drop);
         }
         // A daemon that was killed leaves the app running: a new one takes it over and stops it in order.
         None => app.ensure_daemon(&manifest::read(&app.dir)?.graph().app, None)?.0,
@@ -38,7 +35,8 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     let what =
         if destroy { "everything is stopped and deleted" } else { "everything is stopped; the data is kept" };
     say::talk(&format!("{} {what}", paint(Stream::Err, GREEN, "down:")));
-    journey.map(drop)
+    // After the app, which it must not keep up.
+    if destroy { Ok(()) } else { journey::end(&app).map(drop) }
 }
 
 /// Stops everything and waits for the daemon's end. With `destroy` nothing of it is left.

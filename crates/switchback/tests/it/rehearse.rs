@@ -201,7 +201,11 @@ fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
 fn the_apps_own_address_is_not_loaded_without_a_yes_either() {
     let switchback = up(App::python("shop"));
     let users = Load::start(&switchback.url("/"), Mix::both().at_most(20));
-    users.wait_for_more(60, Duration::from_secs(30));
+    // The daemon looks every few seconds.
+    switchback.wait_for("its use is seen", Duration::from_secs(30), |status| {
+        let processes = status.raw["processes"].as_array().unwrap();
+        processes.iter().any(|process| process["requests_per_second"].as_f64().is_some_and(|rate| rate > 1.0))
+    });
     let url = switchback.url("/");
     let target = ["rehearse", "hn", "--target", url.trim_end_matches('/'), "--yes-target", "127.0.0.1"];
     let output = switchback.cli(&target);

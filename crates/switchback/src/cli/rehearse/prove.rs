@@ -159,6 +159,9 @@ impl Proof {
             // The search was over before, and stands.
             return Ok(Err(why));
         }
+        if let Some(fault) = played.end.validity.faults.first() {
+            return Ok(Err(fault.clone()));
+        }
         let tier = match taken.into_inner() {
             None => String::new(),
             Some(Err(because)) => return Ok(Err(because)),

@@ -92,7 +92,12 @@ fn clear(copy: &App, name: &AppName) -> Result<(), Problem> {
         take_down(copy, &daemon, StopMode::Now, true)?;
     }
     let folder = copy.state.root();
-    copy.state.remove().map_err(|error| {
+    // The folder is the copy's alone, whatever else has come to be in it.
+    let removed = copy.state.remove().and_then(|()| match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    });
+    removed.map_err(|error| {
         Problem::failed(format!("the copy cannot be deleted: {error}"))
             .hint(format!("{} can be deleted by hand", folder.display()))
     })
@@ -132,7 +137,13 @@ impl Copy {
             say::talk("deleting the copy that an earlier journey has left");
             clear(&copy, name)?;
         }
-        let (daemon, lifeline) = copy.ensure_bound_daemon(name)?;
+        let started = copy.ensure_bound_daemon(name).inspect_err(|_| {
+            // One that could not begin leaves nothing but its folder.
+            if !copy.state.is_held() {
+                let _ = copy.state.remove();
+            }
+        });
+        let (daemon, lifeline) = started?;
         let is_gone = Arc::new(AtomicBool::new(false));
         let made = Copy {
             app: copy,

@@ -22,7 +22,7 @@ pub use copy::{Beside, end};
 use self::copy::Copy;
 use self::time::Budget;
 use self::trip::Wish;
-use super::objective;
+use super::{objective, write};
 use crate::api::{Request, Status};
 use crate::cli::connect::App;
 use crate::cli::plan::agreed;
@@ -75,6 +75,8 @@ pub fn journey(place: &Place, args: &JourneyArgs) -> Result<(), Problem> {
     app.must_be_ours()?;
     let manifest = file::read(&app.dir)?;
     let own = manifest.graph().rehearsal.as_ref();
+    // Rather than after ten minutes.
+    write::check(&app, args.out.as_deref())?;
     consent(&app, own, args.yes)?;
     let began = Instant::now();
     let interrupts = Interrupts::listen()?;

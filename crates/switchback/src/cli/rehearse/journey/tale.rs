@@ -24,7 +24,12 @@ pub fn tell(app: &App, travelled: Travelled, out: Option<&Path>, as_json: bool) 
     let legs = legs(&stages);
     let told: Vec<Value> = (0..stages.len()).map(|at| as_value(&stages, &legs, at)).collect();
     let document = document(stages, &legs, &end);
-    let written = write::document(app, out, &document)?;
+    // Of a disk that is full by now nobody should be left with nothing.
+    let written = write::document(app, out, &document).inspect_err(|_| {
+        std::iter::once(&document.verdict.sentence)
+            .chain(&document.evidence)
+            .for_each(|line| say::talk(line));
+    })?;
     if as_json {
         say::json(&json!({
             "verdict": document.verdict,

@@ -315,7 +315,8 @@ impl Trip<'_> {
         rate: f64,
         conductor: &mut Conductor<'_>,
     ) -> Result<Option<Move>, Problem> {
-        let limit = MOVE_LIMIT.min(self.budget.left(Instant::now()));
+        let left = self.budget.left(Instant::now()).saturating_sub(BEFORE + AFTER);
+        let limit = MOVE_LIMIT.min(left);
         let lasts_ms = u64::try_from((BEFORE + limit + AFTER).as_millis()).unwrap_or(u64::MAX);
         let phase = Phase { name: "moving".to_owned(), lasts_ms, from: rate, to: rate };
         let (tell, told) = oneshot::channel();
