@@ -116,6 +116,19 @@ pub fn description() -> Value {
     })
 }
 
+/// The same for a page.
+pub fn words() -> String {
+    let machine = description();
+    let text = |name: &str| machine[name].as_str().unwrap_or("unknown").to_owned();
+    format!(
+        "{}, {} cores, {} GB, {}",
+        text("processor"),
+        machine["cores"],
+        machine["memory_gb"],
+        text("kernel")
+    )
+}
+
 pub fn today() -> String {
     said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))
 }

@@ -128,20 +128,16 @@ impl Row {
 
 impl Report {
     fn markdown(&self) -> String {
-        let machine = machine::description();
         let mut page = format!(
             "# Opening a report\n\n\
              Measured on {} by `{}`.\n\n\
-             - Machine: {}, {} cores, {} GB, {}\n\
+             - Machine: {}\n\
              - Browser: {}, headless, started anew for each round\n\
              - Drawn: from opening the file until every chart is drawn, as the page itself says. Median of the rounds \
              (smallest–largest).\n",
             machine::today(),
             self.command,
-            machine["processor"].as_str().unwrap_or("unknown"),
-            machine["cores"],
-            machine["memory_gb"],
-            machine["kernel"].as_str().unwrap_or("unknown"),
+            machine::words(),
             browser(),
         );
         if let Some(busy) = &self.busy {

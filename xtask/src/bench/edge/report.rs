@@ -86,12 +86,11 @@ impl Report {
     }
 
     pub fn markdown(&self) -> String {
-        let machine = machine::description();
         let versions: Vec<String> = peer::ALL.iter().map(|peer| peer.version(&self.switchback)).collect();
         let mut page = format!(
             "# The edge beside HAProxy, nginx and Varnish\n\n\
              Measured on {} by `{}`.\n\n\
-             - Machine: {}, {} cores, {} GB, {}; stolen by the host during the run: {:.1} %\n\
+             - Machine: {}; stolen by the host during the run: {:.1} %\n\
              - Versions: {}\n\
              - Clients, backend and proxy share the machine, so rates and latencies are of a crowded house. Processor \
              time per request of the proxy's whole process tree is the figure that counts; the ratio is that of the \
@@ -105,10 +104,7 @@ impl Report {
              - Each figure: median of the rounds (smallest–largest).\n",
             machine::today(),
             self.command,
-            text(&machine["processor"]),
-            machine["cores"],
-            machine["memory_gb"],
-            text(&machine["kernel"]),
+            machine::words(),
             self.stolen_percent,
             versions.join("; "),
         );
@@ -200,8 +196,4 @@ impl Report {
             "ratio_to_varnish": self.ratio(series, Peer::Varnish),
         })
     }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("unknown")
 }

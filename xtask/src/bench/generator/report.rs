@@ -64,21 +64,17 @@ pub struct Report {
 
 impl Report {
     pub fn markdown(&self) -> String {
-        let machine = machine::description();
         let (steady, crowd) = (&self.steady, &self.crowd);
         let mut page = format!(
             "# The load generator\n\n\
              Measured on {} by `{}`.\n\n\
-             - Machine: {}, {} cores, {} GB, {}; stolen by the host during the run: {:.1} %\n\
+             - Machine: {}; stolen by the host during the run: {:.1} %\n\
              - Versions: {}; {}\n\
              - The app is nginx with a page of 1 KB, one worker, on the same machine; the generator has one thread.\n\
              - Each figure: median of the rounds (smallest–largest).\n",
             machine::today(),
             self.command,
-            machine["processor"].as_str().unwrap_or("unknown"),
-            machine["cores"],
-            machine["memory_gb"],
-            machine["kernel"].as_str().unwrap_or("unknown"),
+            machine::words(),
             self.stolen_percent,
             machine::said(Command::new(&self.switchback).arg("--version")),
             machine::said(Command::new("nginx").arg("-v")),

@@ -146,11 +146,10 @@ impl Report {
     }
 
     fn head(&self) -> String {
-        let machine = machine::description();
         format!(
             "# pgproxy beside PgBouncer and pgpool-II\n\n\
              Measured on {} by `{}`.\n\n\
-             - Machine: {}, {} cores, {} GB, {}; stolen by the host during the run: {:.1} %\n\
+             - Machine: {}; stolen by the host during the run: {:.1} %\n\
              - Versions: {}\n\
              - Clients (pgbench), PostgreSQL and proxy share the machine, so rates and latencies are of a crowded \
              house. Processor time per query of the proxy's whole process tree is the figure that counts; the ratio \
@@ -168,10 +167,7 @@ impl Report {
              - Each figure: median of the rounds (smallest–largest).\n",
             machine::today(),
             self.command,
-            text(&machine["processor"]),
-            machine["cores"],
-            machine["memory_gb"],
-            text(&machine["kernel"]),
+            machine::words(),
             self.stolen_percent,
             self.versions().join("; "),
         )
@@ -284,8 +280,4 @@ impl Report {
 
 fn clients_text(clients: u32) -> String {
     if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("unknown")
 }
