@@ -195,7 +195,7 @@ static DEPLOY: Table = Table {
             kind: Kind::Duration { min_ms: 0, max_ms: 600_000 },
             default: Default::Value("\"5s\""),
             does: "How long the first new instance serves beside the old ones before the next is replaced. Where nobody asks \
-                   anything at first, there is nothing to compare, and it is not waited for.",
+                   anything there is nothing to compare, but an end of its process is seen.",
             choose: "Long enough for a few hundred requests.",
             without: "5 seconds.",
             see_also: &["web.deploy.min_answers"],

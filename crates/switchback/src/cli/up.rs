@@ -146,6 +146,7 @@ fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
                 names.join(", ")
             )),
             Stands::Whole => say::talk("the app is up as it was before; `switchback down` stops it"),
+            Stands::BeingChanged => {}
         },
     }
     problem
@@ -169,11 +170,16 @@ enum Stands {
     Starting(Vec<String>),
     /// All that served before.
     Whole,
+    /// Somebody else is at it, such as another `up`, for whom we were refused; it is theirs to say what comes of it.
+    BeingChanged,
 }
 
 fn what_stands(app: &App) -> Stands {
     let Ok(status) = app.ask::<Status>(&Request::Status, |_| {}) else { return Stands::Nothing };
-    let Status { machine, .. } = status;
+    let Status { machine, operation, .. } = status;
+    if operation.is_some() {
+        return Stands::BeingChanged;
+    }
     if machine.releases.is_empty() {
         return Stands::Nothing;
     }
