@@ -47,6 +47,11 @@ impl Watchdog {
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() > deadline {
+            // A timer that is set to what has passed wakes this task at once, and so for ever where two limits are asked in
+            // turn.
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
             sleep.as_mut().reset(deadline);
         }
         while sleep.as_mut().poll(cx).is_ready() {
@@ -56,5 +61,31 @@ impl Watchdog {
             sleep.as_mut().reset(deadline);
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_has_passed_beside_one_that_has_not_wakes_nobody() {
+        let began = Instant::now();
+        let (short, long) = (began + Duration::from_millis(100), began + Duration::from_secs(60));
+        let mut watchdog = Watchdog::default();
+        // It wakes the task as what comes from a client would.
+        let mut event = std::pin::pin!(tokio::time::sleep(Duration::from_millis(200)));
+        let (mut polls, mut is_over) = (0, false);
+        poll_fn(|cx| {
+            polls += 1;
+            assert!(polls <= 4, "once at first, and once for each of what happens");
+            is_over = is_over || event.as_mut().poll(cx).is_ready();
+            if watchdog.poll_expired(cx, short).is_pending() {
+                return Poll::Pending;
+            }
+            watchdog.poll_expired(cx, long)
+        })
+        .await;
+        assert_eq!(began.elapsed(), Duration::from_secs(60));
     }
 }

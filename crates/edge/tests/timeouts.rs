@@ -119,3 +119,30 @@ async fn a_connection_to_an_instance_that_nobody_needs_is_closed_before_the_inst
     assert_eq!(client.get("/").await.status(), 200);
     assert_eq!(instance.connections(), 2);
 }
+
+#[tokio::test]
+async fn requests_that_wait_for_their_instance_cost_the_edge_nothing() {
+    let instance = Instance::serving(|mut connection: Client| async move {
+        connection.message(Kind::Request).await;
+        // By now the edge watches the health of the instance as well, and this wakes it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        connection.send("HTTP/1.1 200 OK\r\n").await;
+        connection.rest().await;
+    })
+    .await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(front.in_flight("one"), 1);
+    let (began, used) = (Instant::now(), processor_time());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (waited, used) = (began.elapsed(), processor_time() - used);
+    assert!(used < waited / 4, "{used:?} of processor time in {waited:?}");
+}
+
+/// Of this process, all its threads together.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).expect("nanoseconds"))
+}
