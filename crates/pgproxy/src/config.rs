@@ -83,7 +83,7 @@ pub struct Database {
     /// the other's, so a commit whose answer was lost is 08007 wherever [`Database::promotions`] does not tell its fate.
     #[serde(default)]
     pub is_shared: bool,
-    /// Where the proxy runs. Read replicas in the same zone are preferred.
+    /// Where the proxy runs. Read replicas in the same zone are preferred, unless they have more than twice as much to do.
     #[serde(default)]
     pub zone: Option<String>,
     /// A read replica that lacks what was written so long ago serves nobody until it has it.

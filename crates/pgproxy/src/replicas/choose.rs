@@ -134,7 +134,8 @@ fn too_old(shared: &Shared, config: &Database) -> Mark {
     Mark::from_micros(shared.freshness.now().as_micros().saturating_sub(lag))
 }
 
-/// In the proxy's zone before elsewhere, as long as there is a connection to be had; then the one that is used least.
+/// The one that is used least. One of the proxy's zone comes before others, unless it is used more than twice as much as they
+/// are and once more: a hop between zones is cheaper than a queue.
 fn best<'a>(
     replicas: impl Iterator<Item = &'a Arc<Replica>>,
     config: &Database,
@@ -150,7 +151,7 @@ fn best<'a>(
         let census = replica.pool.census();
         let in_use = census.open - census.idle;
         let is_full = in_use >= config.pool_size as usize;
-        (is_full, is_elsewhere, in_use)
+        (is_full, if is_elsewhere { 2 * in_use + 1 } else { in_use }, is_elsewhere)
     })
 }
 

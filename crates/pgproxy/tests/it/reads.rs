@@ -375,23 +375,31 @@ async fn a_replica_that_hangs_is_left_and_its_reads_run_elsewhere() {
     until_reads_land(&client).await;
 }
 
-/// An open transaction keeps its connection.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_replica_of_the_proxys_zone_comes_first_while_it_has_a_connection_left() {
-    const FAR: &str = "db.3";
+const FAR: &str = "db.3";
+
+/// A primary, a replica in the proxy's zone, and [`FAR`] in another one.
+async fn in_two_zones(pool_size: u32) -> (Cluster, [Cluster; 2], Proxy) {
     let primary = Cluster::create();
     let (near, far) = (primary.standby(), primary.standby());
     let mut database = Database { zone: Some("a".to_owned()), ..with_replica(&primary, &near) };
     database.nodes.get_mut(REPLICA).unwrap().zone = Some("a".to_owned());
-    let far = Node { zone: Some("b".to_owned()), ..node(&far, Role::ReadReplica) };
-    database.nodes.insert(FAR.to_owned(), far);
-    (database.pool_size, database.read_wait_ms) = (1, 30_000);
+    database
+        .nodes
+        .insert(FAR.to_owned(), Node { zone: Some("b".to_owned()), ..node(&far, Role::ReadReplica) });
+    (database.pool_size, database.read_wait_ms) = (pool_size, 30_000);
     let proxy = start(database);
     let client = proxy.connect().await.unwrap();
     client.simple_query(SCHEMA).await.unwrap();
     until_reads_land(&client).await;
     let serves = |db: &DatabaseStatus, node: &str| db.nodes[node].state == NodeState::Serving;
     proxy.until(|db| serves(db, REPLICA) && serves(db, FAR)).await;
+    (primary, [near, far], proxy)
+}
+
+/// An open transaction keeps its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replica_of_the_proxys_zone_comes_first_while_it_has_a_connection_left() {
+    let (_primary, _replicas, proxy) = in_two_zones(1).await;
     let read_far = || proxy.db().nodes[FAR].statements_total["read"];
     let before = read_far();
     // Who has read nothing yet can be served by both.
@@ -405,6 +413,26 @@ async fn the_replica_of_the_proxys_zone_comes_first_while_it_has_a_connection_le
     one.simple_query("commit").await.unwrap();
     assert_eq!(value(&one, WHERE).await, "t");
     assert_eq!(read_far(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_elsewhere_takes_reads_when_that_of_the_proxys_zone_has_more_than_twice_as_many() {
+    let (_primary, _replicas, proxy) = in_two_zones(10).await;
+    let in_use = || {
+        let of = |node: &str| {
+            let node = &proxy.db().nodes[node];
+            node.servers - node.servers_idle
+        };
+        (of(REPLICA), of(FAR))
+    };
+    let mut clients = Vec::new();
+    for expected in [(1, 0), (2, 0), (2, 1), (3, 1), (4, 1), (4, 2)] {
+        let client = proxy.connect().await.unwrap();
+        client.simple_query("begin read only").await.unwrap();
+        assert_eq!(value(&client, WHERE).await, "t");
+        clients.push(client);
+        assert_eq!(in_use(), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
