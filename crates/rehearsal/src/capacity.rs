@@ -2,7 +2,8 @@
 //!
 //! [`Staircase`] says which rate is to be tried next, from what the ones before gave: first a probe that doubles until the
 //! app is in trouble, to guess where that begins, then even steps from a tenth of the guess upwards, each long enough to
-//! be judged. [`Capacity`] says what the steps mean.
+//! be judged, and at last some between the last that was kept and the first that was not. [`Capacity`] says what the steps
+//! mean.
 //!
 //! Throughput is what is *finished* within a step, not what was sent in it and answered later: an app that cannot keep up
 //! answers everything for a while, only later and later. When an answer was finished is known from the second in which
@@ -185,7 +186,7 @@ pub struct Staircase {
 /// How closely it is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// Steps of 15 % of the guess, ten seconds and more each.
+    /// Steps of 15 % of the guess, ten seconds and more each, then finer ones.
     Full,
     /// Steps of 20 % from 40 % on, four seconds and more each: within a minute, and rougher.
     Quick,
@@ -197,6 +198,14 @@ impl Effort {
         match self {
             Effort::Full => (0.10, 0.15),
             Effort::Quick => (0.40, 0.20),
+        }
+    }
+
+    /// How close the last that is kept comes to the first that is not, as a share of it, and in how many steps at most.
+    fn fine(self) -> (f64, usize) {
+        match self {
+            Effort::Full => (0.05, 3),
+            Effort::Quick => (0.12, 2),
         }
     }
 
@@ -246,12 +255,35 @@ impl Staircase {
             let rate = self.start * f64::powi(2.0, i32::try_from(probes.len()).unwrap_or(i32::MAX));
             return Some(self.phase("probe", rate.min(self.ceiling), PROBE_REQUESTS, self.effort.probe_ms()));
         };
+        let rate = match Self::is_beyond(steps) {
+            true => self.between(steps)?,
+            false => self.above(steps, guess)?,
+        };
+        Some(self.phase("step", rate, STEP_REQUESTS, self.effort.step_ms()))
+    }
+
+    fn is_beyond(steps: &[Step]) -> bool {
+        let rising = rising(steps);
+        gave_way(rising).is_some_and(|at| rising.len() - at > BEYOND)
+    }
+
+    /// The next even step upwards. `None`: that was the last.
+    fn above(&self, steps: &[Step], guess: f64) -> Option<f64> {
         let (first, more) = self.effort.steps();
-        let rate = guess * (first + more * steps.len() as f64);
-        let is_beyond = gave_way(steps).is_some_and(|at| steps.len() - at > BEYOND);
         let is_at_ceiling = steps.last().is_some_and(|step| self.is_ceiling(step.visits));
-        let is_over = guess == 0.0 || is_beyond || is_at_ceiling || steps.len() == MOST_STEPS;
-        (!is_over).then(|| self.phase("step", rate.min(self.ceiling), STEP_REQUESTS, self.effort.step_ms()))
+        let is_over = guess == 0.0 || is_at_ceiling || steps.len() == MOST_STEPS;
+        (!is_over).then(|| (guess * (first + more * steps.len() as f64)).min(self.ceiling))
+    }
+
+    /// In the middle between the last that was kept and the first that was not. `None`: they are close enough.
+    fn between(&self, steps: &[Step]) -> Option<f64> {
+        let (close, most) = self.effort.fine();
+        let mut by_rate = steps.to_vec();
+        by_rate.sort_by(|a, b| a.visits.total_cmp(&b.visits));
+        let at = gave_way(&by_rate)?;
+        let (kept, broken) = (by_rate[at.checked_sub(1)?].visits, by_rate[at].visits);
+        let is_over = broken - kept <= kept * close || steps.len() - rising(steps).len() == most;
+        (!is_over).then_some(f64::midpoint(kept, broken))
     }
 
     /// How many of `done` were probes. `None`: so many that there will be no end.
@@ -286,6 +318,12 @@ impl Staircase {
         let lasts_ms = (wanted.min(1e9) as u64).next_multiple_of(1_000).clamp(*lasts.start(), *lasts.end());
         Phase { name: name.to_owned(), lasts_ms, from: rate, to: rate }
     }
+}
+
+/// Those before the first between two others.
+fn rising(steps: &[Step]) -> &[Step] {
+    let rises = steps.windows(2).take_while(|pair| pair[0].visits < pair[1].visits).count();
+    &steps[..steps.len().min(rises + 1)]
 }
 
 /// What the steps of a staircase mean.

@@ -106,7 +106,8 @@ fn rehearse(switchback: &Switchback, ceiling: f64) -> Diagnosis {
         all.push(played(switchback, phase));
     }
     let done: Vec<capacity::Step> = all.iter().map(|played| played.step.clone()).collect();
-    let steps = all.split_off(staircase.probes(&done).expect("the probes ended"));
+    let mut steps = all.split_off(staircase.probes(&done).expect("the probes ended"));
+    steps.sort_by(|a, b| a.step.visits.total_cmp(&b.step.visits));
     let shape: Shape = serde_json::from_value(steps[0].observed["shape"].clone()).expect("a shape");
     let top_statement = steps.last().and_then(|played| played.observed["top_statement"].as_str());
     let diagnosed = diagnosis::Staircase {

@@ -66,7 +66,11 @@ pub async fn climb(
     };
     let failed_while_kept = done.iter().zip(&played).map(failed).sum();
     let probes = staircase.probes(&done).unwrap_or(done.len());
-    let (steps, played) = (done.split_off(probes), played.split_off(probes));
+    // The last ones stand between others.
+    let mut by_rate: Vec<(Step, Played)> =
+        done.split_off(probes).into_iter().zip(played.split_off(probes)).collect();
+    by_rate.sort_by(|(a, _), (b, _)| a.visits.total_cmp(&b.visits));
+    let (steps, played): (Vec<Step>, Vec<Played>) = by_rate.into_iter().unzip();
     let counted = capacity::gave_way(&steps).map_or(steps.len(), |at| at + 1);
     played[..counted].iter().for_each(|played| conductor.count(played));
     let tiers = conductor.tiers();
