@@ -46,7 +46,7 @@ cargo xtask sqlsmith [--queries N] [--seed N]
                                        statements that nobody thought of, through the proxy and to a standby
 cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] [--json FILE]
                                        [--program FILE] [--anyway]
-cargo xtask bench failover [--fault crash|hang|switchover] [--rounds N] [--anyway]
+cargo xtask bench failover [--fault crash|hang|switchover] [--rounds N] [--apart SECONDS] [--anyway]
                                        what writers see when the database's primary is lost
 cargo xtask bench idle [--seconds N]   the daemon's CPU and memory while nothing happens
 cargo xtask bench pgproxy [--rounds N] [--seconds N] [--clients 1,16,200] [--split off|on|both] [--only LOAD]

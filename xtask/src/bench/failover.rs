@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::machine::{self, Busy};
+use super::page;
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
@@ -69,6 +70,8 @@ pub fn run(mut flags: Flags) -> Result {
             return Err(Failure::usage(format!("no fault `{other}`: there are crash, hang and switchover")));
         }
     };
+    // A node that crashes again soon after its return is started later and later; rounds that far apart show the first time.
+    let apart = Duration::from_secs(flags.option("--apart")?.unwrap_or(0));
     let busy = if flags.switch("--anyway") { Busy::Measure } else { Busy::Refuse };
     let consent = setup::Consent::from_flags(&mut flags);
     flags.end()?;
@@ -81,6 +84,9 @@ pub fn run(mut flags: Flags) -> Result {
     address.sql("CREATE TABLE written (id bigint PRIMARY KEY, payload text NOT NULL)")?;
     let mut measured = Measured::default();
     for round in 1..=rounds {
+        if round > 1 {
+            std::thread::sleep(apart);
+        }
         let status = cluster.whole()?;
         // Until its end nobody of them is stopped: an answer that is not waited for could not be counted.
         let writers = Writers::start(&cluster, &address)?;
@@ -102,8 +108,13 @@ pub fn run(mut flags: Flags) -> Result {
         measured.returned.push(returned);
     }
     let there: usize = address.sql("SELECT count(*) FROM written")?.trim().parse().unwrap_or(0);
-    report(fault, &measured, there, busy.as_deref());
-    match measured.acknowledged.saturating_sub(there) {
+    let lost = measured.acknowledged.saturating_sub(there);
+    let (name, seconds) = (fault.name(), apart.as_secs());
+    let command = format!("cargo xtask bench failover --fault {name} --rounds {rounds} --apart {seconds}");
+    let report = Report { fault, measured, there, busy, command };
+    print!("{}", report.markdown());
+    page::publish(&format!("failover-{name}"), &report.markdown(), &report.json())?;
+    match lost {
         0 => Ok(()),
         lost => Err(Failure::new(format!("{lost} acknowledged commits are not there"))),
     }
@@ -119,45 +130,113 @@ struct Measured {
     said: String,
 }
 
-fn report(fault: Fault, measured: &Measured, there: usize, busy: Option<&str>) {
-    let rounds = measured.pauses.len();
-    let what = match fault {
-        Fault::Crash => "SIGKILL to the primary",
-        Fault::Hang => "SIGSTOP to the primary and its children",
-        Fault::Switchover => "a planned switchover",
-    };
-    if let Some(busy) = busy {
-        println!("The machine was busy with something else ({busy}); for orientation only.");
+struct Report {
+    fault: Fault,
+    measured: Measured,
+    /// Rows in the end.
+    there: usize,
+    busy: Option<String>,
+    command: String,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Fault::Crash => "crash",
+            Fault::Hang => "hang",
+            Fault::Switchover => "switchover",
+        }
     }
-    println!("{what}, {rounds} times, under {WRITERS} writers:\n");
-    println!("| | p50 | p99 | longest |\n|---|---|---|---|");
-    for (name, figures) in [
-        ("longest pause between two acknowledged commits, s", &measured.pauses),
-        ("until everything was whole again, s", &measured.returned),
-    ] {
-        let mut sorted = figures.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        // Nearest rank.
-        let at = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1];
-        println!("| {name} | {:.3} | {:.3} | {:.3} |", at(50), at(99), sorted[sorted.len() - 1]);
+
+    fn words(self) -> &'static str {
+        match self {
+            Fault::Crash => "SIGKILL to the primary",
+            Fault::Hang => "SIGSTOP to the primary and its children",
+            Fault::Switchover => "a planned switchover",
+        }
     }
-    let acknowledged = measured.acknowledged;
-    println!("\nCommits acknowledged: {acknowledged}; rows there: {there}.");
-    let lost = acknowledged.saturating_sub(there);
-    // A writer that was cut off between a commit and its answer has written a row that nobody acknowledged.
-    let unanswered = there.saturating_sub(acknowledged);
-    println!("Acknowledged and not there: {lost}. There and not acknowledged: {unanswered}.");
-    if fault == Fault::Crash {
-        println!(
-            "A node that crashes again within 30 s of its return is started later and later by the supervisor, after 30 s at the \
-             longest: that is part of the time until everything was whole."
+
+    /// What the longest pause is to be, in seconds.
+    fn wished(self) -> &'static str {
+        match self {
+            Fault::Crash => "p50 at most 0.12, p99 at most 0.5",
+            Fault::Hang => "at most 1.5",
+            Fault::Switchover => "p99 at most 0.3",
+        }
+    }
+}
+
+impl Report {
+    fn markdown(&self) -> String {
+        let Report { fault, measured, there, busy, command } = self;
+        let mut page = format!(
+            "# Writers while the primary goes: {}\n\n\
+             Measured on {} by `{command}`.\n\n\
+             - Machine: {}\n\
+             - {}, {} times, under {WRITERS} writers (pgbench, one INSERT each) through `pgproxy`, which share the machine\n\
+             - A primary and a standby that confirms each commit\n",
+            fault.name(),
+            machine::today(),
+            machine::words(),
+            fault.words(),
+            measured.pauses.len(),
         );
+        if let Some(busy) = busy {
+            page.push_str(&format!(
+                "\n**The machine was busy with something else ({busy}). These figures are for orientation only.**\n"
+            ));
+        }
+        page.push_str("\n| | p50 | p99 | longest | wished |\n|---|---|---|---|---|\n");
+        for (name, figures, wished) in [
+            ("longest pause between two acknowledged commits, s", &measured.pauses, fault.wished()),
+            ("until everything was whole again, s", &measured.returned, "at most 2.5"),
+        ] {
+            let [p50, p99, longest] = [50, 99, 100].map(|percent| at(figures, percent));
+            page.push_str(&format!("| {name} | {p50:.3} | {p99:.3} | {longest:.3} | {wished} |\n"));
+        }
+        let acknowledged = measured.acknowledged;
+        page.push_str(&format!(
+            "\nCommits acknowledged: {acknowledged}; rows there: {there}. Acknowledged and not there: {}. There and not \
+             acknowledged: {}.\n",
+            acknowledged.saturating_sub(*there),
+            // A writer that was cut off between a commit and its answer has written a row that nobody acknowledged.
+            there.saturating_sub(acknowledged),
+        ));
+        if *fault == Fault::Crash {
+            page.push_str(
+                "\nA node that crashes again within 30 s of its return is started later and later by the supervisor, after 30 s at \
+                 the longest: that is part of the time until everything was whole. `--apart 31` leaves it out.\n",
+            );
+        }
+        let none_failed = |line: &&str| line.contains("failed transactions: 0 ");
+        let complaint = |line: &&str| ["error", "aborted", "failed"].iter().any(|word| line.contains(word));
+        for line in measured.said.lines().filter(complaint).filter(|line| !none_failed(line)) {
+            page.push_str(&format!("\n    pgbench: {line}\n"));
+        }
+        page
     }
-    let none_failed = |line: &&str| line.contains("failed transactions: 0 ");
-    let complaint = |line: &&str| ["error", "aborted", "failed"].iter().any(|word| line.contains(word));
-    for line in measured.said.lines().filter(complaint).filter(|line| !none_failed(line)) {
-        println!("pgbench: {line}");
+
+    fn json(&self) -> Value {
+        let Report { fault, measured, there, busy, command } = self;
+        json!({
+            "date": machine::today(),
+            "command": command,
+            "machine": machine::description(),
+            "busy": busy,
+            "fault": fault.name(),
+            "pauses_s": measured.pauses,
+            "whole_again_s": measured.returned,
+            "acknowledged": measured.acknowledged,
+            "rows": there,
+        })
     }
+}
+
+/// By nearest rank.
+fn at(figures: &[f64], percent: usize) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
 }
 
 fn break_it(cluster: &Cluster, status: &Value, fault: Fault) -> Result {
