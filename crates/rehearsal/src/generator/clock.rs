@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
+/// What is meant to be sent is meant for one of these moments, so that some of it shares a wake-up: one for each would cost about
+/// as much as a request. Networks shake what they carry by more.
+const GRID_NS: u64 = 500_000;
 
 /// A moment of a run: nanoseconds since it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +28,16 @@ impl Moment {
 
     pub fn after(self, duration: Duration) -> Moment {
         self.after_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment of the grid at or before it.
+    pub fn on_grid_before(self) -> Moment {
+        Moment(self.0 - self.0 % GRID_NS)
+    }
+
+    /// The moment of the grid at or behind it.
+    pub fn on_grid_behind(self) -> Moment {
+        Moment(self.0.checked_next_multiple_of(GRID_NS).unwrap_or(self.0))
     }
 
     /// 0 when `earlier` is later.

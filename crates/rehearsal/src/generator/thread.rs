@@ -122,7 +122,8 @@ async fn arrive(thread: &Rc<Thread>, visits: &mut JoinSet<()>) {
     let arrivals = Arrivals::new(rate, load.seed, thread.number, load.limits.threads);
     let mut at_once = 0;
     for (number, at) in (0..).zip(arrivals) {
-        let at = Moment(at);
+        // Not behind it: nobody is left out at the end.
+        let at = Moment(at).on_grid_before();
         if thread.clock.now() < at {
             thread.timers.until(at).await;
             at_once = 0;

@@ -1,8 +1,7 @@
 //! Waiting for a moment, more exactly than a runtime's timers do, and for many at once.
 //!
 //! tokio's timers round up to whole milliseconds, which would be most of the schedule error. These wait in a heap in front of
-//! one timerfd. It goes off on a grid, so that a few arrivals share a wake-up: a wake-up for each would cost about as much as
-//! a request.
+//! one timerfd, which goes off at moments of the grid ([`Moment::on_grid_behind`]).
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -19,9 +18,6 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use super::clock::{Clock, Moment};
-
-/// Nobody is woken later than by this, as far as it depends on us.
-const GRID_NS: u64 = 250_000;
 
 pub struct Timers {
     clock: Clock,
@@ -101,7 +97,7 @@ impl Timers {
 
     /// Sets the timer, if it would go off too late.
     fn arm(&self, at: Moment, now: Moment) -> io::Result<()> {
-        let on_grid = at.0.div_ceil(GRID_NS) * GRID_NS;
+        let on_grid = at.on_grid_behind().0;
         if on_grid >= self.armed_ns.get() {
             return Ok(());
         }

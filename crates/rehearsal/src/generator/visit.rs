@@ -113,7 +113,7 @@ impl Visitor<'_> {
                 return;
             }
             if step.think_median_ms > 0 {
-                meant = meant.after_ns(chance::think_ns(random, step.think_median_ms));
+                meant = meant.after_ns(chance::think_ns(random, step.think_median_ms)).on_grid_behind();
                 if !self.read_until(meant).await {
                     return;
                 }
@@ -129,7 +129,7 @@ impl Visitor<'_> {
                     return;
                 }
                 tries += 1;
-                meant = self.thread.clock.now().after_ns(random.u64(RETRY_AFTER_NS));
+                meant = self.thread.clock.now().after_ns(random.u64(RETRY_AFTER_NS)).on_grid_behind();
                 if !self.read_until(meant).await {
                     return;
                 }
