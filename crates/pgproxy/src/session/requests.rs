@@ -445,11 +445,10 @@ impl Session {
             self.asked_text = Load::text(sql);
         }
         let verdict = self.judge.verdict(sql, &self.settings, &self.told);
-        let Some(mut facts) = Facts::without_words(sql, verdict) else {
-            return statement.facts().clone().judged(verdict);
-        };
+        let by_words = || statement.facts().clone().judged(verdict);
+        let mut facts = Facts::without_words(sql, verdict).unwrap_or_else(by_words);
         if facts.kind != Kind::Read && self.unit.can_write_until_sync() {
-            facts.single = statement.facts().single;
+            facts.single = statement.facts().single.or_else(|| single(sql));
         }
         facts
     }

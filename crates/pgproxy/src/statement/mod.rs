@@ -31,7 +31,8 @@ pub(crate) struct Facts {
     pub defines: bool,
     /// It is plain `SET`s of settings that can be carried to other connections, and nothing else.
     pub sets: Option<Vec<Assignment>>,
-    /// It is surely one statement of a kind that nothing but its Sync commits. [`Facts::of`] does not look for that.
+    /// It is surely one statement of a kind that nothing but its Sync commits. Not looked for in what reads by its words, nor by
+    /// [`Facts::of`].
     pub single: Option<Single>,
 }
 
@@ -100,10 +101,10 @@ pub(crate) fn judge(sql: &[u8]) -> Facts {
     let sets = set::assignments(sql, &words);
     // A setting commits nothing, and set twice it is as set once.
     let kind = if sets.is_some() { Kind::Read } else { kind(&words) };
-    let single = if sets.is_some() { None } else { single(sql) };
+    let single = if kind == Kind::Read { None } else { single(sql) };
     Facts {
         // What looked like more was in its texts.
-        kind: if single.is_some() && kind != Kind::Read { Kind::Work } else { kind },
+        kind: if single.is_some() { Kind::Work } else { kind },
         place: Place::Primary,
         pins: sets.is_none() && pins(&words),
         names_state: words.names_state(),
