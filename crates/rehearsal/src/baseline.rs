@@ -116,6 +116,9 @@ const TOLERATED_RATIO: f64 = 1.05;
 /// A share of failures that is higher by less is as it was.
 const TOLERATED_SHARE: f64 = 0.001;
 
+/// Of visits. Bursts by chance are a few percent.
+const TOLERATED_RATE: f64 = 0.1;
+
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
 
 /// Compares `after` with `before`, whatever they are: [`Comparison::unlike`] says when they should not be. `seed` is of the
@@ -155,7 +158,21 @@ pub fn unfit(before: &Record, app: &str, profile: &str) -> Vec<String> {
 fn unlike(before: &Record, after: &Record) -> Vec<String> {
     let mut unlike = unfit(before, &after.app, &after.profile);
     unlike.extend(unreliable("This run", after));
+    let (then, now) = (asked(before), asked(after));
+    if (now - then).abs() > then * TOLERATED_RATE {
+        unlike.push(format!(
+            "Visitors came at {} in this run, and at {} in the one before.",
+            Metric::Rate.amount(now),
+            Metric::Rate.amount(then)
+        ));
+    }
     unlike
+}
+
+/// Visits per second that were wished for, on average. Searches climb to where each app gives way.
+fn asked(record: &Record) -> f64 {
+    let seconds = record.seconds.len().max(1) as f64;
+    record.seconds.iter().map(|second| second.wished_visits).sum::<f64>() / seconds
 }
 
 fn unreliable(which: &str, record: &Record) -> Vec<String> {

@@ -159,6 +159,18 @@ impl Switchback {
         }
     }
 
+    /// SIGSTOP to the daemon, until `meanwhile` has returned.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn while_the_daemon_hangs<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let pid = self.status().daemon_pid;
+        assert!(folder::signal(pid, Signal::STOP), "the daemon was gone");
+        let met = meanwhile();
+        assert!(folder::signal(pid, Signal::CONT), "the daemon has ended");
+        met
+    }
+
     /// Returns when the daemon of `status` has died by itself.
     ///
     /// # Panics

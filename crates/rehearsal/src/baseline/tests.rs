@@ -65,6 +65,15 @@ fn two_runs_of_the_same_are_no_regression() {
 }
 
 #[test]
+fn runs_that_asked_for_different_rates_are_not_compared() {
+    let mut faster = record(2, 60.0, 0);
+    faster.seconds.iter_mut().for_each(|second| second.wished_visits = 120.0);
+    let comparison = compare(&record(1, 50.0, 0), &faster, 1);
+    assert_eq!(comparison.unlike, ["Visitors came at 120/s in this run, and at 100/s in the one before."]);
+    assert!(comparison.changes.iter().all(|change| !change.is_worse && !change.is_better));
+}
+
+#[test]
 fn what_is_slower_by_a_fifth_is_found_and_said() {
     for seed in 0..20 {
         let comparison = compare(&record(seed, 50.0, 0), &record(seed + 100, 60.0, 0), seed);

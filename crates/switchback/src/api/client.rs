@@ -11,17 +11,22 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, Message, Request};
 
+/// A daemon that does not even say hello for so long is hung.
+const HELLO_LIMIT: Duration = Duration::from_secs(3);
+/// One that does not say what is, either. A busy disk may hold it up for some seconds.
+const LOOK_LIMIT: Duration = Duration::from_secs(15);
+
 /// How a request ended badly.
 #[derive(Debug)]
 pub enum CallError {
     /// No daemon listens, or it may not be asked by us.
     NoDaemon(io::Error),
-    /// The daemon went away in the middle.
+    /// The daemon went away in the middle, or said nothing for as long as there is to wait (`WouldBlock`).
     Lost(io::Error),
     Failed(Failure),
 }
 
-/// Sends `request` and hears events until it is done. Blocks as long as the work takes.
+/// Sends `request` and hears events until it is done. Blocks as long as the work takes; what only looks is no work.
 ///
 /// # Errors
 /// See [`CallError`].
@@ -31,8 +36,11 @@ pub fn call<T: DeserializeOwned>(
     heard: impl FnMut(Event),
 ) -> Result<T, CallError> {
     let stream = UnixStream::connect(socket).map_err(CallError::NoDaemon)?;
-    // A daemon that does not even say hello is hung.
-    let limit = (*request == Request::Hello).then_some(Duration::from_secs(3));
+    let limit = match request {
+        Request::Hello => Some(HELLO_LIMIT),
+        looks if looks.only_looks() => Some(LOOK_LIMIT),
+        _ => None,
+    };
     Call::send(stream, request, limit)?.finish(heard)
 }
 

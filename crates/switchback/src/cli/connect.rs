@@ -196,6 +196,11 @@ impl App {
             ),
             CallError::NoDaemon(_) => Problem::failed("the app is not up here")
                 .hint("`switchback up` brings it up; -C names another folder"),
+            CallError::Lost(error) if error.kind() == ErrorKind::WouldBlock => {
+                Problem::failed("the daemon does not answer").hint(
+                    "what it runs goes on; where it hangs for good, end it with SIGKILL, and `switchback up` starts a new one",
+                )
+            }
             CallError::Lost(error) => {
                 Problem::failed(format!("the daemon went away: {error}")).hint(format!(
                     "what it runs goes on; `switchback up` starts a new one, and {} says what happened",

@@ -32,6 +32,18 @@ fn why_and_which_releases_are_kept_can_be_asked_while_no_daemon_runs() {
 }
 
 #[test]
+fn a_daemon_that_hangs_is_said_to_and_goes_on_when_it_can() {
+    let switchback = up(App::python("shop"));
+    let status = switchback.while_the_daemon_hangs(|| {
+        assert_eq!(get(&switchback.url("/")).unwrap().status, 200);
+        switchback.cli(&["status"])
+    });
+    assert_eq!(status.code, Some(1), "{status:#?}");
+    assert!(status.stderr.contains("the daemon does not answer"), "{status:#?}");
+    assert_eq!(switchback.status().web().len(), 1);
+}
+
+#[test]
 fn a_daemon_that_was_killed_is_not_taken_for_an_app_that_is_down() {
     let switchback = up(App::python("shop"));
     switchback.kill_daemon();
