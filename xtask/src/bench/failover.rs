@@ -247,10 +247,13 @@ fn break_it(cluster: &Cluster, status: &Value, fault: Fault) -> Result {
     match fault {
         Fault::Crash => signal("-KILL", &[pid.to_string()]),
         Fault::Hang => {
+            signal("-STOP", &[pid.to_string()])?;
+            // Stopped, it starts no more; those that end meanwhile cannot be stopped.
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            let mut pids = vec![pid.to_string()];
-            pids.extend(children.split_whitespace().map(str::to_owned));
-            signal("-STOP", &pids)
+            for child in children.split_whitespace() {
+                let _ = signal("-STOP", &[child.to_owned()]);
+            }
+            Ok(())
         }
         Fault::Switchover => shell::read(&mut cluster.switchback(&["failover"])).map(drop),
     }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use rehearsal::capacity::{self, Staircase};
+use rehearsal::capacity::{self, Effort, Staircase};
 use rehearsal::diagnosis::intervention::{Trial, judge};
 use rehearsal::diagnosis::{self, Diagnosis, Kind, Shape, Verdict, diagnose};
 use rehearsal::generator::{Heard, Process};
@@ -96,8 +96,11 @@ fn played(switchback: &Switchback, phase: Phase) -> Played {
 
 /// Drives the app until it gives way, or up to `ceiling`, and asks what that was.
 fn rehearse(switchback: &Switchback, ceiling: f64) -> Diagnosis {
-    let staircase =
-        Staircase { start: 4.0, ceiling, requests_per_visit: 1.0, effort: rehearsal::capacity::Effort::Full };
+    rehearse_with(switchback, ceiling, Effort::Quick)
+}
+
+fn rehearse_with(switchback: &Switchback, ceiling: f64, effort: Effort) -> Diagnosis {
+    let staircase = Staircase { start: 4.0, ceiling, requests_per_visit: 1.0, effort };
     let mut all: Vec<Played> = Vec::new();
     loop {
         let done: Vec<capacity::Step> = all.iter().map(|played| played.step.clone()).collect();
@@ -334,12 +337,12 @@ fn an_app_and_a_primary_that_are_as_full_are_not_one_of_them() {
 fn the_next_stage_gains_what_was_predicted() {
     let app = App::guestbook("shop").set("web", "size", SMALL).knob("work", light(8));
     let switchback = up(app);
-    let before = rehearse(&switchback, CEILING);
+    let before = rehearse_with(&switchback, CEILING, Effort::Full);
     let recommended = before.recommendation.expect("something helps");
     let diagnosis::Change::Stage { stage, .. } = recommended.change else { panic!("{}", recommended.says) };
     let predicted = recommended.predicted.expect("it can be said");
     switchback.must(&["stage", &stage.to_string(), "--yes"]);
-    let after = rehearse(&switchback, CEILING);
+    let after = rehearse_with(&switchback, CEILING, Effort::Full);
     let gain = after.capacity / before.capacity;
     println!("predicted {:.2}, measured {gain:.2}", predicted.gain);
     assert!(
