@@ -1,6 +1,7 @@
 //! Reading what the names in statements stand for, and reading it anew when it has changed.
 //!
-//! Only where there are read replicas: without them, what a statement may read does not matter enough.
+//! Only where there are read replicas, or somebody watches what the nodes have to do: otherwise what a statement may read does
+//! not matter enough.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -38,10 +39,15 @@ pub(crate) async fn keep_catalog(shared: Arc<Shared>, mut served: watch::Receive
     let mut pause = RETRY_FIRST;
     loop {
         let now = served.borrow_and_update().clone();
-        let target = now.target().filter(|_| now.config.read_replicas().next().is_some());
-        let Some(target) = target else {
-            if served.changed().await.is_err() {
-                return;
+        let is_wanted = is_wanted(&shared, &now);
+        if !is_wanted && shared.known.borrow().catalog.epoch() != 0 {
+            // Nobody would tell when it is out of date.
+            shared.known.send_replace(Known::nothing());
+        }
+        let Some(target) = now.target().filter(|_| is_wanted) else {
+            tokio::select! {
+                changed = served.changed() => if changed.is_err() { return },
+                () = shared.definitions_changed.notified() => {}
             }
             continue;
         };
@@ -73,7 +79,11 @@ pub(crate) async fn keep_catalog(shared: Arc<Shared>, mut served: watch::Receive
     }
 }
 
-/// Returns when the configuration has changed.
+fn is_wanted(shared: &Shared, served: &Served) -> bool {
+    served.config.read_replicas().next().is_some() || shared.load.is_watched()
+}
+
+/// Returns when the configuration has changed, or nobody wants it any more.
 async fn follow(
     shared: &Shared,
     served: &mut watch::Receiver<Arc<Served>>,
@@ -92,6 +102,9 @@ async fn follow(
             () = wanted(shared) => {}
             cause = server.lost() => return Err(cause.to_string()),
             _ = served.changed() => return Ok(()),
+        }
+        if !is_wanted(shared, &served.borrow()) {
+            return Ok(());
         }
     }
 }

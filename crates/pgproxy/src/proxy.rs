@@ -197,7 +197,15 @@ impl Handle {
     /// What the nodes of each database had to do while somebody watched. Whoever asks watches, for [`crate::WATCHED_FOR`].
     pub fn watch_load(&self) -> BTreeMap<String, LoadStatus> {
         let state = self.state();
-        state.databases.iter().map(|(name, running)| (name.clone(), running.shared.load.watch())).collect()
+        let watch = |shared: &Shared| {
+            let is_new = !shared.load.is_watched();
+            let status = shared.load.watch();
+            if is_new {
+                shared.definitions_changed.notify_one();
+            }
+            status
+        };
+        state.databases.iter().map(|(name, running)| (name.clone(), watch(&running.shared))).collect()
     }
 
     /// Appends the metrics to `text` in the Prometheus text format.

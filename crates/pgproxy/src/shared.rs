@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub replayed: Arc<Statement>,
     pub known: watch::Sender<Arc<Known>>,
     pub paths: Arc<Paths>,
-    /// A client may have changed what names stand for.
+    /// A client may have changed what names stand for, or somebody has begun to watch the load.
     pub definitions_changed: Notify,
     pub replicas: watch::Sender<Replicas>,
     pub positions: Positions,

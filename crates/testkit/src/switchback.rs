@@ -79,7 +79,15 @@ impl Switchback {
     /// # Panics
     /// When it takes longer than three minutes.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        Output::of(&mut self.command(arguments), COMMAND_LIMIT)
+        self.cli_within(COMMAND_LIMIT, arguments)
+    }
+
+    /// The same, of one that may take longer.
+    ///
+    /// # Panics
+    /// When it takes longer than `limit`.
+    pub fn cli_within(&self, limit: Duration, arguments: &[&str]) -> Output {
+        Output::of(&mut self.command(arguments), limit)
     }
 
     /// The same as another user, as root can. The binary must be where they can reach it.

@@ -375,6 +375,23 @@ async fn a_replica_that_hangs_is_left_and_its_reads_run_elsewhere() {
     until_reads_land(&client).await;
 }
 
+/// What replicas could take over is to be known before there are any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_replicas_reads_are_told_from_writes_while_somebody_watches() {
+    let primary = Cluster::create();
+    let proxy = start(of(&primary));
+    let client = proxy.connect().await.unwrap();
+    // A function, of which words alone do not tell whether it writes.
+    let read = "select sum(n) from generate_series(1, 9) n";
+    within("it is known for a read", async {
+        let reads = || proxy.handle.watch_load()["db"].primary.requests_total.get("read").copied();
+        while reads().unwrap_or(0) == 0 {
+            assert_eq!(value(&client, read).await, "45");
+        }
+    })
+    .await;
+}
+
 const FAR: &str = "db.3";
 
 /// A primary, a replica in the proxy's zone, and [`FAR`] in another one.

@@ -5,6 +5,7 @@
 //! with that. `cargo xtask diagnose` runs them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rehearsal::capacity::{self, Effort, Staircase};
 use rehearsal::diagnosis::intervention::{Trial, judge};
@@ -200,7 +201,9 @@ fn a_search_tests_what_it_says_and_tells_why() {
         eprintln!("skipped: no control groups");
         return;
     }
-    let output = switchback.cli(&["rehearse", "--find", "--yes", "--json", "--threshold", "p99 < 400ms"]);
+    let find = ["rehearse", "--find", "--yes", "--json", "--threshold", "p99 < 400ms"];
+    // At some tens of requests a second each step takes half a minute.
+    let output = switchback.cli_within(Duration::from_secs(900), &find);
     println!("{}", output.stderr);
     let said = output.json();
     assert_eq!(output.code, Some(0), "{said:#}");
@@ -304,7 +307,7 @@ fn replicas_that_do_not_replay_are_named() {
     let work = json!({ "cpu_ms": 1, "sql": statements });
     let app = App::guestbook("shop").stage(3).instances(1).set("db", "size", SMALL).knob("work", work);
     let switchback = up(app);
-    let status = switchback.wait_for("all follow", std::time::Duration::from_secs(60), Status::is_whole);
+    let status = switchback.wait_for("all follow", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "CREATE TABLE visits (id bigserial PRIMARY KEY)");
     for replica in status.read_replicas() {
         crate::replicas::ask_node(&switchback, replica, "SELECT pg_wal_replay_pause()");
