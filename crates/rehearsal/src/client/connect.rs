@@ -12,11 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::answer::Failure;
+use super::socket::{Arrived, Socket};
 use crate::load::{Origin, Protocol};
 
 /// Read at once. Larger than most answers, so that one read is enough.
@@ -142,23 +143,23 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct Wire {
     stream: Stream,
+    arrived: Arrived,
     _permit: Permit,
 }
 
 #[derive(Debug)]
 enum Stream {
-    Plain(TcpStream),
+    Plain(Socket),
     /// Many times as large.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Wire {
     pub async fn open(shared: &Shared, visitor: u64) -> Result<Wire, Failure> {
         let permit = Permit::take(shared)?;
         let socket = socket(shared.origin.address, visitor).map_err(|error| failure(&error))?;
-        let stream = socket.connect(shared.origin.address).await.map_err(|error| failure(&error))?;
-        // Without it the kernel may hold small requests back.
-        stream.set_nodelay(true).map_err(|_| Failure::Refused)?;
+        let stream = Socket::connect(socket, shared.origin.address).await.map_err(|error| failure(&error))?;
+        let arrived = stream.arrived();
         let stream = match &shared.tls {
             None => Stream::Plain(stream),
             Some(tls) => {
@@ -170,7 +171,12 @@ impl Wire {
                 Stream::Tls(Box::new(stream))
             }
         };
-        Ok(Wire { stream, _permit: permit })
+        Ok(Wire { stream, arrived, _permit: permit })
+    }
+
+    /// Of what is read from it.
+    pub fn arrived(&self) -> &Arrived {
+        &self.arrived
     }
 }
 

@@ -67,7 +67,7 @@ impl Connection {
                 return Err(Failure::TooMuch);
             }
             if let Some(head) = head {
-                return Ok(Answer { head, page });
+                return Ok(Answer { head, arrived: self.wire.arrived().last(), page });
             }
         }
     }

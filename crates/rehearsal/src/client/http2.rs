@@ -14,6 +14,7 @@ use http::header::{CONTENT_LENGTH, COOKIE, ORIGIN, REFERER};
 
 use super::answer::{Failure, Head};
 use super::connect::{Shared, Wire};
+use super::socket::Arrived;
 use super::{Answer, Request, keep};
 use crate::load::Method;
 
@@ -25,6 +26,7 @@ const HEADER_LIST_BYTES: u32 = super::response::HEAD_BYTES as u32;
 pub struct Connection {
     sender: SendRequest<Bytes>,
     driver: Pin<Box<h2::client::Connection<Wire, Bytes>>>,
+    arrived: Arrived,
     has_ended: bool,
 }
 
@@ -38,6 +40,7 @@ impl Connection {
     /// # Errors
     /// [`Failure::Refused`]: whoever is there does not speak it.
     pub async fn begin(wire: Wire) -> Result<Connection, Failure> {
+        let arrived = wire.arrived().clone();
         let mut builder = h2::client::Builder::new();
         builder
             .enable_push(false)
@@ -45,12 +48,12 @@ impl Connection {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         let (sender, driver) = builder.handshake(wire).await.map_err(|_| Failure::Refused)?;
-        Ok(Connection { sender, driver: Box::pin(driver), has_ended: false })
+        Ok(Connection { sender, driver: Box::pin(driver), arrived, has_ended: false })
     }
 
     /// For a request of its own beside others.
     pub fn asker(&self) -> Asker {
-        Asker(self.sender.clone())
+        Asker { sender: self.sender.clone(), arrived: self.arrived.clone() }
     }
 
     /// Drives the connection until `asking`, which goes over it, is done.
@@ -81,7 +84,10 @@ impl Connection {
 
 /// Asks over a connection that somebody drives.
 #[derive(Debug, Clone)]
-pub struct Asker(SendRequest<Bytes>);
+pub struct Asker {
+    sender: SendRequest<Bytes>,
+    arrived: Arrived,
+}
 
 impl Asker {
     /// # Errors
@@ -93,7 +99,7 @@ impl Asker {
         sent: impl FnOnce(),
     ) -> Result<Answer, Failure> {
         let broken = |_: h2::Error| Failure::Broken;
-        let mut sender = self.0.ready().await.map_err(broken)?;
+        let mut sender = self.sender.ready().await.map_err(broken)?;
         let (answer, mut body) =
             sender.send_request(head(shared, request)?, request.body.is_none()).map_err(broken)?;
         if let Some(form) = request.body {
@@ -116,7 +122,8 @@ impl Asker {
             keep(&mut page, request.wants, &head, &data);
             body.flow_control().release_capacity(data.len()).map_err(broken)?;
         }
-        Ok(Answer { head, page })
+        // Of all that was read with it, the last; what belongs to others may have come a little later.
+        Ok(Answer { head, arrived: self.arrived.last(), page })
     }
 }
 

@@ -12,8 +12,10 @@ mod http1;
 pub mod http2;
 pub mod location;
 pub mod response;
+mod socket;
 
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use crate::load::{Method, Protocol};
 use answer::{Failure, Head};
@@ -70,6 +72,8 @@ fn keep(page: &mut Vec<u8>, wants: Wants, head: &Head, data: &[u8]) {
 #[derive(Debug)]
 pub struct Answer {
     pub head: Head,
+    /// When the last of it had come, however late it was read.
+    pub arrived: Instant,
     /// Of [`Wants::Page`]: as much as is kept of it. Empty otherwise.
     pub page: Vec<u8>,
 }
@@ -118,6 +122,90 @@ impl Connection {
         match self {
             Connection::Http1(connection) => connection.poll_ended(cx),
             Connection::Http2(connection) => connection.poll_ended(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::load::Origin;
+
+    /// How much too late every answer is read.
+    const LATE: Duration = Duration::from_millis(20);
+    /// The kernel begins to time what it receives a moment after the first socket has asked for it.
+    const EXCHANGES: u32 = 100;
+
+    /// Answers whatever is asked over one connection at once, until it ends.
+    fn app(protocol: Protocol) -> (SocketAddr, std::thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+            runtime.block_on(async {
+                let mut stream = tokio::net::TcpStream::from_std(stream).unwrap();
+                if protocol == Protocol::Http1 {
+                    let mut head = [0; 4096];
+                    while let Ok(1..) = stream.read(&mut head).await {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+                    }
+                    return;
+                }
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                    body.send_data(Bytes::from_static(b"hi"), true).unwrap();
+                }
+            });
+        });
+        (address, serving)
+    }
+
+    #[test]
+    fn an_answer_had_come_when_the_app_sent_it_however_late_it_is_read() {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let (address, serving) = app(protocol);
+            let origin = Origin { authority: "shop.example".to_owned(), address, protocol, tls: None };
+            let shared = Shared::new(origin, None, 1, 1 << 20);
+            let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+            runtime.block_on(async {
+                let mut connection = Connection::open(&shared, 0).await.unwrap();
+                for exchange in 1.. {
+                    let request = Request {
+                        method: Method::Get,
+                        path: "/",
+                        from: None,
+                        cookies: b"",
+                        body: None,
+                        wants: Wants::Nothing,
+                    };
+                    let began = Instant::now();
+                    // Nothing is read before it is over.
+                    let late = async {
+                        std::thread::sleep(LATE);
+                        Instant::now()
+                    };
+                    let asking = connection.ask(&shared, &request, || {});
+                    let (answer, late) = tokio::join!(biased; asking, late);
+                    let arrived = answer.unwrap().arrived;
+                    assert!(arrived >= began && arrived <= Instant::now());
+                    if arrived < late {
+                        break;
+                    }
+                    assert!(exchange < EXCHANGES, "{protocol:?}: the kernel times nothing");
+                }
+            });
+            drop(runtime);
+            serving.join().unwrap();
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
-/// What is meant to be sent is meant for one of these moments, so that some of it shares a wake-up: one for each would cost about
-/// as much as a request. Networks shake what they carry by more.
+/// What is meant to be sent is meant for one of these moments, and what was answered is taken at one, so that all of it shares a
+/// wake-up (`super::pace`). Networks shake what they carry by more.
 const GRID_NS: u64 = 500_000;
 
 /// A moment of a run: nanoseconds since it began.
@@ -40,6 +40,16 @@ impl Moment {
         Moment(self.0.checked_next_multiple_of(GRID_NS).unwrap_or(self.0))
     }
 
+    /// The first moment of the grid that is later.
+    pub fn next_on_grid(self) -> Moment {
+        self.on_grid_before().after_ns(GRID_NS)
+    }
+
+    /// 0 when `later` is earlier.
+    pub fn until(self, later: Moment) -> Duration {
+        Duration::from_nanos(later.0.saturating_sub(self.0))
+    }
+
     /// 0 when `earlier` is later.
     pub fn micros_since(self, earlier: Moment) -> u64 {
         self.0.saturating_sub(earlier.0) / 1_000
@@ -57,6 +67,11 @@ impl Clock {
 
     pub fn now(self) -> Moment {
         Moment(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// 0 when it is before the run.
+    pub fn moment(self, instant: Instant) -> Moment {
+        Moment(0).after(instant.saturating_duration_since(self.0))
     }
 
     pub fn instant(self, moment: Moment) -> Instant {

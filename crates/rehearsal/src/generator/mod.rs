@@ -13,12 +13,12 @@
 mod clock;
 mod collector;
 mod line;
+mod pace;
 mod process;
 mod readers;
 mod recorder;
 mod script;
 mod thread;
-mod timers;
 mod validity;
 mod visit;
 
@@ -51,7 +51,7 @@ const COMMAND_BYTES: usize = 4096;
 /// Seconds of each thread that wait to be written. When nobody has read for so long, the run ends.
 const SECONDS_WAITING: usize = 60;
 
-/// Standard streams; an event queue and a timer for each of a few threads; a socket that is about to be refused one.
+/// Standard streams; an event queue for each of a few threads; a socket that is about to be refused one.
 const OWN_DESCRIPTORS: u32 = 100;
 /// Somebody who does not read for so long will not read any more.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, Moment};
+use super::pace::Pace;
 use super::readers::Readers;
 use super::recorder::{Recorder, Tally, Totals};
 use super::script::Script;
-use super::timers::Timers;
 use super::visit::visit;
 use crate::arrivals::{Arrivals, Rate};
 use crate::client::connect::{Shared, TlsClient};
@@ -26,6 +26,9 @@ use crate::client::connect::{Shared, TlsClient};
 const TICK: Duration = Duration::from_millis(200);
 /// Visits that begin one after the other when all of them are late, before others are heard.
 const BATCH: u32 = 64;
+
+/// Tasks that run before the runtime looks at its sockets: all that are ready, as the [`Pace`] has it.
+const TASKS_OF_A_TURN: u32 = 1 << 16;
 
 /// What a thread is given.
 pub struct Task {
@@ -45,7 +48,7 @@ pub struct Thread {
     pub number: u64,
     pub script: Arc<Script>,
     pub clock: Clock,
-    pub timers: Timers,
+    pub pace: Pace,
     pub recorder: RefCell<Recorder>,
     pub client: Shared,
     pub readers: Readers,
@@ -65,17 +68,15 @@ pub struct Ended {
 /// Carries out a share of the load, until all is done or it is told to stop.
 ///
 /// # Errors
-/// When the kernel gives it no event queue or no timer.
+/// When the kernel gives it no event queue, or does not let it sleep exactly.
 pub fn run(task: Task) -> io::Result<Ended> {
     // Its tasks, visits that were cut short, end with it. One that belongs to its thread, and all as tasks of it: to wake a
     // `LocalSet`, or the future that a runtime blocks on, is to write to an eventfd, which costs a turn.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let ended = runtime.block_on(runtime.spawn_local(carry_out(task)));
-    ended.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(error) => Err(io::Error::other(error)),
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(TASKS_OF_A_TURN)
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(runtime.spawn_local(carry_out(task))).unwrap_or_else(|error| Err(settled(error)))
 }
 
 async fn carry_out(task: Task) -> io::Result<Ended> {
@@ -85,7 +86,7 @@ async fn carry_out(task: Task) -> io::Result<Ended> {
     let thread = Rc::new(Thread {
         number,
         clock,
-        timers: Timers::new(clock)?,
+        pace: Pace::new(clock)?,
         recorder: RefCell::new(Recorder::new(script.classes.len(), script.seconds(), script.patience)),
         client: Shared::new(script.load.origin.clone(), tls, share(connections), limits.body_bytes),
         readers: Readers::default(),
@@ -94,14 +95,20 @@ async fn carry_out(task: Task) -> io::Result<Ended> {
         visitors_limit: share(limits.visitors),
         script: Arc::clone(&script),
     });
+    let mut pace = JoinSet::new();
+    let kept = Rc::clone(&thread);
+    pace.spawn_local(async move { kept.pace.keep().await });
     let mut visits = JoinSet::new();
     let cut_short = tokio::select! {
         biased;
-        never = thread.timers.drive() => match never? {},
+        Some(Err(ended)) = pace.join_next() => return Err(settled(ended)),
         never = keep_timer_near() => match never {},
         () = stop.cancelled() => None,
         () = hand_over(&thread, &seconds) => Some("nobody took what it measured"),
-        () = arrive(&thread, &mut visits) => None,
+        ended = arrive(&thread, &mut visits) => {
+            ended?;
+            None
+        }
     };
     let last = thread.clock.now();
     loop {
@@ -116,7 +123,7 @@ async fn carry_out(task: Task) -> io::Result<Ended> {
 }
 
 /// Lets visits begin, and waits for the last of them to end.
-async fn arrive(thread: &Rc<Thread>, visits: &mut JoinSet<()>) {
+async fn arrive(thread: &Rc<Thread>, visits: &mut JoinSet<()>) -> io::Result<()> {
     let load = &thread.script.load;
     let rate = Rate::new(&load.phases, load.noise, load.seed);
     let arrivals = Arrivals::new(rate, load.seed, thread.number, load.limits.threads);
@@ -125,7 +132,7 @@ async fn arrive(thread: &Rc<Thread>, visits: &mut JoinSet<()>) {
         // Not behind it: nobody is left out at the end.
         let at = Moment(at).on_grid_before();
         if thread.clock.now() < at {
-            thread.timers.until(at).await;
+            thread.pace.until(at).await;
             at_once = 0;
         } else {
             at_once += 1;
@@ -136,14 +143,15 @@ async fn arrive(thread: &Rc<Thread>, visits: &mut JoinSet<()>) {
         }
         begin(thread, visits, number, at);
         while let Some(ended) = visits.try_join_next() {
-            settle(ended);
+            ended.map_err(settled)?;
         }
     }
     // The last of the load may be a rest. Whoever is under way then gets the patience it has.
-    thread.timers.until(thread.end).await;
+    thread.pace.until(thread.end).await;
     while let Some(ended) = visits.join_next().await {
-        settle(ended);
+        ended.map_err(settled)?;
     }
+    Ok(())
 }
 
 fn begin(thread: &Rc<Thread>, visits: &mut JoinSet<()>, number: u64, at: Moment) {
@@ -160,12 +168,11 @@ fn begin(thread: &Rc<Thread>, visits: &mut JoinSet<()>, number: u64, at: Moment)
     });
 }
 
-/// A panic of a visit is one of the thread.
-fn settle(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
+/// A panic of a task is one of the thread.
+fn settled(ended: JoinError) -> io::Error {
+    match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(cancelled) => io::Error::other(cancelled),
     }
 }
 
@@ -181,7 +188,7 @@ async fn keep_timer_near() -> Infallible {
 async fn hand_over(thread: &Thread, seconds: &Sender<Tally>) {
     let ticks_per_second = (1_000 / TICK.as_millis()) as u64;
     for tick in 1.. {
-        thread.timers.until(Moment(0).after(TICK * tick)).await;
+        thread.pace.until(Moment(0).after(TICK * tick)).await;
         if u64::from(tick) % ticks_per_second == 0 {
             let second = Moment(0).after(TICK * (tick - 1)).in_second();
             if Moment::second(second) < thread.end {

@@ -141,7 +141,7 @@ impl Visitor<'_> {
     /// Waits, with one connection kept as long as the app keeps it. False: the run is over by then.
     async fn read_until(&self, moment: Moment) -> bool {
         self.idle.borrow_mut().truncate(1);
-        let mut until = pin!(self.thread.timers.until(moment.min(self.thread.end)));
+        let mut until = pin!(self.thread.pace.until(moment.min(self.thread.end)));
         let _reading = self.thread.readers.enter(&self.idle);
         poll_fn(|cx| {
             self.idle.borrow_mut().retain_mut(|connection| connection.poll_ended(cx).is_pending());
@@ -247,7 +247,9 @@ impl Visitor<'_> {
             let request =
                 Request { method, path: &path, from, cookies: &cookies, body: body.as_deref(), wants };
             let asked = self.send(way, &request, || sent.set(thread.clock.now()));
+            let under_way = thread.pace.under_way();
             let asked = timeout_at(patience_ends, asked).await;
+            drop(under_way);
             let now = thread.clock.now();
             let answer = match asked {
                 Ok(Ok(answer)) => Ok(answer),
@@ -276,7 +278,9 @@ impl Visitor<'_> {
                 Some(_) => Outcome::Ok,
                 None => judge(&answer.head, expect),
             };
-            let answered = Some((now, sent.get()));
+            // The clock on the wall, by which the kernel timed it, may have been set meanwhile.
+            let arrived = thread.clock.moment(answer.arrived).min(now).max(sent.get());
+            let answered = Some((arrived, sent.get()));
             thread.recorder.borrow_mut().end(ticket, Ended { outcome, answered });
             let Some(next) = led_to.filter(|_| outcome == Outcome::Ok) else {
                 return Ok(Fetched { outcome, path, page: answer.page });
