@@ -50,6 +50,10 @@ impl Moment {
         Duration::from_nanos(later.0.saturating_sub(self.0))
     }
 
+    pub fn just_before(self) -> Moment {
+        Moment(self.0.saturating_sub(1))
+    }
+
     /// 0 when `earlier` is later.
     pub fn micros_since(self, earlier: Moment) -> u64 {
         self.0.saturating_sub(earlier.0) / 1_000

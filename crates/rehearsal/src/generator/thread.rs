@@ -188,7 +188,8 @@ async fn keep_timer_near() -> Infallible {
 async fn hand_over(thread: &Thread, seconds: &Sender<Tally>) {
     let ticks_per_second = (1_000 / TICK.as_millis()) as u64;
     for tick in 1.. {
-        thread.pace.until(Moment(0).after(TICK * tick)).await;
+        // Before those who end with the second, who are woken at once.
+        thread.pace.until(Moment(0).after(TICK * tick).just_before()).await;
         if u64::from(tick) % ticks_per_second == 0 {
             let second = Moment(0).after(TICK * (tick - 1)).in_second();
             if Moment::second(second) < thread.end {
