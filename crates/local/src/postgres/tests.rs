@@ -47,14 +47,6 @@ fn alone() -> Membership {
     Membership::alone(&"db.1".parse().unwrap())
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 impl Node {
     fn new() -> Node {
         let folder = tempfile::tempdir().unwrap();
@@ -123,6 +115,14 @@ impl Node {
         Readiness::Ready(Some(self.engine.version.clone()))
     }
 
+    async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", self.log_text());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(self.postmaster.as_ref().unwrap())
     }
@@ -143,7 +143,7 @@ impl Node {
     /// As a power loss would end it: nothing of it is left afterwards.
     async fn crash(&mut self) {
         self.end(rustix::process::Signal::KILL);
-        until("nothing is left of it", || processes_in(&self.paths.pgdata()).unwrap().is_empty()).await;
+        self.until("nothing is left of it", || processes_in(&self.paths.pgdata()).unwrap().is_empty()).await;
     }
 
     async fn app(&self) -> tokio_postgres::Client {
@@ -558,7 +558,7 @@ async fn a_control_file_tells_whether_a_server_that_was_started_came_to_serve() 
     // It ends while it recovers.
     fs::write(node.paths.conf().join("managed.conf"), &whole).unwrap();
     node.start();
-    until("it recovers", || control(&node) != crashed).await;
+    node.until("it recovers", || control(&node) != crashed).await;
     node.crash().await;
     assert!(!node.log_text().contains("redo done"), "it was too fast for this test");
     assert!(control(&node).never_served_since(&crashed));
