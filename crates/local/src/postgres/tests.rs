@@ -140,10 +140,11 @@ impl Node {
         self.reap();
     }
 
-    /// As a power loss would end it: nothing of it is left afterwards.
+    /// As a power loss would end it: nothing of it is left afterwards, and the next start has its way made, as its keeper does.
     async fn crash(&mut self) {
         self.end(rustix::process::Signal::KILL);
         self.until("nothing is left of it", || processes_in(&self.paths.pgdata()).unwrap().is_empty()).await;
+        clear_stale_lock(&self.paths).await.unwrap();
     }
 
     async fn app(&self) -> tokio_postgres::Client {
