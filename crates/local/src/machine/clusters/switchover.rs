@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use model::{DatabaseNode, NodeId, ResourceId};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::locked;
 use crate::control::{self, Request};
 use crate::machine::{Machine, StepError};
 use crate::postgres::{member_name, shut_down_at};
 
-/// A checkpoint that takes longer leaves the next one something to write.
-const SHORT_CHECKPOINT: Duration = Duration::from_millis(30);
 /// A shutdown in order writes a checkpoint, most of which was written before it began.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(70);
 /// For transactions that were open when it began.
@@ -62,12 +60,8 @@ impl Machine {
             let reason = format!("{to} does not follow {from} at the moment");
             return Err(StepError::new(reason).hint("`switchback status` shows why"));
         }
-        // So that there is little left to write when the shutdown writes its own. While a long one is written, much is changed.
-        let began = Instant::now();
+        // So that there is little left to write when the shutdown writes its own.
         session.checkpoint().await?;
-        if began.elapsed() > SHORT_CHECKPOINT {
-            session.checkpoint().await?;
-        }
         locked(&self.inner.clusters.holding).insert(id.clone());
         let changed = self.change_while_held(id, from, to).await;
         // A promotion has done this already.
