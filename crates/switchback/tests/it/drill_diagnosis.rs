@@ -174,6 +174,11 @@ fn prove(switchback: &Switchback, diagnosis: Diagnosis) -> Diagnosis {
 
 /// Small enough to give way at some tens of requests a second, so that a small machine can drive it.
 const SMALL: &str = "{ cpu = 0.3, memory = \"256MB\" }";
+/// Without backups: the first is made a minute after `up`, and what it uses counts as somebody else's.
+fn shop() -> App {
+    App::guestbook("shop").set("db", "backups", "\"off\"")
+}
+
 /// A read that is nearly free, and some processor time in the app.
 fn light(cpu_ms: u32) -> Value {
     json!({ "cpu_ms": cpu_ms, "sql": ["SELECT 1"] })
@@ -182,7 +187,7 @@ fn light(cpu_ms: u32) -> Value {
 #[test]
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn an_app_of_a_small_size_is_named() {
-    let switchback = up(App::guestbook("shop").set("web", "size", SMALL).knob("work", light(8)));
+    let switchback = up(shop().set("web", "size", SMALL).knob("work", light(8)));
     let diagnosis = rehearse(&switchback, CEILING);
     assert_eq!(diagnosis.causes[0].kind, Kind::WebCpu, "{}", diagnosis.sentence);
     let judged = prove(&switchback, diagnosis);
@@ -195,7 +200,7 @@ fn an_app_of_a_small_size_is_named() {
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn a_search_tests_what_it_says_and_tells_why() {
     let visit = "{ weight = 100, steps = [{ get = \"/work\" }] }";
-    let app = App::guestbook("shop").set("web", "size", SMALL).knob("work", light(8));
+    let app = shop().set("web", "size", SMALL).knob("work", light(8));
     let switchback = up(app.set("rehearsal", "visit.work", visit));
     if switchback.status().raw["unlimited_because"].is_string() {
         eprintln!("skipped: no control groups");
@@ -223,14 +228,14 @@ fn a_search_tests_what_it_says_and_tells_why() {
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn an_app_with_two_workers_is_named() {
     let work = json!({ "cpu_ms": 1, "wait_ms": 60, "sql": ["SELECT 1"] });
-    check(&up(App::guestbook("shop").knob("workers", 2).knob("work", work)), Kind::WebWorkers);
+    check(&up(shop().knob("workers", 2).knob("work", work)), Kind::WebWorkers);
 }
 
 #[test]
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn a_slow_query_is_named_with_its_text() {
     let work = json!({ "cpu_ms": 1, "sql": ["SELECT count(*) FROM items WHERE tag = {random}"] });
-    let switchback = up(App::guestbook("shop").set("db", "size", SMALL).knob("work", work));
+    let switchback = up(shop().set("db", "size", SMALL).knob("work", work));
     sql(
         &switchback,
         "CREATE TABLE items AS SELECT i AS id, i % 1000 AS tag FROM generate_series(1, 100000) i",
@@ -245,7 +250,7 @@ fn a_slow_query_is_named_with_its_text() {
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn reads_that_fill_the_primary_are_named() {
     let work = json!({ "cpu_ms": 1, "sql": ["SELECT sum(g) FROM generate_series(1, 60000) g"] });
-    let switchback = up(App::guestbook("shop").set("db", "size", SMALL).knob("work", work));
+    let switchback = up(shop().set("db", "size", SMALL).knob("work", work));
     check(&switchback, Kind::PrimaryReads);
 }
 
@@ -254,7 +259,7 @@ fn reads_that_fill_the_primary_are_named() {
 fn a_row_that_everybody_changes_is_named() {
     let change = "UPDATE counters SET n = n + 1 WHERE id = 1";
     let work = json!({ "cpu_ms": 1, "sql": ["BEGIN", change, "COMMIT"], "hold_ms": 20 });
-    let switchback = up(App::guestbook("shop").knob("work", work));
+    let switchback = up(shop().knob("work", work));
     sql(&switchback, "CREATE TABLE counters (id int PRIMARY KEY, n int); INSERT INTO counters VALUES (1, 0)");
     check(&switchback, Kind::Locks);
 }
@@ -263,7 +268,7 @@ fn a_row_that_everybody_changes_is_named() {
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn a_small_pool_is_named() {
     let work = json!({ "cpu_ms": 1, "sql": ["BEGIN", "SELECT 1", "COMMIT"], "hold_ms": 100 });
-    let app = App::guestbook("shop").set("db", "size", "{ memory = \"64MB\" }").knob("work", work);
+    let app = shop().set("db", "size", "{ memory = \"64MB\" }").knob("work", work);
     check(&up(app), Kind::Pool);
 }
 
@@ -305,7 +310,7 @@ fn hold_back(pid: u32, millis: u32) {
 fn replicas_that_do_not_replay_are_named() {
     let statements = ["INSERT INTO visits DEFAULT VALUES", "SELECT sum(g) FROM generate_series(1, 60000) g"];
     let work = json!({ "cpu_ms": 1, "sql": statements });
-    let app = App::guestbook("shop").stage(3).instances(1).set("db", "size", SMALL).knob("work", work);
+    let app = shop().stage(3).instances(1).set("db", "size", SMALL).knob("work", work);
     let switchback = up(app);
     let status = switchback.wait_for("all follow", Duration::from_secs(60), Status::is_whole);
     sql(&switchback, "CREATE TABLE visits (id bigserial PRIMARY KEY)");
@@ -318,7 +323,7 @@ fn replicas_that_do_not_replay_are_named() {
 #[test]
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn an_app_that_is_not_full_is_called_nothing() {
-    let app = App::guestbook("shop").set("web", "size", SMALL).knob("work", light(8));
+    let app = shop().set("web", "size", SMALL).knob("work", light(8));
     let diagnosis = rehearse(&up(app), 12.0);
     assert_eq!(diagnosis.verdict, Verdict::NoBottleneckUpTo, "{}", diagnosis.sentence);
 }
@@ -327,7 +332,7 @@ fn an_app_that_is_not_full_is_called_nothing() {
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn an_app_and_a_primary_that_are_as_full_are_not_one_of_them() {
     let work = json!({ "cpu_ms": 7, "sql": ["SELECT sum(g) FROM generate_series(1, 60000) g"] });
-    let app = App::guestbook("shop").set("web", "size", SMALL).set("db", "size", SMALL).knob("work", work);
+    let app = shop().set("web", "size", SMALL).set("db", "size", SMALL).knob("work", work);
     let diagnosis = rehearse(&up(app), CEILING);
     let gains = diagnosis.recommendation.as_ref().and_then(|it| it.predicted.as_ref()).map(|it| it.gain);
     let is_sure = diagnosis.verdict == Verdict::Bottleneck && gains.is_some_and(|gain| gain > 1.5);
@@ -338,7 +343,7 @@ fn an_app_and_a_primary_that_are_as_full_are_not_one_of_them() {
 #[test]
 #[ignore = "needs a quiet machine: cargo xtask diagnose"]
 fn the_next_stage_gains_what_was_predicted() {
-    let app = App::guestbook("shop").set("web", "size", SMALL).knob("work", light(8));
+    let app = shop().set("web", "size", SMALL).knob("work", light(8));
     let switchback = up(app);
     let before = rehearse_with(&switchback, CEILING, Effort::Full);
     let recommended = before.recommendation.expect("something helps");
