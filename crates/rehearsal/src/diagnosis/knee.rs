@@ -19,7 +19,7 @@ pub(super) struct Knee<'a> {
     pub(super) full: &'a Step,
     /// The one nearest to half of what the last good one offers.
     pub(super) half: &'a Step,
-    /// In words, what the first bad one missed.
+    /// In words, what the first bad one missed, and at which rate.
     pub(super) missed: String,
 }
 
@@ -55,7 +55,7 @@ fn missed(step: &Step) -> String {
     if step.missed.is_empty() {
         return format!("{}/s answered of {}/s", say::figure(step.achieved), say::figure(step.offered));
     }
-    step.missed.join(", ")
+    format!("{} at {}/s", step.missed.join(", "), say::figure(step.offered))
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
         let steps = [steps, vec![step(50.0, 50.0, MISSED)]].concat();
         let Found::Knee(knee) = find(&steps) else { panic!("there is a knee") };
         assert_eq!((knee.half.offered, knee.last_good.offered, knee.full.offered), (20.0, 40.0, 50.0));
-        assert_eq!(knee.missed, "p99 of 400 ms");
+        assert_eq!(knee.missed, "p99 of 400 ms at 50/s");
     }
 
     #[test]
@@ -100,6 +100,7 @@ mod tests {
         let steps = [step(10.0, 10.0, KEPT), step(20.0, 20.0, MISSED), step(30.0, 22.0, MISSED)];
         let Found::Knee(knee) = find(&steps) else { panic!("there is a knee") };
         assert_eq!((knee.last_good.offered, knee.full.offered), (10.0, 30.0));
+        assert_eq!(knee.missed, "p99 of 400 ms at 20/s", "where it was missed first");
 
         let mut spoilt = steps;
         spoilt[2].faults.push("requests were late".to_owned());

@@ -86,12 +86,7 @@ pub(super) fn explained(
         _ => format!("what gives way above {at}/s is {}: {}", named(first.kind), first.because),
     };
     let reads = reads(staircase, knee, first.kind);
-    let sentence = format!(
-        "{what}{reads} ({} at {}/s); {}",
-        knee.missed,
-        figure(knee.full.offered),
-        advice(&recommendation)
-    );
+    let sentence = format!("{what}{reads} ({}); {}", knee.missed, advice(&recommendation));
     let doubts = doubts(staircase, knee, first.kind);
     Diagnosis {
         verdict,
@@ -338,9 +333,8 @@ pub(super) fn unseen(knee: &Knee) -> Diagnosis {
         ..nothing(
             Verdict::Unexplained,
             format!(
-                "it gives way above {last_good}/s ({} at {}/s), and what was full is not known: {}",
+                "it gives way above {last_good}/s ({}), and what was full is not known: {}",
                 knee.missed,
-                figure(knee.full.offered),
                 gaps(knee).join("; ")
             ),
         )
@@ -359,10 +353,9 @@ pub(super) fn unexplained(staircase: &Staircase, knee: &Knee, all: &[Candidate])
         ..nothing(
             Verdict::Unexplained,
             format!(
-                "it gives way above {}/s ({} at {}/s), and nothing that is measured is full{nearest}",
+                "it gives way above {}/s ({}), and nothing that is measured is full{nearest}",
                 figure(knee.last_good.achieved),
-                knee.missed,
-                figure(knee.full.offered)
+                knee.missed
             ),
         )
     }
