@@ -91,15 +91,19 @@ impl Session {
         }
     }
 
-    /// Whether the statement that is about to run is a write whose commit can be found again. Then its replies are held
-    /// from here on.
-    pub(super) fn is_settled_by_sync(&mut self, facts: &Facts, asked: Asked) -> bool {
-        let is_one = facts.kind != Kind::Read
+    /// Whether the statement that is about to run is a write whose commit can be found again.
+    pub(super) fn can_be_settled_by_sync(&self, facts: &Facts) -> bool {
+        facts.kind != Kind::Read
             && facts.single.is_some()
             && !self.is_pinned
             && self.replica.is_none()
             && self.unit.can_write_until_sync()
-            && self.knows_xids();
+            && self.knows_xids()
+    }
+
+    /// The same, and then its replies are held from here on.
+    pub(super) fn is_settled_by_sync(&mut self, facts: &Facts, asked: Asked) -> bool {
+        let is_one = self.can_be_settled_by_sync(facts);
         if is_one {
             self.held.get_or_insert_with(|| Held::new(asked));
         }

@@ -76,6 +76,7 @@ impl Session {
                     self.route = Route::Primary;
                     return Ok(Step::NeedsServer);
                 }
+                Cut::Whole { tag, bytes } if self.waits_for_answers(tag, bytes) => return Ok(Step::Waits),
                 Cut::Whole { tag, bytes } => {
                     let said = std::mem::take(&mut self.client.input);
                     let taken = self.request(tag, &said[..bytes], Piece::Whole);
@@ -102,6 +103,28 @@ impl Session {
     /// A replica has one request at a time: what follows is looked at behind its reply.
     pub(super) fn is_read_under_way(&self) -> bool {
         self.replica.is_some() && !self.expected.is_empty() && !self.is_in_group
+    }
+
+    /// A write whose replies are held is not sent behind what is not answered: those answers are none of its own.
+    fn waits_for_answers(&mut self, tag: u8, bytes: usize) -> bool {
+        if !self.unit.has_unanswered() || !matches!(tag, b'Q' | b'B') {
+            return false;
+        }
+        let input = std::mem::take(&mut self.client.input);
+        let is_held = self.will_be_held(tag, &input[..bytes]);
+        self.client.input = input;
+        is_held
+    }
+
+    fn will_be_held(&mut self, tag: u8, said: &[u8]) -> bool {
+        if tag == b'Q' {
+            let facts = self.facts(until_nul(body(said)));
+            return self.as_extended(said, &facts).is_some() && self.can_be_settled_by_sync(&facts);
+        }
+        let name = split_cstr(body(said)).map(|(_, rest)| until_nul(rest)).unwrap_or_default();
+        let Some(statement) = self.named(name) else { return false };
+        let facts = self.facts_of(&statement);
+        self.can_be_settled_by_sync(&facts)
     }
 
     /// Nothing is sent behind a request with a DISCARD ALL that is not answered: what it ends must not be taken for

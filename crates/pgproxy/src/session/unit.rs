@@ -225,9 +225,14 @@ impl Unit {
         self.writes_until_sync
     }
 
+    /// Whether a request that was sent to its end is not answered.
+    pub fn has_unanswered(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
     /// Nothing may be sent behind a commit that is not answered: its fate would hide that of what follows.
     pub fn is_committing(&self) -> bool {
-        self.commit.is_some() && !self.ends.is_empty()
+        self.commit.is_some() && self.has_unanswered()
     }
 
     /// Whether what is under way has not failed, and may have committed something.

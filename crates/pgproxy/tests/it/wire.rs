@@ -43,6 +43,11 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
+fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = (body.len() as u32 + 4).to_be_bytes();
+    [&[tag], &length[..], body].concat()
+}
+
 impl Raw {
     pub async fn connect(proxy: &Proxy) -> Raw {
         Raw::log_in(Box::new(TcpStream::connect(proxy.address).await.unwrap())).await
@@ -88,8 +93,13 @@ impl Raw {
 
     /// So many times, without waiting for an answer.
     pub async fn say_again(&mut self, tag: u8, body: &[u8], times: usize) {
-        let length = (body.len() as u32 + 4).to_be_bytes();
-        self.0.write_all(&[&[tag], &length[..], body].concat().repeat(times)).await.unwrap();
+        self.0.write_all(&framed(tag, body).repeat(times)).await.unwrap();
+    }
+
+    /// In one write, without waiting for an answer.
+    pub async fn say_at_once(&mut self, messages: &[(u8, &[u8])]) {
+        let said: Vec<u8> = messages.iter().flat_map(|(tag, body)| framed(*tag, body)).collect();
+        self.0.write_all(&said).await.unwrap();
     }
 
     pub async fn read(&mut self) -> Message {
@@ -141,6 +151,34 @@ async fn the_unnamed_statement_is_the_clients_own_on_any_connection() {
     one.say(b'E', b"\0\0\0\0\0").await;
     one.say(b'S', b"").await;
     assert_eq!(one.answer().await, "2TDCZI");
+}
+
+/// Only its own answer waits for its commit, and it is a Query's.
+#[tokio::test]
+async fn a_write_is_answered_alike_with_and_without_requests_before_it() {
+    const READ: (u8, &[u8]) = (b'Q', b"select 1\0");
+    const INSERT: (u8, &[u8]) = (b'Q', b"insert into t values (1) returning a\0");
+    let bound = |sql: &'static [u8]| {
+        let steps: [(u8, &[u8]); 4] =
+            [(b'P', sql), (b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), (b'S', b"")];
+        steps
+    };
+    let (_cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say(b'Q', b"create table t (a int)\0").await;
+    assert_eq!(raw.answer().await, "CZI");
+    raw.say_at_once(&[READ, INSERT, READ, READ, INSERT, INSERT, READ]).await;
+    for _ in 0..7 {
+        assert_eq!(raw.answer().await, "TDCZI");
+    }
+    let read = bound(b"\0select 1\0\0\0");
+    let insert = bound(b"\0insert into t values (1)\0\0\0");
+    raw.say_at_once(&[&read[..], &insert, &[INSERT], &read, &read, &insert].concat()).await;
+    for expected in ["12DCZI", "12CZI", "TDCZI", "12DCZI", "12DCZI", "12CZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+    let rows = proxy.connect().await.unwrap();
+    assert_eq!(value(&rows, "select count(*) from t").await, "6");
 }
 
 /// What is sent behind a DISCARD ALL belongs to the session after it.
