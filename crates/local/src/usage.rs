@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::cgroup::Group;
 use crate::process::Process;
-use crate::process::stat::Stat;
+use crate::process::stat::{self, Stat};
 
 /// A reading. CPU time only grows as long as the control group lasts; rates come from two readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,20 @@ pub(crate) fn cpu_us(stat: &Stat) -> u64 {
     ticks_us(stat.cpu_ticks)
 }
 
+/// What this process has used with the programs that it runs, the ended ones included: all below it that stayed in its
+/// session, as who is supervised does not.
+pub(crate) fn cpu_us_with_programs() -> u64 {
+    let all: Vec<Stat> = stat::all().collect();
+    let Some(own) = all.iter().find(|stat| stat.pid == std::process::id()) else { return 0 };
+    let mut ticks = 0;
+    let mut parents = vec![own];
+    while let Some(parent) = parents.pop() {
+        ticks += parent.cpu_ticks + parent.waited_cpu_ticks;
+        parents.extend(all.iter().filter(|stat| stat.parent == parent.pid && stat.session == own.session));
+    }
+    ticks_us(ticks)
+}
+
 /// The kernel's ticks of `/proc`, in microseconds.
 pub(crate) fn ticks_us(ticks: u64) -> u64 {
     ticks * 1_000_000 / system_constant(libc::_SC_CLK_TCK, 100)
@@ -151,6 +165,26 @@ mod tests {
     #[tokio::test]
     async fn a_process_and_its_children_are_counted_without_control_groups() {
         check(Cgroups::none("test", "switched off by the test")).await;
+    }
+
+    #[test]
+    fn a_program_that_runs_and_one_that_has_ended_count_for_who_has_run_them() {
+        const BURNS: &str = "import time\nwhile time.process_time() < 0.3: pass\nprint('burnt', flush=True)\nimport sys; sys.stdin.read()\n";
+        let before = cpu_us_with_programs();
+        let shell = format!("python3 -c \"{BURNS}\"; :");
+        let mut program = std::process::Command::new("sh")
+            .args(["-c", &shell])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 5];
+        std::io::Read::read_exact(&mut program.stdout.take().unwrap(), &mut said).unwrap();
+        let running = cpu_us_with_programs();
+        assert!(running - before >= 250_000, "{before} {running}");
+        drop(program.stdin.take());
+        program.wait().unwrap();
+        assert!(cpu_us_with_programs() >= running);
     }
 
     fn real_cgroups(tag: &str) -> Option<Cgroups> {

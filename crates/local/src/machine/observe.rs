@@ -3,7 +3,7 @@
 //! For rehearsals, which ask once a second. It costs a status of each role and one query to each primary, and the proxies
 //! count what they otherwise do not for a while after ([`pgproxy::WATCHED_FOR`]). Nothing of it is kept here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::DatabaseRole;
@@ -55,7 +55,7 @@ pub struct MachineObserved {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessObserved {
-    /// `None`: the daemon itself, or what whoever asks has named.
+    /// `None`: the daemon itself with its jobs, such as a backup, or what whoever asks has named.
     pub kind: Option<ProcessKind>,
     /// Of PostgreSQL.
     pub role: Option<DatabaseRole>,
@@ -96,7 +96,9 @@ impl Machine {
         let topology = self.topology();
         let setup = &self.inner.setup;
         let mut all = BTreeMap::new();
+        let mut of_tiers = BTreeSet::new();
         let mut add = |name: String, process: &str, kind, role, is_serving| {
+            of_tiers.insert(process.to_owned());
             let Some(found) = setup.processes.find(process) else { return };
             let used = usage::of(&found);
             let (periods, throttled) = used.periods.unwrap_or_default();
@@ -129,25 +131,25 @@ impl Machine {
                 add(unit, &process, kind, None, true);
             }
         }
-        let mut add_pid = |name: String, pid: u32| {
-            if let Some(stat) = Stat::of(pid) {
-                let observed = ProcessObserved {
-                    kind: None,
-                    role: None,
-                    pid,
-                    is_serving: true,
-                    cpu_us_total: usage::cpu_us(&stat),
-                    cpu_millis: None,
-                    periods_total: 0,
-                    throttled_periods_total: 0,
-                    oom_kills_total: 0,
-                };
-                all.insert(name, observed);
-            }
+        let of_no_tier = |pid, cpu_us_total| ProcessObserved {
+            kind: None,
+            role: None,
+            pid,
+            is_serving: true,
+            cpu_us_total,
+            cpu_millis: None,
+            periods_total: 0,
+            throttled_periods_total: 0,
+            oom_kills_total: 0,
         };
-        add_pid(DAEMON.to_owned(), std::process::id());
+        let jobs = setup.processes.find_all();
+        let jobs = jobs.iter().filter(|job| !of_tiers.contains(job.name()));
+        let daemon = usage::cpu_us_with_programs() + jobs.map(|job| usage::of(job).cpu_us).sum::<u64>();
+        all.insert(DAEMON.to_owned(), of_no_tier(std::process::id(), daemon));
         for pid in named {
-            add_pid(format!("pid-{pid}"), *pid);
+            if let Some(stat) = Stat::of(*pid) {
+                all.insert(format!("pid-{pid}"), of_no_tier(*pid, usage::cpu_us(&stat)));
+            }
         }
         all
     }

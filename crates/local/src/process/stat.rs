@@ -5,10 +5,13 @@
 pub(crate) struct Stat {
     pub pid: u32,
     pub state: u8,
+    pub parent: u32,
     pub pgid: u32,
     pub session: u32,
     /// User and system time in clock ticks.
     pub cpu_ticks: u64,
+    /// The same of its children that ended and were waited for, and of theirs.
+    pub waited_cpu_ticks: u64,
     /// Since boot, in clock ticks. Together with the pid this names a process for the life of the machine.
     pub start_time_ticks: u64,
     pub resident_pages: u64,
@@ -34,9 +37,11 @@ impl Stat {
         Some(Stat {
             pid,
             state: *fields.first()?.as_bytes().first()?,
+            parent: u32::try_from(number(4)?).ok()?,
             pgid: u32::try_from(number(5)?).ok()?,
             session: u32::try_from(number(6)?).ok()?,
             cpu_ticks: number(14)? + number(15)?,
+            waited_cpu_ticks: number(16)? + number(17)?,
             start_time_ticks: number(22)?,
             resident_pages: number(24)?,
             exit_status: number(52).and_then(|status| i32::try_from(status).ok()).unwrap_or(0),
@@ -86,10 +91,11 @@ mod tests {
 
     #[test]
     fn a_program_named_to_confuse_does_not() {
-        let line = b"42 (a) S 1) (\n) S 1 40 39 0 -1 4194560 1 0 0 0 7 5 0 0 20 0 1 0 12345 1000 33 18446744073709551615";
+        let line = b"42 (a) S 1) (\n) S 1 40 39 0 -1 4194560 1 0 0 0 7 5 30 4 20 0 1 0 12345 1000 33 18446744073709551615";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.pid, stat.state, stat.pgid, stat.session), (42, b'S', 40, 39));
-        assert_eq!((stat.cpu_ticks, stat.start_time_ticks, stat.resident_pages), (12, 12345, 33));
+        assert_eq!((stat.pid, stat.state, stat.parent, stat.pgid, stat.session), (42, b'S', 1, 40, 39));
+        assert_eq!((stat.cpu_ticks, stat.waited_cpu_ticks), (12, 34));
+        assert_eq!((stat.start_time_ticks, stat.resident_pages), (12345, 33));
     }
 
     #[test]
