@@ -40,7 +40,7 @@ pub(crate) async fn keep_catalog(shared: Arc<Shared>, mut served: watch::Receive
     loop {
         let now = served.borrow_and_update().clone();
         let is_wanted = is_wanted(&shared, &now);
-        if !is_wanted && shared.known.borrow().catalog.epoch() != 0 {
+        if !is_wanted && !shared.known.borrow().catalog.is_unread() {
             // Nobody would tell when it is out of date.
             shared.known.send_replace(Known::nothing());
         }

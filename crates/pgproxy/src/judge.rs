@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::server::Parameters;
 use crate::settings::{Setting, Settings};
-use crate::statement::{Names, Verdict};
+use crate::statement::Verdict;
 
 /// The text that a session has judged last is remembered up to this size.
 const MAX_LAST_BYTES: usize = 1_024;
@@ -39,10 +39,6 @@ impl Known {
     /// Until a catalog is read.
     pub fn nothing() -> Arc<Known> {
         Arc::new(Known { catalog: Catalog::empty(), search_path: String::new(), role: String::new() })
-    }
-
-    fn names(&self) -> Names {
-        if self.catalog.epoch() == 0 { Names::Unknown } else { Names::Known }
     }
 }
 
@@ -116,9 +112,8 @@ impl Judge {
         if self.last.is_some() && self.last_sql == sql {
             return self.last;
         }
-        let names = self.known.names();
         let statement = self.ask(|classifier, session| classifier.classify(sql, session).statement);
-        let verdict = Some(Verdict { statement, names });
+        let verdict = Some(Verdict(statement));
         self.last = verdict.filter(|_| sql.len() <= MAX_LAST_BYTES);
         if self.last.is_some() {
             self.last_sql.clear();

@@ -44,6 +44,9 @@ Flag {
     MultiStatement,
     /// Done again after it was done, it changes nothing more.
     RetrySafe,
+    /// Where no catalog was read: a SELECT that itself changes and locks nothing, and calls nothing but built-in functions that
+    /// only read. What it reads from may be more than it looks like.
+    PlainSelect,
     /// Changes what the catalog was read from: read it anew once this is done.
     Ddl,
     /// The client will send rows.

@@ -13,7 +13,7 @@ mod words;
 
 pub(crate) use set::{ALL, Assignment};
 pub(crate) use single::{Description, Single, single};
-pub(crate) use verdict::{Names, Verdict};
+pub(crate) use verdict::Verdict;
 use words::{Word, Words};
 
 /// What one message of SQL, of one or several statements, may do.

@@ -7,27 +7,17 @@ use super::{Facts, Kind, Place, judge};
 
 /// What `sqlclass` says of a text.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Verdict {
-    pub statement: Statement,
-    pub names: Names,
-}
-
-/// Whether the catalog was there to ask what names stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Names {
-    Known,
-    Unknown,
-}
+pub(crate) struct Verdict(pub Statement);
 
 impl Verdict {
     /// Whether nothing more needs to be known of the text: it reads, leaves nothing behind, and may run anywhere.
     pub fn is_plain_read(self) -> bool {
-        let Statement { class, flags, pins, .. } = self.statement;
+        let Statement { class, flags, pins, .. } = self.0;
         class == Class::Read && flags.contains(Flag::RetrySafe) && pins.is_empty()
     }
 
     pub fn place(self) -> Place {
-        let Statement { class, because, flags, pins } = self.statement;
+        let Statement { class, because, flags, pins } = self.0;
         if !pins.is_empty() {
             return Place::Primary;
         }
@@ -62,7 +52,7 @@ impl Verdict {
         if self.is_plain_read() {
             return Some(Facts::PLAIN_READ);
         }
-        let Statement { class, flags, pins, .. } = self.statement;
+        let Statement { class, flags, pins, .. } = self.0;
         if flags.contains(Flag::SameBackend) || flags.contains(Flag::MultiStatement) || !self.is_known() {
             return None;
         }
@@ -71,12 +61,13 @@ impl Verdict {
                 command,
                 Command::Begin(_) | Command::Commit(Next::Nothing) | Command::Rollback(Next::Nothing)
             ),
+            Class::Primary if flags.contains(Flag::PlainSelect) => true,
             // The grammar knows nothing else that begins so.
             Class::Primary => verb(sql) == Some(Verb::Writes),
             _ => false,
         };
         is_plain.then(|| Facts {
-            kind: self.kind(Kind::Work),
+            kind: self.kind(),
             place: self.place(),
             pins: !pins.is_empty(),
             discards: flags.contains(Flag::Discard),
@@ -87,11 +78,11 @@ impl Verdict {
 
     /// Whether the text was looked into at all.
     fn is_known(self) -> bool {
-        !matches!(self.statement.because, Because::TooLong | Because::Unparsed)
+        !matches!(self.0.because, Because::TooLong | Because::Unparsed)
     }
 
-    fn kind(self, by_words: Kind) -> Kind {
-        let Statement { class, because, flags, .. } = self.statement;
+    fn kind(self) -> Kind {
+        let Statement { class, because, flags, .. } = self.0;
         if flags.contains(Flag::TransactionControl) {
             return Kind::Opaque;
         }
@@ -110,7 +101,8 @@ impl Verdict {
             Class::Read | Class::Primary if flags.contains(Flag::RetrySafe) => Kind::Read,
             // It would be a read.
             Class::Primary if because == Because::Hint => Kind::Read,
-            Class::Primary if self.names == Names::Unknown && by_words == Kind::Read => Kind::Read,
+            // Whoever runs it again does what any client does that repeats a SELECT.
+            Class::Primary if flags.contains(Flag::PlainSelect) => Kind::Read,
             Class::Read | Class::Primary => Kind::Work,
         }
     }
@@ -146,14 +138,17 @@ impl Facts {
         if !verdict.is_known() {
             return Facts { defines: self.kind != Kind::Read && self.single.is_none(), ..self };
         }
-        let Statement { class, flags, pins, .. } = verdict.statement;
+        let Statement { class, flags, pins, .. } = verdict.0;
         // DO, CALL and their kin run a text that only words look into, and what a server process remembers is more than
         // the grammar has names for: `currval` binds a session, `pg_backend_pid` does not.
-        let is_hidden = class == Class::Primary && !flags.contains(Flag::Ddl) && self.single.is_none();
+        let is_hidden = class == Class::Primary
+            && !flags.contains(Flag::Ddl)
+            && !flags.contains(Flag::PlainSelect)
+            && self.single.is_none();
         let by_words = if flags.contains(Flag::MultiStatement) { self.names_state } else { self.pins };
         let by_words = by_words && (is_hidden || flags.contains(Flag::SameBackend));
         Facts {
-            kind: if self.sets.is_some() { self.kind } else { verdict.kind(self.kind) },
+            kind: if self.sets.is_some() { self.kind } else { verdict.kind() },
             place: verdict.place(),
             pins: self.sets.is_none() && (by_words || !pins.is_empty()),
             discards: flags.contains(Flag::Discard),
@@ -173,16 +168,16 @@ mod tests {
     use sqlclass::{Catalog, Context, SearchPath, classify};
 
     use super::super::{Facts, Kind, Place, judge};
-    use super::{Names, Verdict};
+    use super::Verdict;
 
-    fn verdict(sql: &str, names: Names) -> Verdict {
+    fn verdict(sql: &str) -> Verdict {
         let (catalog, search_path) = (Catalog::empty(), SearchPath::of(["public"]));
         let context = Context { catalog: &catalog, search_path: &search_path, hint: None };
-        Verdict { statement: classify(sql.as_bytes(), context), names }
+        Verdict(classify(sql.as_bytes(), context))
     }
 
     fn facts(sql: &str) -> Facts {
-        judge(sql.as_bytes()).judged(Some(verdict(sql, Names::Unknown)))
+        judge(sql.as_bytes()).judged(Some(verdict(sql)))
     }
 
     /// Whatever looks like a SET, a call or a second statement in its texts, names and comments.
@@ -222,6 +217,8 @@ mod tests {
             "with x as (update t set a = 1 returning a) select * from x",
             "select a from t for update",
             "select f(1)",
+            "select a, count(*) from t where b = (1) group by a",
+            "select a from t; select 1",
             "select 1",
             "values (1)",
             "create temp table t (a int)",
@@ -232,17 +229,15 @@ mod tests {
             "",
         ];
         for sql in frames.iter().flat_map(|frame| texts.map(|text| frame.replace('@', text))) {
-            for names in [Names::Known, Names::Unknown] {
-                let verdict = verdict(&sql, names);
-                if verdict.is_plain_read() {
-                    continue;
-                }
-                let verdict = Some(verdict);
-                let part = |facts| Facts { names_state: false, single: None, ..facts };
-                let expected = part(judge(sql.as_bytes()).judged(verdict));
-                let facts = part(Facts::of(sql.as_bytes(), verdict));
-                assert_eq!(facts, expected, "{sql}");
+            let verdict = verdict(&sql);
+            if verdict.is_plain_read() {
+                continue;
             }
+            let verdict = Some(verdict);
+            let part = |facts| Facts { names_state: false, single: None, ..facts };
+            let expected = part(judge(sql.as_bytes()).judged(verdict));
+            let facts = part(Facts::of(sql.as_bytes(), verdict));
+            assert_eq!(facts, expected, "{sql}");
         }
     }
 

@@ -61,7 +61,7 @@ impl Words {
         let mut before = Before::Nothing;
         while let Some(&byte) = sql.get(at) {
             if is_word(byte) {
-                let end = sql[at..].iter().position(|&byte| !is_word(byte)).map_or(sql.len(), |n| at + n);
+                let end = end_of_word(sql, at);
                 let word = word(&sql[at..end]);
                 words.add(word);
                 words.has_escaped_name |= matches!(&sql[at..end], b"u" | b"U") && sql.get(end) == Some(&b'&');
@@ -91,8 +91,7 @@ impl Words {
             words.has_inner_semicolon |= semicolon && !byte.is_ascii_whitespace() && byte != b';';
             // A qualified name: `s.count(...)` is not `count(...)`.
             if byte == b'.' && sql.get(at + 1).is_some_and(|&next| is_word(next) && !next.is_ascii_digit()) {
-                let end =
-                    sql[at + 1..].iter().position(|&byte| !is_word(byte)).map_or(sql.len(), |n| at + 1 + n);
+                let end = end_of_word(sql, at + 1);
                 let word = word(&sql[at + 1..end]);
                 words.add(word);
                 before = Before::Doubt;
@@ -154,8 +153,25 @@ enum Before {
     Doubt,
 }
 
+/// Every byte of every text is looked up here.
+const IS_WORD: [bool; 256] = {
+    let mut is_word = [false; 256];
+    let mut byte = 0;
+    while byte < is_word.len() {
+        let ascii = byte as u8;
+        is_word[byte] = ascii.is_ascii_alphanumeric() || ascii == b'_' || ascii == b'$' || ascii >= 0x80;
+        byte += 1;
+    }
+    is_word
+};
+
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+    IS_WORD[usize::from(byte)]
+}
+
+/// Where the word ends that begins at `at`.
+fn end_of_word(sql: &[u8], at: usize) -> usize {
+    sql[at..].iter().position(|&byte| !is_word(byte)).map_or(sql.len(), |length| at + length)
 }
 
 /// Where the first statement begins. A comment in a comment is not understood; then what follows has odd first words,
@@ -186,6 +202,9 @@ impl Word {
 }
 
 fn word(text: &[u8]) -> Word {
+    if text.first().is_some_and(u8::is_ascii_digit) {
+        return Word::Other;
+    }
     let mut buffer = [0; MAX_WORD_BYTES];
     let Some(lower) = buffer.get_mut(..text.len()) else { return Word::Other };
     lower.copy_from_slice(text);

@@ -100,7 +100,7 @@ impl Builder {
         Ok(())
     }
 
-    /// The catalog of all rows taken. `epoch` must be another one than that of any catalog whose verdicts are remembered.
+    /// The catalog of all rows taken. `epoch` is not 0, and another one than that of any catalog whose verdicts are remembered.
     pub fn finish(self, epoch: u64) -> Catalog {
         let tainted = self.tainted();
         let place = |node| if tainted.contains(&node) { Place::Primary } else { Place::Anywhere };

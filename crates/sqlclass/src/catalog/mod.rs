@@ -16,7 +16,7 @@ mod search_path;
 use std::collections::HashSet;
 
 pub use builder::{Builder, RowError};
-pub(crate) use known::{Marks, marks, tells_the_server};
+pub(crate) use known::{Marks, marks, reads_by_its_name, tells_the_server};
 pub(crate) use names::Name;
 use names::{Names, Worst};
 pub use queries::{FINGERPRINT, Query};
@@ -76,6 +76,11 @@ impl Catalog {
 
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// It is [`Catalog::empty`], whose epoch no other has.
+    pub fn is_unread(&self) -> bool {
+        self.epoch == 0
     }
 
     pub(crate) fn function(&self, name: Name<'_>, path: &SearchPath) -> Option<Function> {

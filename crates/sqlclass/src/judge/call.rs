@@ -55,6 +55,7 @@ impl Findings<'_> {
             None if catalog.type_named(name, path) == Some(Place::Anywhere) => {}
             None => {
                 self.mark(catalog::marks(name));
+                self.is_plain_select &= catalog::reads_by_its_name(name);
                 self.perhaps(Because::UnknownFunction);
             }
         }

@@ -60,6 +60,7 @@ const EMPTY: Statement =
 fn both(one: Statement, other: Statement) -> Statement {
     let mut flags = one.flags.union(other.flags);
     flags.insert(Flag::MultiStatement);
+    flags.remove(Flag::PlainSelect);
     if !(one.flags.contains(Flag::RetrySafe) && other.flags.contains(Flag::RetrySafe)) {
         flags.remove(Flag::RetrySafe);
     }
@@ -83,6 +84,8 @@ struct Findings<'a> {
     certain: Option<Because>,
     /// What needs the primary unless a hint knows better.
     doubt: Option<Because>,
+    /// It is a SELECT, and calls nothing that may do more than read.
+    is_plain_select: bool,
     /// What it is when neither is found.
     otherwise: Class,
     flags: Set<Flag>,
@@ -95,6 +98,7 @@ impl<'a> Findings<'a> {
             context,
             certain: None,
             doubt: None,
+            is_plain_select: matches!(statement, Node::SelectStmt(_)),
             otherwise: Class::Read,
             flags: Set::EMPTY,
             pins: Set::EMPTY,
@@ -112,6 +116,9 @@ impl<'a> Findings<'a> {
     }
 
     fn verdict(mut self) -> Statement {
+        if self.is_plain_select && self.certain.is_none() && self.context.catalog.is_unread() {
+            self.flags.insert(Flag::PlainSelect);
+        }
         let hint = self.context.hint;
         let doubt = self.doubt.filter(|_| hint != Some(Hint::Replica));
         let (class, because) = match (self.certain.or(doubt), self.otherwise) {
