@@ -3,6 +3,8 @@
 //! Takes bytes in whatever pieces a socket has, keeps of them only a head that is not whole yet, and says when the answer is.
 //! Bodies are counted, not kept; who wants one is given it piece by piece.
 
+use std::mem::MaybeUninit;
+
 use super::answer::{Failure, Head};
 use super::chunked::{self, Chunks};
 use crate::load::Method;
@@ -158,9 +160,11 @@ enum Parsed {
 
 /// Reads a head from the beginning of `bytes`: how long it is, and what it says. `None`: it is not whole.
 fn parse(bytes: &[u8], method: Method) -> Result<Option<(usize, Parsed)>, Failure> {
-    let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let length = match response.parse(bytes) {
+    // Most answers have few: the room for the others is not even written to.
+    let mut fields = [MaybeUninit::uninit(); HEAD_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(Failure::Broken),

@@ -6,6 +6,9 @@
 //! (`crate::client::socket`). A visitor's next request, however, goes out when the answer before it was taken: up to an interval
 //! later than without a grid.
 //!
+//! Patience is looked after here too, for all at once and now and then: hardly anybody's ends, and a timer for each request is
+//! set and taken back for nothing.
+//!
 //! While nobody is under way, the runtime sleeps until a moment is near or a socket has something to say. tokio's timers round
 //! up to whole milliseconds, which would be most of the schedule error; the last of the way is a sleep of the thread.
 
@@ -20,6 +23,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use slab::Slab;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
@@ -31,10 +35,16 @@ const NEAR: Duration = Duration::from_millis(2);
 /// By how much the kernel may let a thread sleep longer than it wants to. By default 50 µs, all of which would be schedule error.
 const SLACK: NonZeroU64 = NonZeroU64::MIN;
 
+/// How often those who are under way are looked at: by how much somebody may be more patient than is meant.
+const PATIENCE_CHECK: Duration = Duration::from_millis(20);
+
 pub struct Pace {
     clock: Clock,
     waiting: RefCell<BinaryHeap<Reverse<Waiting>>>,
-    under_way: Cell<u32>,
+    /// Until when they have patience.
+    under_way: RefCell<Slab<Waiting>>,
+    /// When they are looked at next.
+    patience_check: Cell<Moment>,
     /// [`Pace::keep`] looks no earlier, unless it is disturbed.
     rests_until: Cell<Moment>,
     disturbed: Notify,
@@ -75,7 +85,8 @@ impl Pace {
         Ok(Pace {
             clock,
             waiting: RefCell::default(),
-            under_way: Cell::new(0),
+            under_way: RefCell::default(),
+            patience_check: Cell::new(Moment(0)),
             rests_until: Cell::new(Moment(0)),
             disturbed: Notify::new(),
         })
@@ -88,11 +99,12 @@ impl Pace {
         Until { pace: self, at, is_waiting: false }
     }
 
-    /// Somebody waits for an answer, until what is returned is dropped.
-    pub fn under_way(&self) -> UnderWay<'_> {
-        self.under_way.set(self.under_way.get() + 1);
-        self.no_rest_beyond(Moment(0));
-        UnderWay(self)
+    /// Waits for an answer until `patience_ends`, or a little longer. `None`: somebody gave up. As with [`Pace::until`], a task
+    /// must [`keep`](Pace::keep) the pace.
+    ///
+    /// Cancel safe, if `answer` is.
+    pub fn answer<'a, F: Future>(&'a self, answer: Pin<&'a mut F>, patience_ends: Moment) -> Answer<'a, F> {
+        Answer { pace: self, answer, patience_ends, under_way: None }
     }
 
     /// Wakes those whose moment has come, and puts the thread to sleep in between, for ever. Of a task of its own, which nothing
@@ -100,12 +112,13 @@ impl Pace {
     pub async fn keep(&self) -> Infallible {
         loop {
             self.wake();
+            self.check_patience();
             // The runtime comes back here last: when those who were woken have run, it has looked at its sockets, and those
             // who were answered have run too.
             yield_now().await;
             let now = self.clock.now();
             let due = self.waiting.borrow().peek().map_or(Moment(u64::MAX), |Reverse(first)| first.at);
-            if self.under_way.get() > 0 {
+            if !self.under_way.borrow().is_empty() {
                 std::thread::sleep(now.until(due.min(now.next_on_grid())));
             } else if due < now.after(NEAR) {
                 std::thread::sleep(now.until(due));
@@ -121,6 +134,17 @@ impl Pace {
         while waiting.peek().is_some_and(|Reverse(first)| first.at <= now) {
             waiting.pop().into_iter().for_each(|Reverse(first)| first.waker.wake());
         }
+    }
+
+    fn check_patience(&self) {
+        let now = self.clock.now();
+        if now < self.patience_check.get() {
+            return;
+        }
+        self.patience_check.set(now.after(PATIENCE_CHECK));
+        let under_way = self.under_way.borrow();
+        let ended = under_way.iter().filter(|(_, waiting)| waiting.at <= now);
+        ended.for_each(|(_, waiting)| waiting.waker.wake_by_ref());
     }
 
     /// Lets the runtime sleep until `due` is near, or there is something to do before.
@@ -161,16 +185,43 @@ impl Future for Until<'_> {
     }
 }
 
-pub struct UnderWay<'a>(&'a Pace);
+pub struct Answer<'a, F> {
+    pace: &'a Pace,
+    answer: Pin<&'a mut F>,
+    patience_ends: Moment,
+    /// Where it is in [`Pace::under_way`].
+    under_way: Option<usize>,
+}
 
-impl Drop for UnderWay<'_> {
+impl<F: Future> Future for Answer<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        if let Poll::Ready(answer) = self.answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        if self.under_way.is_none() {
+            let waiting = Waiting { at: self.patience_ends, waker: cx.waker().clone() };
+            self.under_way = Some(self.pace.under_way.borrow_mut().insert(waiting));
+            self.pace.no_rest_beyond(Moment(0));
+        } else if self.pace.clock.now() >= self.patience_ends {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+}
+
+impl<F> Drop for Answer<'_, F> {
     fn drop(&mut self) {
-        self.0.under_way.set(self.0.under_way.get() - 1);
+        if let Some(at) = self.under_way {
+            self.pace.under_way.borrow_mut().remove(at);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::rc::Rc;
     use std::time::Instant;
 
@@ -214,6 +265,14 @@ mod tests {
         hear
     }
 
+    async fn while_somebody_is_under_way(pace: &Pace, work: impl Future<Output = ()>) {
+        let never = pin!(std::future::pending::<()>());
+        tokio::select! {
+            _ = pace.answer(never, Moment(u64::MAX)) => panic!("there is no answer"),
+            () = work => {}
+        }
+    }
+
     async fn wake_in_order(pace: &Pace, clock: Clock) {
         let woken = RefCell::new(Vec::new());
         let wait = async |ms: u64| {
@@ -230,8 +289,7 @@ mod tests {
     fn those_who_wait_are_woken_in_order_and_never_early() {
         paced(async |pace, clock| wake_in_order(&pace, clock).await);
         paced(async |pace, clock| {
-            let _somebody = pace.under_way();
-            wake_in_order(&pace, clock).await;
+            while_somebody_is_under_way(&pace, wake_in_order(&pace, clock)).await;
         });
     }
 
@@ -243,8 +301,7 @@ mod tests {
                 () = far => panic!("nobody said anything"),
                 said = word() => said.unwrap(),
             }
-            let _somebody = pace.under_way();
-            word().await.unwrap();
+            while_somebody_is_under_way(&pace, async { word().await.unwrap() }).await;
         });
     }
 
@@ -264,15 +321,39 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_not_answered_gives_up_when_patience_ends_and_not_before() {
+        paced(async |pace, clock| {
+            let give_up = async |ms: u64| {
+                let ends = clock.now().after_ns(ms * 1_000_000);
+                let never = pin!(std::future::pending::<()>());
+                assert_eq!(pace.answer(never, ends).await, None);
+                let late = ends.until(clock.now());
+                assert!(clock.now() >= ends && late < FAR / 10, "{late:?}");
+            };
+            tokio::join!(give_up(0), give_up(50), give_up(50), give_up(120));
+            assert!(pace.under_way.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn an_answer_that_comes_in_time_is_taken() {
+        paced(async |pace, clock| {
+            let answer = pin!(async { word().await.is_ok() });
+            assert_eq!(pace.answer(answer, clock.now().after(FAR)).await, Some(true));
+            assert!(pace.under_way.borrow().is_empty());
+        });
+    }
+
+    #[test]
     fn a_thread_without_anybody_under_way_works_only_when_somebody_is_due() {
         paced(async |pace, clock| {
             let before = cpu();
             pace.until(clock.now().after_ns(500_000_000)).await;
             // A thousand turns would be some milliseconds.
             let rested = cpu() - before;
-            let _somebody = pace.under_way();
             let before = cpu();
-            pace.until(clock.now().after_ns(500_000_000)).await;
+            let half_a_second = pace.until(clock.now().after_ns(500_000_000));
+            while_somebody_is_under_way(&pace, half_a_second).await;
             let turned = cpu() - before;
             assert!(rested < turned, "{rested:?} and {turned:?}");
         });

@@ -159,7 +159,7 @@ impl Recorder {
         }
         let tally = self.tally(self.next);
         let is_settled = tally.pending == 0;
-        // GRACE stands here too, for the visitor's timer to have gone off.
+        // GRACE stands here too, for the visitor to have given up.
         if !is_settled && now < ends.after(self.patience).after(GRACE * 2) {
             return None;
         }

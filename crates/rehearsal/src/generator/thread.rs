@@ -1,7 +1,6 @@
 //! One thread of a generator: its share of the arrivals, and all that its visitors do.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use std::time::Duration;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::Sender;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, Moment};
@@ -102,7 +100,6 @@ async fn carry_out(task: Task) -> io::Result<Ended> {
     let cut_short = tokio::select! {
         biased;
         Some(Err(ended)) = pace.join_next() => return Err(settled(ended)),
-        never = keep_timer_near() => match never {},
         () = stop.cancelled() => None,
         () = hand_over(&thread, &seconds) => Some("nobody took what it measured"),
         ended = arrive(&thread, &mut visits) => {
@@ -173,14 +170,6 @@ fn settled(ended: JoinError) -> io::Error {
     match ended.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(cancelled) => io::Error::other(cancelled),
-    }
-}
-
-/// While one of the runtime's own timers is near, the runtime needs no waking, by a write to an eventfd, to take note of one that
-/// is far, as the patience of each request is.
-async fn keep_timer_near() -> Infallible {
-    loop {
-        sleep(TICK).await;
     }
 }
 

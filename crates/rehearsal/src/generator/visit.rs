@@ -9,10 +9,9 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use jiff::Timestamp;
-use tokio::time::timeout_at;
 
 use super::clock::Moment;
 use super::readers::Idle;
@@ -144,8 +143,12 @@ impl Visitor<'_> {
         let mut until = pin!(self.thread.pace.until(moment.min(self.thread.end)));
         let _reading = self.thread.readers.enter(&self.idle);
         poll_fn(|cx| {
-            self.idle.borrow_mut().retain_mut(|connection| connection.poll_ended(cx).is_pending());
-            until.as_mut().poll(cx)
+            let until = until.as_mut().poll(cx);
+            // Whether a connection has ended is asked again when it is needed.
+            if until.is_pending() {
+                self.idle.borrow_mut().retain_mut(|connection| connection.poll_ended(cx).is_pending());
+            }
+            until
         })
         .await;
         if moment >= self.thread.end {
@@ -220,7 +223,8 @@ impl Visitor<'_> {
                 let _: Result<Fetched, NotOffered> = self.fetch(way, ask, meant).await;
             }
         };
-        let kept = if protocol == Protocol::Http2 { self.kept() } else { None };
+        let kept =
+            if protocol == Protocol::Http2 { poll_fn(|cx| Poll::Ready(self.kept(cx))).await } else { None };
         if let Some(Connection::Http2(mut connection)) = kept {
             let way = Way::Over(&connection.asker());
             connection.with(all(at_once.min(new.len()), || worker(&way))).await;
@@ -235,7 +239,7 @@ impl Visitor<'_> {
     /// Asks, follows redirects, and counts each request.
     async fn fetch(&self, way: &Way<'_>, ask: Ask<'_>, mut meant: Moment) -> Result<Fetched, NotOffered> {
         let (thread, limits) = (self.thread, &self.thread.script.load.limits);
-        let patience_ends = thread.clock.instant(meant.after(thread.script.patience)).into();
+        let patience_ends = meant.after(thread.script.patience);
         let Ask { class, mut method, path, mut body, mut expect, from, wants } = ask;
         let mut path = path.into_owned();
         let mut redirects = 0;
@@ -246,21 +250,21 @@ impl Visitor<'_> {
             self.state.borrow().jar.write(&path, &mut cookies);
             let request =
                 Request { method, path: &path, from, cookies: &cookies, body: body.as_deref(), wants };
-            let asked = self.send(way, &request, || sent.set(thread.clock.now()));
-            let under_way = thread.pace.under_way();
-            let asked = timeout_at(patience_ends, asked).await;
-            drop(under_way);
+            let asked = {
+                let asking = pin!(self.send(way, &request, || sent.set(thread.clock.now())));
+                thread.pace.answer(asking, patience_ends).await
+            };
             let now = thread.clock.now();
             let answer = match asked {
-                Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(Failure::NotOffered)) => {
+                Some(Ok(answer)) => Ok(answer),
+                Some(Err(Failure::NotOffered)) => {
                     thread.recorder.borrow_mut().withdraw(ticket);
                     return Err(NotOffered);
                 }
-                Ok(Err(Failure::Refused)) => Err(Outcome::Refused),
-                Ok(Err(Failure::Broken)) => Err(Outcome::Broken),
-                Ok(Err(Failure::TooMuch)) => Err(Outcome::TooMuch),
-                Err(_) => Err(Outcome::GaveUp),
+                Some(Err(Failure::Refused)) => Err(Outcome::Refused),
+                Some(Err(Failure::Broken)) => Err(Outcome::Broken),
+                Some(Err(Failure::TooMuch)) => Err(Outcome::TooMuch),
+                None => Err(Outcome::GaveUp),
             };
             let answer = match answer {
                 Ok(answer) => answer,
@@ -308,7 +312,8 @@ impl Visitor<'_> {
         if let Way::Over(asker) = way {
             return (*asker).clone().ask(client, request, sent).await;
         }
-        let mut connection = match self.kept() {
+        // Asked with the waker that it has already, so that it need not take another.
+        let mut connection = match poll_fn(|cx| Poll::Ready(self.kept(cx))).await {
             Some(connection) => connection,
             None => {
                 if client.is_full() {
@@ -325,11 +330,10 @@ impl Visitor<'_> {
     }
 
     /// A connection that was kept and has not ended since.
-    fn kept(&self) -> Option<Connection> {
-        let mut cx = Context::from_waker(Waker::noop());
+    fn kept(&self, cx: &mut Context<'_>) -> Option<Connection> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
-            if connection.poll_ended(&mut cx).is_pending() {
+            if connection.poll_ended(cx).is_pending() {
                 return Some(connection);
             }
         }

@@ -87,10 +87,15 @@ async fn http1(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: &Mutex<Ve
 
 async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, asked: &Mutex<Vec<String>>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let mut never_answered = Vec::new();
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let path = request.uri().path_and_query().unwrap().to_string();
         let cookie = request.headers().get("cookie").map(|value| value.to_str().unwrap().to_owned());
         asked.lock().unwrap().push(path.clone());
+        if path == "/silence" {
+            never_answered.push(respond);
+            continue;
+        }
         let response = http::Response::builder();
         let response = match path.as_str() {
             "/redirect" => response.status(303).header("location", "/").header("set-cookie", "a=1"),
@@ -132,6 +137,17 @@ async fn a_body_that_is_too_large_is_too_much_over_http2_as_well() {
     let mut load = h2c(&server, vec![step("/large")]);
     load.limits.body_bytes = 50_000;
     run(&load).await.assert_all("page", Outcome::TooMuch);
+}
+
+#[tokio::test]
+async fn what_is_not_answered_over_http2_is_given_up_on_and_what_goes_beside_it_is_not() {
+    let server = start(Protocol::Http2, None).await;
+    let assets = ["/asset/0", "/silence", "/asset/1"].map(str::to_owned).into();
+    let seen = run(&h2c(&server, vec![Step { assets, ..step("/") }])).await;
+    seen.assert_all("page", Outcome::Ok);
+    assert_eq!(seen.outcomes("asset", Outcome::Ok), seen.visits() * 2);
+    assert_eq!(seen.outcomes("asset", Outcome::GaveUp), seen.visits());
+    run(&h2c(&server, vec![step("/silence")])).await.assert_all("page", Outcome::GaveUp);
 }
 
 #[tokio::test]
