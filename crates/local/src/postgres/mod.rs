@@ -57,7 +57,7 @@ pub use provision::{Provisioned, provision};
 pub use ready::{Readiness, probe, wait_ready};
 pub use recover::{Replay, mark_for_recovery, recovery_command};
 use session::Checkpointer;
-pub use session::{Activity, Archiver, Follower, Log, Position, Progress, Session};
+pub use session::{Activity, Archiver, Follower, Log, Position, Progress, Session, warm_up};
 pub use settings::{Change, Settings, memory_settings};
 pub use shutdown::shut_down_at;
 

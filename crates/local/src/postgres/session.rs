@@ -17,6 +17,8 @@ use crate::backup::SEGMENT_BYTES;
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What was written since the checkpoint before has to reach the disk.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
+/// Of a log that is filled, at once.
+const FILL_BYTES: u64 = SEGMENT_BYTES / 16;
 /// While a promotion is waited for.
 const PROMOTION_POLL: Duration = Duration::from_millis(1);
 /// Ending recovery writes a record and renames a file; a node that takes longer is in trouble.
@@ -252,6 +254,18 @@ impl Session {
         Ok(Lsn(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or_default()))
     }
 
+    /// As [`Session::write_to_log`], of as much as is missing until so many bytes of the segment that is being written are
+    /// used, or of the next part of that. `None` where they are.
+    pub async fn fill_segment(&self, until: u64) -> Result<Option<Lsn>, PostgresError> {
+        let query = format!(
+            "SELECT pg_logical_emit_message(false, 'switchback', repeat(' ', least(free, {FILL_BYTES})::int)) \
+             - '0/0'::pg_lsn FROM (SELECT {until} - (pg_current_wal_insert_lsn() - '0/0'::pg_lsn) % {SEGMENT_BYTES} \
+             AS free) AS segment WHERE free > 0"
+        );
+        let rows = self.rows(&query).await?;
+        Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).map(Lsn))
+    }
+
     /// Whether the node that this one follows has said something within `within`.
     pub async fn hears_from_its_primary(&self, within: Duration) -> Result<bool, PostgresError> {
         let query = format!(
@@ -426,6 +440,16 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Connects to the database of the app once. PostgreSQL keeps what the first session of a database has read of its
+/// catalogues in a file for those after it, until it is started again; without it many that come at once read it all.
+///
+/// # Errors
+/// As [`Session::open`].
+pub async fn warm_up(paths: &NodePaths, credentials: &Credentials) -> Result<(), PostgresError> {
+    let client = connect(paths, &credentials.superuser, &credentials.database).await;
+    client.map(drop).map_err(PostgresError::Connection)
 }
 
 /// What a node that recovers knows.

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use model::{ByteSize, Promotion, Size};
+use model::{ByteSize, Lsn, Promotion, Size};
 use tokio::time::Instant;
 
 use super::*;
+use crate::backup::SEGMENT_BYTES;
 use crate::engines::{Packages, PostgresEngine, Search};
 use crate::user::{Identity, give_tree_to, running_as_root};
 
@@ -579,4 +580,45 @@ async fn a_control_file_tells_whether_a_server_that_was_started_came_to_serve() 
     node.ready().await;
     node.crash().await;
     assert!(!control(&node).never_served_since(&shut_down));
+}
+
+/// Where the log is stored, a shutdown writes what is free of a segment.
+#[tokio::test]
+async fn a_segment_is_filled_up_to_where_it_was_asked_for_and_nobody_gets_an_id() {
+    let mut node = Node::running().await;
+    let next_id = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
+    let before = node.ask(next_id).await;
+    let session = Session::open(&node.paths, &node.credentials).await.unwrap();
+    let until = SEGMENT_BYTES / 16 * 14;
+    let mut filled = Lsn(0);
+    while let Some(end) = session.fill_segment(until).await.unwrap() {
+        assert!(end > filled, "{end:?} {filled:?}");
+        filled = end;
+    }
+    let used = filled.0 % SEGMENT_BYTES;
+    assert!(used >= until && used < SEGMENT_BYTES, "{used}");
+    assert_eq!(node.ask(next_id).await, before);
+
+    node.end(Stop::Fast.signal());
+    let end = shut_down_at(&node.engine, &node.paths, &node.owner).await.unwrap().unwrap();
+    let segment = |lsn: Lsn| lsn.0 / SEGMENT_BYTES;
+    assert_eq!(
+        segment(end),
+        segment(filled) + 1,
+        "its last checkpoint is the first thing in the next segment"
+    );
+}
+
+#[tokio::test]
+async fn a_session_leaves_what_it_has_read_of_the_apps_catalogues_for_the_next() {
+    let mut node = Node::running().await;
+    provision(&node.paths, &node.credentials).await.unwrap();
+    let oid = node.ask("SELECT oid::text FROM pg_database WHERE datname = 'shop'").await;
+    let file = node.paths.pgdata().join("base").join(oid).join("pg_internal.init");
+    node.end(Stop::Fast.signal());
+    node.start();
+    node.ready().await;
+    assert!(!file.exists(), "a start begins anew");
+    warm_up(&node.paths, &node.credentials).await.unwrap();
+    assert!(file.exists());
 }

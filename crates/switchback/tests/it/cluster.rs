@@ -1,5 +1,6 @@
 //! A database with a standby: what is lost comes back, and nothing that was acknowledged is lost with it.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -208,6 +209,31 @@ fn a_switchover_changes_the_primary_and_loses_nothing() {
 
     let refused = switchback.cli(&["failover", "--to", &status.primary().name]);
     assert_eq!(refused.code, Some(3), "{refused:#?}");
+}
+
+/// Nothing of the log is stored while clients wait for a switchover.
+#[test]
+fn what_was_not_stored_for_a_switchover_is_stored_after_it() {
+    let switchback = second_stage();
+    let old = switchback.status().primary().name.clone();
+    switchback.must(&["failover"]);
+    whole(&switchback);
+    for node in ["db.1", "db.2"] {
+        let folder = switchback.app().state_dir().join("data/postgres").join(node);
+        let configured = fs::read_to_string(folder.join("conf/managed.conf")).unwrap();
+        assert!(configured.contains("wal-push"), "{node}: {configured}");
+    }
+    let folder = switchback.app().state_dir().join("data/postgres").join(&old);
+    let waiting = || {
+        let files = fs::read_dir(folder.join("pgdata/pg_wal/archive_status")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".ready")).collect::<Vec<String>>()
+    };
+    let since = Instant::now();
+    while !waiting().is_empty() {
+        assert!(since.elapsed() < RETURN_LIMIT, "{old} does not store {:?}", waiting());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

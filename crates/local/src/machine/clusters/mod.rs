@@ -17,6 +17,7 @@ mod astray;
 mod disk;
 mod follower;
 mod guard;
+mod prepare;
 mod proof;
 mod proxied;
 mod replicas;

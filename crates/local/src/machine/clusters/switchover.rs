@@ -1,8 +1,9 @@
 //! A planned change of primary: nothing is lost, and nobody has to be rewound.
 //!
-//! First the proxy lets everybody wait who has not begun, and those who have begun finish. The primary is shut down in
-//! order, which ends only when its followers have all that it wrote. Then the successor is promoted while the keeper of the old
-//! primary waits, and the old one comes back as a follower.
+//! What can be done before anybody waits is done first (see [`super::prepare`]). Then the proxy lets everybody wait who has
+//! not begun, and those who have begun finish. The primary is shut down in order, which ends only when its followers have all
+//! that it wrote. Then the successor is promoted while the keeper of the old primary waits, and the old one comes back as a
+//! follower.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,6 +40,8 @@ impl Machine {
         if from == *to {
             return Ok(());
         }
+        self.must_follow(&from, to).await?;
+        self.prepare(&from, to).await?;
         let times_ready = {
             let _turn = self.inner.clusters.turn.lock().await;
             self.change_primary(id, &from, to).await?
@@ -53,15 +56,9 @@ impl Machine {
     }
 
     async fn change_primary(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<u64, StepError> {
-        let session = self.session(from).await?;
-        let name = member_name(to);
-        let streaming = session.followers().await?.iter().any(|f| f.name == name && f.streaming);
-        if !streaming {
-            let reason = format!("{to} does not follow {from} at the moment");
-            return Err(StepError::new(reason).hint("`switchback status` shows why"));
-        }
-        // So that there is little left to write when the shutdown writes its own.
-        session.checkpoint().await?;
+        // A failover may have come first.
+        self.must_follow(from, to).await?;
+        self.keep_log(from);
         locked(&self.inner.clusters.holding).insert(id.clone());
         let changed = self.change_while_held(id, from, to).await;
         // A promotion has done this already.
@@ -71,27 +68,55 @@ impl Machine {
         changed
     }
 
+    async fn must_follow(&self, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
+        let name = member_name(to);
+        let followers = self.session(from).await?.followers().await?;
+        if followers.iter().any(|follower| follower.name == name && follower.streaming) {
+            return Ok(());
+        }
+        let reason = format!("{to} does not follow {from} at the moment");
+        Err(StepError::new(reason).hint("`switchback status` shows why"))
+    }
+
     async fn change_while_held(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<u64, StepError> {
-        self.push_proxies().await?;
-        self.transactions_end(id, from).await;
-        let unit = self.units().nodes.get(from).map(|unit| unit.keeper.watch());
-        let mut watched = unit.ok_or_else(|| StepError::new(format!("{from} does not run")))?;
-        let (down, is_down) = oneshot::channel();
-        locked(&self.inner.clusters.expected).insert(from.clone(), down);
-        let times_ready = watched.ask_to_restart().await;
-        let decided = match timeout(SHUTDOWN_LIMIT, is_down).await {
-            Ok(Ok(decided)) => decided,
-            Ok(Err(_)) | Err(_) => {
-                locked(&self.inner.clusters.expected).remove(from);
-                let reason = format!("{from} did not shut down within {} s", SHUTDOWN_LIMIT.as_secs());
-                return Err(StepError::new(reason));
+        let (times_ready, decided) = match self.shut_down(id, from).await {
+            Ok(down) => down,
+            Err(error) => {
+                if let Err(error) = self.tell_members(id, &self.topology()) {
+                    tracing::warn!(node = %from, error = error.reason, "cannot be told to store its log again");
+                }
+                return Err(error);
             }
         };
         let changed = self.take_over(id, from, to).await;
-        // Whatever it is by now, it starts again.
+        // Whatever it is by now, it starts again, and stores its log.
+        self.place_members(id, &self.topology());
         self.begins_again(from).await;
         drop(decided);
         changed.map(|()| times_ready)
+    }
+
+    /// How often it was ready before, and what it waits for before it is started again.
+    async fn shut_down(
+        &self,
+        id: &ResourceId,
+        primary: &NodeId,
+    ) -> Result<(u64, oneshot::Sender<()>), StepError> {
+        self.push_proxies().await?;
+        self.transactions_end(id, primary).await;
+        let unit = self.units().nodes.get(primary).map(|unit| unit.keeper.watch());
+        let mut watched = unit.ok_or_else(|| StepError::new(format!("{primary} does not run")))?;
+        let (down, is_down) = oneshot::channel();
+        locked(&self.inner.clusters.expected).insert(primary.clone(), down);
+        let times_ready = watched.ask_to_restart().await;
+        match timeout(SHUTDOWN_LIMIT, is_down).await {
+            Ok(Ok(decided)) => Ok((times_ready, decided)),
+            Ok(Err(_)) | Err(_) => {
+                locked(&self.inner.clusters.expected).remove(primary);
+                let reason = format!("{primary} did not shut down within {} s", SHUTDOWN_LIMIT.as_secs());
+                Err(StepError::new(reason))
+            }
+        }
     }
 
     /// Resolves when nobody is in a transaction any more, or too late for those who are: they are run again, or fail.
@@ -126,10 +151,14 @@ impl Machine {
     async fn take_over(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
         self.fence(from).await?;
         let followers: Vec<DatabaseNode> = self.topology().followers_of(id).cloned().collect();
-        let received = self.received(&followers, &BTreeSet::from([to.clone()])).await;
         let job = self.node_kept(from).ok_or_else(|| StepError::new(format!("{from} was removed")))?;
-        // One that had to be killed, or has crashed, may have more than anybody received.
-        let end = shut_down_at(&job.engine(), &job.paths, &job.owner).await?;
+        let (engine, waited_for) = (job.engine(), BTreeSet::from([to.clone()]));
+        let (received, end) = tokio::join!(
+            self.received(&followers, &waited_for),
+            // One that had to be killed, or has crashed, may have more than anybody received.
+            shut_down_at(&engine, &job.paths, &job.owner),
+        );
+        let end = end?;
         let timeline = received.get(to).map(|progress| progress.timeline);
         let has = received.get(to).map(|progress| progress.received);
         let has_everything = matches!((has, end), (Some(has), Some(end)) if has > end);
