@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 /// Longer is no threshold.
 pub const MAX_THRESHOLD_BYTES: usize = 200;
 
-const MAX_CLASS_BYTES: usize = 40;
+/// Of the requests of a rehearsal.
+pub const REQUEST_CLASSES: [&str; 6] = ["page", "asset", "search", "write", "bot", "missing"];
 
 /// One requirement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -251,12 +252,16 @@ impl<'a> Parser<'a> {
         self.skip("class:");
         self.spaces();
         let class = self.take(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        let is_class = !class.is_empty() && class.len() <= MAX_CLASS_BYTES;
+        let named = self.at - class.len()..self.at;
         self.spaces();
-        if !(self.skip("}") && is_class) {
+        if !self.skip("}") || class.is_empty() {
             return Err(
                 self.refusal(start..self.at.max(start + 1), "a class stands in braces, as in `p99{page}`")
             );
+        }
+        if !REQUEST_CLASSES.contains(&class) {
+            let why = format!("there is no such class of requests: they are {}", REQUEST_CLASSES.join(", "));
+            return Err(self.refusal(named, &why));
         }
         Ok(Some(class.to_owned()))
     }
@@ -402,6 +407,10 @@ mod tests {
             ("p < 1s", "p < 1s\n ^\na percentile is a number above 0, at most 100, as in `p99`"),
             ("p(99 < 1s", "p(99 < 1s\n^^^^\n`(` has no `)`"),
             ("p99{page < 1s", "p99{page < 1s\n   ^^^^^^\na class stands in braces, as in `p99{page}`"),
+            (
+                "p99{pages} < 1s",
+                "p99{pages} < 1s\n    ^^^^^\nthere is no such class of requests: they are page, asset, search, write, bot, missing",
+            ),
             ("p99 = 1s", "p99 = 1s\n    ^\nexpected `<`, `<=`, `>` or `>=`"),
             ("p99 <", "p99 <\n     ^\nexpected a number"),
             ("p99 < 1.2.3s", "p99 < 1.2.3s\n      ^^^^^^\nexpected a number"),

@@ -414,6 +414,7 @@ impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at_objective {
             Some(rate) => write!(f, "The objective is kept up to {rate}.")?,
+            None if self.steps.is_empty() => return f.write_str("No rate was tried to the end of its step."),
             None => write!(f, "The objective is not kept at any rate that was tried.")?,
         }
         match &self.gave_way {

@@ -153,6 +153,12 @@ fn an_app_that_never_gives_way_is_climbed_to_the_ceiling_and_no_further() {
     assert!(found.to_string().ends_with("It did not give way."), "{found}");
 }
 
+/// Nothing is said of an app that was hardly asked.
+#[test]
+fn a_search_that_was_broken_off_before_its_first_step_says_so() {
+    assert_eq!(Capacity::of(Vec::new(), 1).to_string(), "No rate was tried to the end of its step.");
+}
+
 #[test]
 fn an_app_that_answers_nothing_is_not_climbed() {
     let dead = |phase: &Phase| {

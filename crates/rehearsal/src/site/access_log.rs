@@ -38,8 +38,8 @@ const SEARCHES: usize = 100;
 /// An asset of fewer than one in so many of the page's visits is somebody's own, or gone.
 const RARE_ASSET: u64 = 50;
 
-/// In the `User-Agent` of a rehearsal's own requests, which say nothing of the app's visitors.
-const OWN_AGENT: &str = "switchback-rehearsal";
+/// In the `User-Agent` of our own requests, those of rehearsals and of drills, which say nothing of the app's visitors.
+const OWN_AGENTS: [&str; 2] = ["switchback-rehearsal", "switchback-drill"];
 
 /// Words in the `User-Agent` of machines that read.
 const MACHINES: &[&str] =
@@ -80,7 +80,7 @@ pub struct Classes {
     pub missing: u64,
     /// POST, PUT and the like. They are not repeated: that would leave data behind.
     pub writes: u64,
-    /// A rehearsal's own.
+    /// Those of rehearsals and drills.
     pub own: u64,
 }
 
@@ -148,7 +148,7 @@ impl AccessLog {
             return;
         };
         self.lines += 1;
-        if read.user_agent.contains(OWN_AGENT) {
+        if OWN_AGENTS.iter().any(|own| read.user_agent.contains(own)) {
             self.classes.own += 1;
             return;
         }

@@ -80,6 +80,7 @@ fn requests_are_counted_by_what_they_were_for() {
         line(0, "BREW", "/pot", 418, "Mozilla/5.0", ""),
         line(0, "GET", "/broken", 500, "Mozilla/5.0", ""),
         line(0, "GET", "/", 200, "Mozilla/5.0 (compatible; switchback-rehearsal)", ""),
+        line(0, "GET", "/", 200, "switchback-drill", ""),
     ]);
     let classes = Classes {
         landings: 1,
@@ -88,7 +89,7 @@ fn requests_are_counted_by_what_they_were_for() {
         machines: 2,
         missing: 1,
         writes: 2,
-        own: 1,
+        own: 2,
         ..Classes::default()
     };
     assert_eq!(log.classes, classes);
