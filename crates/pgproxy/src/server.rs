@@ -70,6 +70,8 @@ pub(crate) struct Server {
     pub prepared: OnServer,
     /// What the unnamed statement is. 0: nothing that we know.
     pub unnamed: StatementId,
+    /// After an error within a group: it reads over everything, Queries too.
+    pub skips_to_sync: bool,
     /// An answer may still come that belongs to no request: nobody else may get it.
     pub may_say_more: bool,
     pub status: TransactionStatus,
@@ -147,6 +149,7 @@ impl Server {
             settings: Settings::default(),
             prepared: OnServer::default(),
             unnamed: 0,
+            skips_to_sync: false,
             may_say_more: false,
             status: TransactionStatus::Idle,
             has_rules: true,

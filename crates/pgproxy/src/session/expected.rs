@@ -30,11 +30,16 @@ pub(super) struct Expected {
     pub audience: Audience,
 }
 
+/// What the server skips is undone from the last to the first.
 pub(super) enum What {
-    /// To be undone when the server skips it. `name`: the client's, when it was given by this Parse.
+    /// `name`: the client's, when it was given by this Parse.
     Parse {
         id: StatementId,
         name: Option<Vec<u8>>,
+    },
+    /// `before`: what the client's unnamed statement was.
+    ParseUnnamed {
+        before: Option<Arc<Statement>>,
     },
     /// `of`: the statement of ours that is bound; 0 for any other.
     Bind {
@@ -44,14 +49,19 @@ pub(super) enum What {
     Execute {
         sets: Option<Vec<Assignment>>,
     },
-    /// Of a portal, or of the unnamed statement.
+    /// Of a portal, or of a statement that is none of ours.
     Close,
+    CloseUnnamed {
+        before: Option<Arc<Statement>>,
+    },
     /// Of a statement of ours on the server.
     CloseOurs(StatementId),
-    /// Ends in ReadyForQuery. `is_complete`: the command has said that it succeeded.
+    /// Ends in ReadyForQuery. `is_complete`: the command has said that it succeeded. `before`: the unnamed statement, which
+    /// it destroys.
     Query {
         sets: Option<Vec<Assignment>>,
         is_complete: bool,
+        before: Option<Arc<Statement>>,
     },
     /// The id of a transaction, before it is committed.
     Xid(Committed),
@@ -61,8 +71,10 @@ pub(super) enum What {
     /// The client has ended a COPY; nothing answers it.
     CopyEnd,
     /// What the client gets from us here.
-    ParseDone,
-    /// The client has closed a statement; undone when the server skips everything around it.
+    ParseDone {
+        name: Vec<u8>,
+    },
+    /// The client has closed a statement.
     CloseDone {
         name: Vec<u8>,
         statement: Arc<Statement>,

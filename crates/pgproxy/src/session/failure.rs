@@ -105,7 +105,7 @@ impl Session {
             message::query(&mut server.wire.output, FAILED_BLOCK);
             server.unnamed = 0;
             server.status = TransactionStatus::Failed;
-            self.expected.push(What::Query { sets: None, is_complete: false }, Audience::Proxy);
+            self.expected.push(What::Query { sets: None, is_complete: false, before: None }, Audience::Proxy);
         }
     }
 
@@ -115,11 +115,13 @@ impl Session {
         let mut out: BytesMut = self.held.take().map(Held::release).unwrap_or_default();
         for expected in self.expected.drain().filter(|expected| expected.audience == Audience::Client) {
             match expected.what {
-                What::Parse { .. } | What::ParseDone => out.extend_from_slice(message::PARSE_COMPLETE),
+                What::Parse { .. } | What::ParseUnnamed { .. } | What::ParseDone { .. } => {
+                    out.extend_from_slice(message::PARSE_COMPLETE);
+                }
                 What::Bind { .. } => out.extend_from_slice(message::BIND_COMPLETE),
                 What::Describe => out.extend_from_slice(message::NO_DATA),
                 What::Execute { .. } => message::command_complete(&mut out, "COMMIT"),
-                What::Close | What::CloseOurs(_) | What::CloseDone { .. } => {
+                What::Close | What::CloseUnnamed { .. } | What::CloseOurs(_) | What::CloseDone { .. } => {
                     out.extend_from_slice(message::CLOSE_COMPLETE);
                 }
                 What::Query { is_complete, .. } => {

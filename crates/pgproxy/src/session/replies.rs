@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::expected::{Audience, Data, What};
+use super::expected::{Audience, Data, Expected, What};
 use super::held::Held;
 use super::route::Repair;
 use super::{End, Rest, Session};
@@ -13,6 +13,7 @@ use crate::message::{
     self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal,
     no_longer_waits, until_nul,
 };
+use crate::prepared::NOBODYS;
 use crate::server::{Server, status};
 use crate::settings::{Setting, Settings};
 use crate::statement::{ALL, Assignment};
@@ -162,9 +163,13 @@ impl Session {
             b'N' | b'A' => self.aside(said),
             b'Z' => self.ready(said),
             b'E' => self.error(said, fate),
-            b'1' => self.pop_unasked(fate, |what| matches!(what, What::Parse { .. })),
+            b'1' => {
+                self.pop_unasked(fate, |what| matches!(what, What::Parse { .. } | What::ParseUnnamed { .. }))
+            }
             b'2' => self.pop_unasked(fate, |what| matches!(what, What::Bind { .. })),
-            b'3' => self.pop_if(fate, |what| matches!(what, What::Close | What::CloseOurs(_))),
+            b'3' => self.pop_if(fate, |what| {
+                matches!(what, What::Close | What::CloseUnnamed { .. } | What::CloseOurs(_))
+            }),
             b'n' => self.pop_unasked(fate, |what| matches!(what, What::Describe)),
             b'T' => {
                 self.pop_if(fate, |what| matches!(what, What::Describe));
@@ -195,7 +200,7 @@ impl Session {
         let begun = self.expected.copy_in_begins();
         self.is_copying_in = begun.data == Data::Follows;
         self.has_sync_read_over = begun.syncs_read_over > 0;
-        (0..begun.syncs_read_over).for_each(|_| self.unit.sync_read_over());
+        (0..begun.syncs_read_over).for_each(|_| self.unit.end_read_over());
         self.is_in_group |= self.expected.is_group_open();
     }
 
@@ -238,7 +243,7 @@ impl Session {
         self.acknowledge();
         let command = until_nul(body(said));
         let set = match self.expected.front().map(|head| &mut head.what) {
-            Some(What::Query { sets, is_complete }) => {
+            Some(What::Query { sets, is_complete, .. }) => {
                 *is_complete = true;
                 sets.take()
             }
@@ -297,6 +302,9 @@ impl Session {
         self.has_sync_read_over = false;
         // What was sent after the server had failed, and before we heard of it.
         self.skip();
+        if let Some(server) = &mut self.server {
+            server.skips_to_sync = false;
+        }
         let is_ours = match self.expected.pop() {
             Some(expected) => expected.audience == Audience::Proxy,
             None => {
@@ -369,7 +377,10 @@ impl Session {
             if !sql.is_empty() {
                 message::query(&mut server.wire.output, &sql);
                 server.settings = self.settings.clone();
-                self.expected.push(What::Query { sets: None, is_complete: false }, Audience::Proxy);
+                // It destroys the unnamed statement there.
+                server.unnamed = 0;
+                self.expected
+                    .push(What::Query { sets: None, is_complete: false, before: None }, Audience::Proxy);
             }
         }
     }
@@ -387,36 +398,75 @@ impl Session {
         let is_ours_alone = match self.expected.front().map(|head| &head.what) {
             // It answers the whole request itself.
             None | Some(What::Query { .. }) => return fate,
-            _ => {
+            Some(failed) => {
+                // One that does not parse has taken the place of the one before all the same.
+                let is_unnamed_gone = matches!(failed, What::ParseUnnamed { .. });
+                if let Some(server) = &mut self.server {
+                    server.skips_to_sync = true;
+                }
                 self.skip();
+                if is_unnamed_gone {
+                    self.unnamed = None;
+                }
+                // A Query that was to end the group was read over.
+                self.is_in_group |= self.expected.is_empty();
                 self.expected.front().is_some_and(|sync| sync.audience == Audience::Proxy)
             }
         };
         // Whoever asked: the client's statement cannot be carried out.
         let fate = if is_ours_alone { Fate::Drop } else { Fate::Forward };
-        self.hold(fate, |held| held.fail(said))
+        let fate = self.hold(fate, |held| held.fail(said));
+        if self.expected.is_empty() {
+            // Nothing is committed, and a client that has not ended its group may wait for this.
+            self.release_replies();
+        }
+        fate
     }
 
     /// What the server does not answer, because there was an error: all until the end of the request.
     fn skip(&mut self) {
+        let skips_to_sync = self.server.as_ref().is_some_and(|server| server.skips_to_sync);
+        let mut skipped = Vec::new();
         while let Some(head) = self.expected.front() {
-            if matches!(head.what, What::Sync | What::Query { .. }) {
+            let is_answered = match head.what {
+                What::Sync => true,
+                What::Query { .. } => !skips_to_sync,
+                _ => false,
+            };
+            if is_answered {
                 break;
             }
-            let Some(skipped) = self.expected.pop() else { break };
-            let Some(server) = &mut self.server else { break };
-            match skipped.what {
-                What::Parse { id, name } => {
-                    server.prepared.remove(id);
-                    server.unnamed = 0;
-                    if let Some(name) = name {
-                        self.statements.remove(&name);
-                    }
+            skipped.extend(self.expected.pop());
+        }
+        while let Some(last) = skipped.pop() {
+            self.undo(last);
+        }
+    }
+
+    fn undo(&mut self, skipped: Expected) {
+        let Some(server) = &mut self.server else { return };
+        match skipped.what {
+            What::Parse { id, name } => {
+                server.prepared.remove(id);
+                if let Some(name) = name {
+                    self.statements.remove(&name);
                 }
-                What::CloseOurs(id) => server.prepared.restore(id),
-                What::CloseDone { name, statement } => drop(self.statements.insert(name, statement)),
-                _ => {}
+                // One that is unnamed may be of anybody.
+                server.unnamed = NOBODYS;
             }
+            What::ParseUnnamed { before } | What::CloseUnnamed { before } => {
+                self.unnamed = before;
+                server.unnamed = NOBODYS;
+            }
+            What::Query { before, .. } if skipped.audience == Audience::Client => {
+                self.unnamed = before;
+                server.unnamed = NOBODYS;
+                self.unit.end_read_over();
+            }
+            What::ParseDone { name } => drop(self.statements.remove(&name)),
+            What::CloseOurs(id) => server.prepared.restore(id),
+            What::CloseDone { name, statement } => drop(self.statements.insert(name, statement)),
+            _ => {}
         }
     }
 
@@ -431,9 +481,9 @@ impl Session {
     }
 
     fn is_own_next(&mut self) -> bool {
-        self.expected
-            .front()
-            .is_some_and(|head| matches!(head.what, What::ParseDone | What::CloseDone { .. } | What::CopyEnd))
+        self.expected.front().is_some_and(|head| {
+            matches!(head.what, What::ParseDone { .. } | What::CloseDone { .. } | What::CopyEnd)
+        })
     }
 
     /// Says what the client gets from us at this place. Like the server, we say nothing of a request before it has an
@@ -441,7 +491,7 @@ impl Session {
     pub(super) fn say_own(&mut self) {
         loop {
             match self.expected.front().map(|head| &head.what) {
-                Some(What::ParseDone) => self.emit(PARSE_COMPLETE),
+                Some(What::ParseDone { .. }) => self.emit(PARSE_COMPLETE),
                 Some(What::CloseDone { .. }) => self.emit(CLOSE_COMPLETE),
                 Some(What::CopyEnd) => {}
                 _ => return,

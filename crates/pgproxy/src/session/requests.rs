@@ -49,7 +49,15 @@ impl Session {
             let mut framer = self.framer.clone();
             let cut = framer.cut(&self.client.input).map_err(|malformed| self.malformed(malformed))?;
             match cut {
+                // What it has begun comes to no end any more.
+                Cut::More if self.has_client_ended && self.is_unfinished() => return Err(End::Client),
                 Cut::More => return Ok(Step::Waits),
+                Cut::Whole { tag: b'X', .. } | Cut::Head { tag: b'X', .. } => {
+                    // Whatever it has asked before is done and answered first.
+                    self.has_client_ended = true;
+                    self.client.input.clear();
+                    continue;
+                }
                 Cut::Rest { bytes } => {
                     let rest = self.client.input.split_to(bytes);
                     if let (Rest::Forward, Some(server)) = (self.client_rest, &mut self.server) {
@@ -94,6 +102,11 @@ impl Session {
         }
     }
 
+    /// Whether nothing but the rest of what was begun can come next.
+    fn is_unfinished(&self) -> bool {
+        self.framer.is_inside() || self.is_in_group && !self.unit.has_unanswered()
+    }
+
     #[cold]
     fn malformed(&self, malformed: Malformed) -> End {
         self.shared.counters.refused_protocol.fetch_add(1, Relaxed);
@@ -105,23 +118,33 @@ impl Session {
         self.replica.is_some() && !self.expected.is_empty() && !self.is_in_group
     }
 
-    /// A write whose replies are held is not sent behind what is not answered: those answers are none of its own.
+    /// A write whose replies are held is not sent behind what is not answered: those answers are none of its own. Nor is what
+    /// depends on whether a statement was prepared: by a name that may be free by then, or the unnamed one, in whose place there
+    /// may be somebody else's.
     fn waits_for_answers(&mut self, tag: u8, bytes: usize) -> bool {
-        if !self.unit.has_unanswered() || !matches!(tag, b'Q' | b'B') {
+        if !self.unit.has_unanswered() || !matches!(tag, b'Q' | b'P' | b'B' | b'D') {
             return false;
         }
         let input = std::mem::take(&mut self.client.input);
-        let is_held = self.will_be_held(tag, &input[..bytes]);
+        let said = &input[..bytes];
+        let waits = match tag {
+            b'P' => self.statements.contains_key(until_nul(body(said))),
+            b'D' => !self.is_in_group && body(said) == b"S\0",
+            _ => self.must_wait(tag, said),
+        };
         self.client.input = input;
-        is_held
+        waits
     }
 
-    fn will_be_held(&mut self, tag: u8, said: &[u8]) -> bool {
+    fn must_wait(&mut self, tag: u8, said: &[u8]) -> bool {
         if tag == b'Q' {
             let facts = self.facts(until_nul(body(said)));
             return self.as_extended(said, &facts).is_some() && self.can_be_settled_by_sync(&facts);
         }
         let name = split_cstr(body(said)).map(|(_, rest)| until_nul(rest)).unwrap_or_default();
+        if name.is_empty() && !self.is_in_group {
+            return true;
+        }
         let Some(statement) = self.named(name) else { return false };
         let facts = self.facts_of(&statement);
         self.can_be_settled_by_sync(&facts)
@@ -142,7 +165,7 @@ impl Session {
     }
 
     fn request(&mut self, tag: u8, said: &[u8], piece: Piece) -> Result<(), End> {
-        if self.is_skipping && tag != b'X' {
+        if self.is_skipping {
             self.client_rest = Rest::Drop;
             if tag == b'S' {
                 self.is_skipping = false;
@@ -187,10 +210,10 @@ impl Session {
                 self.unit.record(said);
                 self.note(&Facts { pins: false, ..Facts::UNKNOWN });
                 self.output().put_slice(said);
-                self.expected.push(What::Query { sets: None, is_complete: false }, Audience::Client);
+                let what = What::Query { sets: None, is_complete: false, before: self.unnamed.clone() };
+                self.expected.push(what, Audience::Client);
                 self.unit.request_sent();
             }
-            b'X' => return Err(End::Client),
             tag => return Err(invalid_type(tag)),
         }
         Ok(())
@@ -199,11 +222,12 @@ impl Session {
     /// What can be answered while no connection is there.
     fn without_server(&mut self, tag: u8, said: &[u8]) -> Result<(), End> {
         match tag {
-            b'X' => return Err(End::Client),
             b'S' => message::ready(&mut self.client.output, self.status),
             b'C' => {
-                if let Some((b'S', name)) = body(said).split_first() {
-                    self.statements.remove(until_nul(name));
+                match body(said).split_first() {
+                    Some((b'S', [0])) => self.unnamed = None,
+                    Some((b'S', name)) => drop(self.statements.remove(until_nul(name))),
+                    _ => {}
                 }
                 self.client.output.put_slice(CLOSE_COMPLETE);
             }
@@ -221,7 +245,7 @@ impl Session {
         };
         self.ask_before_commit(facts.kind);
         self.unit.record(said);
-        self.unnamed = None;
+        let before = self.unnamed.take();
         let translated = self.as_extended(said, &facts).map(Asked::Query);
         if translated.is_some_and(|asked| self.is_settled_by_sync(&facts, asked)) {
             self.count(facts.kind);
@@ -237,8 +261,11 @@ impl Session {
             server.unnamed = 0;
         }
         self.output().put_slice(said);
-        self.expected.push(What::Query { sets: facts.sets, is_complete: false }, Audience::Client);
+        let what = What::Query { sets: facts.sets, is_complete: false, before };
+        self.expected.push(what, Audience::Client);
         self.unit.request_sent();
+        // It ends the group that it stands in, where that has not failed.
+        self.is_in_group &= self.server.as_ref().is_some_and(|server| server.skips_to_sync);
         self.ask_what_is_shown();
     }
 
@@ -264,8 +291,8 @@ impl Session {
                 server.unnamed = statement.id;
             }
             self.output().put_slice(said);
-            self.expected.push(What::Parse { id: 0, name: None }, Audience::Client);
-            self.unnamed = Some(statement);
+            let before = self.unnamed.replace(statement);
+            self.expected.push(What::ParseUnnamed { before }, Audience::Client);
             return Ok(());
         }
         if let Some(existing) = self.statements.get(name).cloned() {
@@ -281,14 +308,14 @@ impl Session {
         }
         self.remember_statements();
         self.statements.insert(name.to_vec(), statement.clone());
-        let name = Some(name.to_vec());
         let Some(server) = &mut self.server else { return Ok(()) };
         if server.prepared.touch(statement.id) {
-            self.expected.push(What::ParseDone, Audience::Client);
+            self.expected.push(What::ParseDone { name: name.to_vec() }, Audience::Client);
             return Ok(());
         }
         self.make_room(&statement);
         self.write_parse(&statement, said, definition);
+        let name = Some(name.to_vec());
         self.expected.push(What::Parse { id: statement.id, name }, Audience::Client);
         Ok(())
     }
@@ -360,10 +387,12 @@ impl Session {
         };
         let (name, _) = split_name(name)?;
         if name.is_empty() {
-            self.unnamed = None;
+            let before = self.unnamed.take();
             if let Some(server) = &mut self.server {
                 server.unnamed = 0;
             }
+            self.forward(said, What::CloseUnnamed { before });
+            return Ok(());
         }
         if !self.statements.contains_key(name) {
             self.forward(said, What::Close);

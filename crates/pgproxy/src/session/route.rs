@@ -142,6 +142,8 @@ impl Session {
             };
             at += said.len();
             let place = match (tag, body(said)) {
+                // Whether it ends the group before it depends on how that goes.
+                (b'Q', _) if at > said.len() => return Some(Route::Primary),
                 (b'Q', body) => {
                     let place = self.place(until_nul(body));
                     return Some(if runs(place, &mut is_inside) { Route::Replica } else { Route::Primary });

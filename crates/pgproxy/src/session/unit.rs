@@ -255,8 +255,8 @@ impl Unit {
         self.ends.push_back(self.log.len());
     }
 
-    /// The Sync of the request that is being answered is none: the request ends with the next.
-    pub fn sync_read_over(&mut self) {
+    /// What was sent as the end of the request that is being answered is none: it ends with the next.
+    pub fn end_read_over(&mut self) {
         self.ends.pop_front();
         self.requests -= 1;
     }

@@ -5,6 +5,7 @@ use pgproxy::Database;
 
 use crate::cluster::Cluster;
 use crate::proxy::{Proxy, of, start, value};
+use crate::wire::Raw;
 
 fn two_connections() -> (Cluster, Proxy) {
     let cluster = Cluster::create();
@@ -103,4 +104,58 @@ async fn after_deallocate_all_statements_are_gone_for_this_client_only() {
     one.simple_query("deallocate all").await.unwrap();
     assert_eq!(one.query(&mine, &[]).await.err().unwrap().code().unwrap().code(), "26000");
     assert_eq!(other.query(&theirs, &[]).await.unwrap().len(), 1);
+}
+
+/// After an error PostgreSQL reads over what follows: a client has the statements that it had when that happened.
+#[tokio::test]
+async fn what_is_skipped_after_an_error_prepares_and_closes_nothing() {
+    const SYNC: (u8, &[u8]) = (b'S', b"");
+    const WRONG: (u8, &[u8]) = (b'P', b"wrong\0selected\0\0\0");
+    let cluster = Cluster::create();
+    let proxy = start(of(&cluster));
+    let mut raw = Raw::connect(&proxy).await;
+    let one: (u8, &[u8]) = (b'P', b"\0select 1\0\0\0");
+    let two: (u8, &[u8]) = (b'P', b"\0select 1, 2\0\0\0");
+    let describe: (u8, &[u8]) = (b'D', b"S\0");
+    for (said, answers) in [
+        // The unnamed one of before is there, also where one behind the error was closed, or a Query would have ended it.
+        (&[one, SYNC, WRONG, two, SYNC, describe, SYNC][..], &["1ZI", "EZI", "tTZI"][..]),
+        (&[WRONG, (b'C', b"S\0"), SYNC, describe, SYNC], &["EZI", "tTZI"]),
+        (&[WRONG, (b'Q', b"select 1\0"), SYNC, describe, SYNC], &["EZI", "tTZI"]),
+        // One that does not parse has taken its place.
+        (&[(b'P', b"\0selected\0\0\0"), SYNC, describe, SYNC], &["EZI", "EZI"]),
+        // A name is free when what was to have it is wrong, whatever follows.
+        (&[WRONG, (b'C', b"Swrong\0"), SYNC, (b'D', b"Swrong\0"), SYNC], &["EZI", "EZI"]),
+        // One that the connection knows already is skipped, too.
+        (&[(b'P', b"known\0select 3\0\0\0"), SYNC], &["1ZI"]),
+        (&[WRONG, (b'P', b"skipped\0select 3\0\0\0"), SYNC], &["EZI"]),
+        (&[(b'D', b"Sskipped\0"), SYNC], &["EZI"]),
+    ] {
+        raw.say_at_once(said).await;
+        for (at, expected) in answers.iter().enumerate() {
+            assert_eq!(raw.answer().await, *expected, "answer {at} to {said:?}");
+        }
+    }
+    // And nobody else's is run in place of one that was skipped.
+    raw.say_at_once(&[one, SYNC]).await;
+    assert_eq!(raw.answer().await, "1ZI");
+    let mut other = Raw::connect(&proxy).await;
+    other.say_at_once(&[WRONG, two, SYNC, describe, SYNC]).await;
+    for expected in ["EZI", "EZI"] {
+        assert_eq!(other.answer().await, expected);
+    }
+}
+
+/// Also when its second Parse is sent before the first is answered.
+#[tokio::test]
+async fn a_name_that_is_free_after_an_error_is_given_in_the_same_write() {
+    const SYNC: (u8, &[u8]) = (b'S', b"");
+    let cluster = Cluster::create();
+    let proxy = start(of(&cluster));
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say_at_once(&[(b'P', b"a\0selected\0\0\0"), SYNC, (b'P', b"a\0select 1\0\0\0"), SYNC]).await;
+    raw.say_at_once(&[(b'D', b"Sa\0"), SYNC]).await;
+    for expected in ["EZI", "1ZI", "tTZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
 }

@@ -37,7 +37,7 @@ proptest! {
 pub type Message = (u8, Vec<u8>);
 
 /// A client that is logged in and says what it likes.
-pub struct Raw(Box<dyn Stream>);
+pub struct Raw(Box<dyn Stream>, Vec<Message>);
 
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -66,7 +66,7 @@ impl Raw {
 
     async fn log_in(stream: Box<dyn Stream>) -> Raw {
         use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
-        let mut raw = Raw(stream);
+        let mut raw = Raw(stream, Vec::new());
         raw.0.write_all(b"\0\0\0\x12\0\x03\0\0user\0app\0\0").await.unwrap();
         let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
         assert_eq!(raw.read().await.0, b'R');
@@ -74,8 +74,13 @@ impl Raw {
         raw.say(b'p', &[b"SCRAM-SHA-256\0", &length[..], scram.message()].concat()).await;
         scram.update(&raw.read().await.1[4..]).unwrap();
         raw.say(b'p', scram.message()).await;
-        while raw.read().await.0 != b'Z' {}
+        raw.1 = raw.whole_answer().await;
         raw
+    }
+
+    /// Its connection, and what it was told when it came in.
+    pub fn into_parts(self) -> (Box<dyn Stream>, Vec<Message>) {
+        (self.0, self.1)
     }
 
     /// All messages until the server is ready.
@@ -211,6 +216,45 @@ async fn what_is_sent_behind_a_discard_all_keeps_its_connection() {
     assert_eq!(value(&other, "select count(*) from pg_listening_channels()").await, "0");
 }
 
+/// PostgreSQL reads it in its turn.
+#[tokio::test]
+async fn what_was_asked_before_a_terminate_is_done_and_answered() {
+    let (_cluster, proxy) = running();
+    let rows = proxy.connect().await.unwrap();
+    rows.simple_query("create table t (a int)").await.unwrap();
+    let mut raw = Raw::connect(&proxy).await;
+    let insert: (u8, &[u8]) = (b'Q', b"insert into t values (1)\0");
+    raw.say_at_once(&[insert, (b'Q', b"select 1\0"), insert, (b'X', b""), insert]).await;
+    for expected in ["CZI", "TDCZI", "CZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+    assert_eq!(raw.0.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(value(&rows, "select count(*) from t").await, "2");
+}
+
+/// Its group has no end, and PostgreSQL would wait for that.
+#[tokio::test]
+async fn a_client_that_leaves_within_a_group_or_a_message_leaves_nothing_behind() {
+    let (_cluster, proxy) = running();
+    let long = [b"select '".to_vec(), vec![b'x'; 300_000]].concat();
+    let mut begun = vec![b'Q'];
+    begun.extend(400_000_u32.to_be_bytes());
+    begun.extend(long);
+    for (said, terminates) in [
+        (&framed(b'P', b"\0select 1\0\0\0")[..], false),
+        (&framed(b'P', b"\0select 1\0\0\0"), true),
+        (&begun, false),
+    ] {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.0.write_all(said).await.unwrap();
+        if terminates {
+            raw.say(b'X', b"").await;
+        }
+        raw.0.shutdown().await.unwrap();
+        proxy.until(|db| db.clients == 0 && db.servers == db.servers_idle).await;
+    }
+}
+
 /// The answer to a statement that the server knows already comes from us, in its place.
 #[tokio::test]
 async fn answers_of_our_own_stand_where_the_servers_would() {
@@ -256,6 +300,65 @@ async fn what_is_sent_behind_an_error_is_skipped_up_to_its_sync() {
     proxy.until(|db| db.servers == db.servers_idle).await;
     raw.say(b'Q', b"select 1\0").await;
     assert_eq!(raw.answer().await, "TDCZI");
+}
+
+/// Whoever writes and does not end the group may yet wait for what is wrong with it.
+#[tokio::test]
+async fn an_error_in_a_group_without_an_end_is_told_at_once() {
+    let (_cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say(b'Q', b"create table t (a int)\0").await;
+    assert_eq!(raw.answer().await, "CZI");
+    raw.say(b'P', b"\0insert into t values ($1)\0\0\0").await;
+    // It lacks a value.
+    raw.say(b'B', b"\0\0\0\0\0\0\0\0").await;
+    for expected in *b"1E" {
+        assert_eq!(raw.read().await.0, expected);
+    }
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "ZI");
+}
+
+/// PostgreSQL commits what stands before it, unless that has failed: then it reads over the Query as well.
+#[tokio::test]
+async fn a_query_ends_the_group_that_it_stands_in_and_is_skipped_in_one_that_has_failed() {
+    const QUERY: (u8, &[u8]) = (b'Q', b"select 1\0");
+    const SYNC: (u8, &[u8]) = (b'S', b"");
+    let (_cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    let group = |sql: &'static [u8]| -> [(u8, &[u8]); 3] {
+        [(b'P', sql), (b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")]
+    };
+    raw.say_at_once(&[&group(b"\0select 2\0\0\0")[..], &[QUERY]].concat()).await;
+    assert_eq!(raw.answer().await, "12DCTDCZI");
+    // It waits for nothing more.
+    proxy.until(|db| db.servers == db.servers_idle).await;
+
+    raw.say_at_once(&[&group(b"\0selected\0\0\0")[..], &[QUERY, QUERY, SYNC, QUERY]].concat()).await;
+    for expected in ["EZI", "TDCZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+    // Also when the error is known before the Query is sent.
+    raw.say(b'P', b"\0selected\0\0\0").await;
+    raw.say(b'H', b"").await;
+    assert_eq!(raw.read().await.0, b'E');
+    raw.say_at_once(&[QUERY, SYNC, QUERY]).await;
+    for expected in ["ZI", "TDCZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+    proxy.until(|db| db.servers == db.servers_idle).await;
+}
+
+#[tokio::test]
+async fn an_unnamed_statement_that_was_closed_is_gone() {
+    let (_cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say_at_once(&[(b'P', b"\0select 1\0\0\0"), (b'S', b"")]).await;
+    assert_eq!(raw.answer().await, "1ZI");
+    raw.say_at_once(&[(b'C', b"S\0"), (b'S', b"")]).await;
+    assert_eq!(raw.answer().await, "3ZI");
+    raw.say_at_once(&[(b'B', b"\0\0\0\0\0\0\0\0"), (b'S', b"")]).await;
+    assert_eq!(raw.answer().await, "EZI");
 }
 
 #[tokio::test]
