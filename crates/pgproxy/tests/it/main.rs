@@ -5,6 +5,7 @@ mod cancelling;
 mod cluster;
 mod config;
 mod copying;
+mod differential;
 mod drivers;
 mod failover;
 mod implicit;

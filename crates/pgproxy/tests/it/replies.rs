@@ -111,7 +111,7 @@ async fn where_there_are_rules_a_query_stays_a_query() {
     assert_eq!(value(&client, "select count(*) from t").await, "1");
 }
 
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
 create table t (id serial primary key, a int check (a < 100), b text, c timestamptz default '2000-01-01');
 create table u (a int unique deferrable initially deferred, b int references t deferrable initially deferred);
 create sequence s;
@@ -125,7 +125,7 @@ create function late() returns trigger language plpgsql as $$
 create constraint trigger late after insert on u deferrable initially deferred
     for each row execute function late()";
 
-const QUERIES: &[&str] = &[
+pub const QUERIES: &[&str] = &[
     "insert into t (a, b) values (1, 'one')",
     "INSERT INTO t (a, b) VALUES (2, 'a;b'), (3, E'c\\'d; --') ;",
     "insert into t (a) select n from generate_series(4, 9) n returning id, a, b, c",
