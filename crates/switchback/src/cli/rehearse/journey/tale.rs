@@ -81,9 +81,10 @@ fn sentence(stages: &[Stage], failed: u64, end: &End) -> String {
             format!("The journey ended early, at stage {at}: {why}. ")
         }
     };
-    let faulty = stages.iter().find_map(|stage| Some((stage, stage.record.validity.faults.first()?)));
-    if let Some((stage, fault)) = faulty {
-        how.push_str(&format!("What is said of stage {} is no proof: {fault}. ", stage.graph.stage));
+    for stage in stages {
+        if let Some(fault) = stage.record.validity.faults.first() {
+            how.push_str(&format!("What is said of stage {} is no proof: {fault}. ", stage.graph.stage));
+        }
     }
     let mut serves: Vec<String> = stages.iter().filter_map(served).collect();
     let Some(last) = serves.pop() else {
