@@ -27,6 +27,9 @@ pub struct Record {
     /// Why it ended before its time. `None`: it did not.
     pub cut_short: Option<String>,
     pub validity: Validity,
+    /// Which requests failed: the first [`MOST_FAILED`] kinds of them.
+    #[serde(default)]
+    pub failed: Vec<FailedRequests>,
     /// One for each second, without gaps.
     pub seconds: Vec<Second>,
     /// What the tiers measured of themselves meanwhile.
@@ -39,6 +42,32 @@ impl Record {
     /// Whether what it says is the app's doing, and all of it: it is valid, and was not cut short.
     pub fn is_proof(&self) -> bool {
         self.validity.faults.is_empty() && self.cut_short.is_none()
+    }
+}
+
+/// Kinds of failed requests that are told apart. Of more there is their number by class and second.
+pub const MOST_FAILED: usize = 20;
+
+/// Requests that failed in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRequests {
+    pub path: String,
+    pub outcome: Outcome,
+    /// Of an answer that had one.
+    pub status: Option<u16>,
+    pub count: u64,
+}
+
+/// Adds to those of the same kind, or where there is room for another.
+pub fn add_failed(all: &mut Vec<FailedRequests>, more: FailedRequests) {
+    let is_same = |one: &&mut FailedRequests| {
+        one.path == more.path && one.outcome == more.outcome && one.status == more.status
+    };
+    let has_room = all.len() < MOST_FAILED;
+    match all.iter_mut().find(is_same) {
+        Some(one) => one.count += more.count,
+        None if has_room => all.push(more),
+        None => {}
     }
 }
 
@@ -142,4 +171,24 @@ pub struct Event {
     /// Milliseconds since it began.
     pub at_ms: u64,
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_alike_is_counted_and_of_too_many_kinds_the_first_are_kept() {
+        let one = |n: usize| FailedRequests {
+            path: format!("/{n}"),
+            outcome: Outcome::Status,
+            status: Some(404),
+            count: 2,
+        };
+        let mut all = Vec::new();
+        (0..MOST_FAILED + 5).chain([0]).for_each(|n| add_failed(&mut all, one(n)));
+        assert_eq!((all.len(), all[0].count, all[1].count), (MOST_FAILED, 4, 2));
+        add_failed(&mut all, FailedRequests { status: Some(500), ..one(0) });
+        assert_eq!(all[0].count, 4);
+    }
 }

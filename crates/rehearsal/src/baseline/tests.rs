@@ -43,6 +43,7 @@ fn record(seed: u64, median_ms: f64, failed: u32) -> Record {
             not_offered: 0,
             faults: Vec::new(),
         },
+        failed: Vec::new(),
         seconds: (0..60).map(&mut second).collect(),
         tiers: Vec::new(),
         events: Vec::new(),

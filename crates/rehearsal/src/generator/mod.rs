@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::connect::{TlsClient, TlsError};
 use crate::load::Load;
-use crate::record::{Second, Validity};
+use crate::record::{FailedRequests, Second, Validity};
 use clock::Clock;
 use collector::Collector;
 pub use process::{Heard, Process, ProcessError};
@@ -72,6 +72,8 @@ pub enum Said {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct End {
     pub validity: Validity,
+    /// As [`Record::failed`](crate::record::Record::failed).
+    pub failed: Vec<FailedRequests>,
     /// Why it ended before its time. `None`: it did not.
     pub cut_short: Option<String>,
 }
@@ -166,7 +168,8 @@ pub async fn run(
         }
     }
     let cut_short = cut_short.map(str::to_owned);
-    write(&mut output, &Said::End(End { validity: start.judge(&totals), cut_short })).await
+    let validity = start.judge(&totals);
+    write(&mut output, &Said::End(End { validity, failed: totals.failed, cut_short })).await
 }
 
 /// As many connections as this process may have, besides what its threads need themselves.

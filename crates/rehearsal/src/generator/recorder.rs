@@ -10,7 +10,11 @@ use std::time::Duration;
 use super::clock::Moment;
 use super::script::Class;
 use crate::histogram::Histogram;
-use crate::record::Outcome;
+use crate::record::{FailedRequests, Outcome, add_failed};
+use crate::report::shortened;
+
+/// Characters of the path of a failed request.
+const MOST_OF_PATH: usize = 200;
 
 /// After a second is over: whoever was meant to be woken in it has been.
 const GRACE: Duration = Duration::from_millis(100);
@@ -56,6 +60,7 @@ pub struct Totals {
     pub latency: Histogram,
     pub requests: u64,
     pub not_offered: u64,
+    pub failed: Vec<FailedRequests>,
 }
 
 impl Totals {
@@ -64,6 +69,7 @@ impl Totals {
         self.latency.add(&other.latency);
         self.requests += other.requests;
         self.not_offered += other.not_offered;
+        other.failed.iter().for_each(|failed| add_failed(&mut self.failed, failed.clone()));
     }
 }
 
@@ -129,6 +135,14 @@ impl Recorder {
         if let Some((answered, sent)) = ended.answered {
             counts.latency.record(answered.micros_since(ticket.meant));
             counts.service.record(answered.micros_since(sent));
+        }
+    }
+
+    /// What failed, where an outcome is a failure.
+    pub fn tell(&mut self, path: &str, outcome: Outcome, status: Option<u16>) {
+        if !matches!(outcome, Outcome::Ok | Outcome::Shed) {
+            let path = shortened(path, MOST_OF_PATH);
+            add_failed(&mut self.totals.failed, FailedRequests { path, outcome, status, count: 1 });
         }
     }
 

@@ -269,7 +269,9 @@ impl Visitor<'_> {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(outcome) => {
-                    thread.recorder.borrow_mut().end(ticket, Ended { outcome, answered: None });
+                    let mut recorder = thread.recorder.borrow_mut();
+                    recorder.end(ticket, Ended { outcome, answered: None });
+                    recorder.tell(&path, outcome, None);
                     return Ok(Fetched { outcome, path, page: Vec::new() });
                 }
             };
@@ -285,7 +287,11 @@ impl Visitor<'_> {
             // The clock on the wall, by which the kernel timed it, may have been set meanwhile.
             let arrived = thread.clock.moment(answer.arrived).min(now).max(sent.get());
             let answered = Some((arrived, sent.get()));
-            thread.recorder.borrow_mut().end(ticket, Ended { outcome, answered });
+            {
+                let mut recorder = thread.recorder.borrow_mut();
+                recorder.end(ticket, Ended { outcome, answered });
+                recorder.tell(&path, outcome, Some(answer.head.status));
+            }
             let Some(next) = led_to.filter(|_| outcome == Outcome::Ok) else {
                 return Ok(Fetched { outcome, path, page: answer.page });
             };

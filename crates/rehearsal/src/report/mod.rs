@@ -20,6 +20,8 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Record;
+pub use words::how_it_failed;
+pub(crate) use words::shortened;
 
 /// Of a page, as long as what its caller says of it is no book.
 pub const MOST_BYTES: usize = 1_000_000;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use super::Table;
 use super::columns::Columns;
-use super::words::{clock, count, dash, duration, duration_or_dash, failure, of, percent, rate, share};
-use crate::record::{Record, Second, Tier, TierSecond};
+use super::words::{
+    clock, count, dash, duration, duration_or_dash, failure, how_it_failed, of, percent, rate, share,
+};
+use crate::record::{FailedRequests, Record, Second, Tier, TierSecond};
 use crate::summary::{Summary, classes};
 
 /// Of the table of the course of time.
@@ -49,11 +51,18 @@ pub fn key_figures(record: &Record) -> Vec<KeyFigure> {
 
 /// All tables of a record, in the order of the page.
 pub fn tables(record: &Record) -> Vec<Table> {
-    [Some(by_class(record)), failures(record), Some(by_phase(record)), by_tier(record), Some(course(record))]
-        .into_iter()
-        .flatten()
-        .chain([generator(record)])
-        .collect()
+    [
+        Some(by_class(record)),
+        failures(record),
+        failed(record),
+        Some(by_phase(record)),
+        by_tier(record),
+        Some(course(record)),
+    ]
+    .into_iter()
+    .flatten()
+    .chain([generator(record)])
+    .collect()
 }
 
 fn table(title: &str, head: &[&str], rows: Vec<Vec<String>>) -> Table {
@@ -115,6 +124,12 @@ fn failures(record: &Record) -> Option<Table> {
     let row = |((name, outcome), n)| Some(vec![str::to_owned(name), failure(outcome)?.to_owned(), count(n)]);
     let rows: Vec<Vec<String>> = kinds.into_iter().filter_map(row).collect();
     (!rows.is_empty()).then(|| table("Failed requests by kind", &["class", "how", "requests"], rows))
+}
+
+fn failed(record: &Record) -> Option<Table> {
+    let row = |one: &FailedRequests| Some(vec![one.path.clone(), how_it_failed(one)?, count(one.count)]);
+    let rows: Vec<Vec<String>> = record.failed.iter().filter_map(row).collect();
+    (!rows.is_empty()).then(|| table("Which requests failed", &["path", "how", "requests"], rows))
 }
 
 fn by_phase(record: &Record) -> Table {

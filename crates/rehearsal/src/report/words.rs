@@ -1,6 +1,6 @@
 //! Figures as people read them: three digits are enough, and nothing is rounded to "all" or "none" that is not.
 
-use crate::record::Outcome;
+use crate::record::{FailedRequests, Outcome};
 
 /// How a request failed. `None`: it did not.
 pub fn failure(outcome: Outcome) -> Option<&'static str> {
@@ -12,6 +12,12 @@ pub fn failure(outcome: Outcome) -> Option<&'static str> {
         Outcome::GaveUp => Some("gave up waiting"),
         Outcome::TooMuch => Some("too large, or sent in circles"),
     }
+}
+
+/// `wrong status, 404`.
+pub fn how_it_failed(requests: &FailedRequests) -> Option<String> {
+    let how = failure(requests.outcome)?;
+    Some(requests.status.map_or_else(|| how.to_owned(), |status| format!("{how}, {status}")))
 }
 
 /// `850 µs`, `1.24 ms`, `34.0 ms`, `1.35 s`.

@@ -66,6 +66,15 @@ async fn an_answer_that_is_cut_short_or_no_http_is_broken() {
 }
 
 #[tokio::test]
+async fn which_requests_failed_is_told_with_their_paths_and_how() {
+    let app = App::start(|_| answer(404, "", ""));
+    let seen = run(&load(app.address, vec![visit(vec![step("/gone?from=news")])])).await;
+    let [failed] = &seen.end.failed[..] else { panic!("{:?}", seen.end.failed) };
+    assert_eq!((failed.path.as_str(), failed.outcome), ("/gone?from=news", Outcome::Status));
+    assert_eq!((failed.status, failed.count), (Some(404), u64::from(seen.sent("page"))));
+}
+
+#[tokio::test]
 async fn an_app_that_asks_for_less_sheds() {
     let app = App::start(|_| answer(503, "Retry-After: 1\r\n", ""));
     run(&load(app.address, vec![visit(vec![step("/")])])).await.assert_all("page", Outcome::Shed);

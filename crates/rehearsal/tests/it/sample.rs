@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rehearsal::record::{ClassSecond, Event, Outcome, Record, Second, Tier, TierSecond, VERSION, Validity};
+use rehearsal::record::{
+    ClassSecond, Event, FailedRequests, Outcome, Record, Second, Tier, TierSecond, VERSION, Validity,
+};
 
 /// Of a class: requests a visit, median of its latency in µs at rest.
 const CLASSES: &[(&str, f64, f64)] = &[
@@ -48,6 +50,12 @@ pub fn front_page(seconds: u32, seed: u64) -> Record {
             not_offered: 0,
             faults: Vec::new(),
         },
+        failed: vec![FailedRequests {
+            path: "/?utm_source=news".into(),
+            outcome: Outcome::Status,
+            status: Some(404),
+            count: 31,
+        }],
         seconds: course,
         tiers,
         events: vec![

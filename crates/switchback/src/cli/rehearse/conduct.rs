@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rehearsal::generator::{End, Heard, Process, ProcessError};
 use rehearsal::load::{Load, Phase};
-use rehearsal::record::{Event, Record, Second, Tier, Validity};
+use rehearsal::record::{Event, Record, Second, Tier, Validity, add_failed};
 use rehearsal::report::live::{Expected, Live};
 
 use super::observe::{Looks, Observer};
@@ -81,6 +81,7 @@ impl<'a> Conductor<'a> {
             began: jiff::Timestamp::now(),
             cut_short: None,
             validity: Validity::default(),
+            failed: Vec::new(),
             seconds: Vec::new(),
             tiers: Vec::new(),
             events: Vec::new(),
@@ -159,7 +160,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// What the generator used and missed in a stretch is the record's: the worst of all.
+    /// What the generator used and missed in a stretch is the record's, the worst of all, and so is what failed.
     pub fn count(&mut self, played: &Played) {
         let (all, one) = (&mut self.record.validity, &played.end.validity);
         all.schedule_error_p99_us = all.schedule_error_p99_us.max(one.schedule_error_p99_us);
@@ -167,6 +168,9 @@ impl<'a> Conductor<'a> {
         all.cpu_share = all.cpu_share.max(one.cpu_share);
         all.stolen = all.stolen.max(one.stolen);
         all.not_offered += one.not_offered;
+        for failed in &played.end.failed {
+            add_failed(&mut self.record.failed, failed.clone());
+        }
     }
 
     /// Makes the record invalid, where there is a fault.

@@ -24,7 +24,7 @@ use rehearsal::capacity::{Effort, Staircase};
 use rehearsal::diagnosis::Diagnosis;
 use rehearsal::load::{Limits, Load, Visit};
 use rehearsal::record::{Record, Second};
-use rehearsal::report::{Document, Part, Passed, Verdict};
+use rehearsal::report::{Document, Part, Passed, Verdict, how_it_failed};
 use rehearsal::site::mix;
 use rehearsal::summary::Summary;
 use rehearsal::threshold;
@@ -50,6 +50,8 @@ const USUAL_OBJECTIVE: [&str; 2] = ["p99 < 250ms", "errors < 0.1%"];
 const MOST_REQUESTS: f64 = 20_000.0;
 /// Visits per second that a search begins with.
 const FIRST_PROBE: f64 = 4.0;
+/// Kinds of failed requests that are said; the page has more.
+const FAILED_SHOWN: usize = 5;
 /// A step of a search is over before anybody has read a page; so they read fast.
 const SEARCH_THINK_MS: u64 = 500;
 /// Of rates from second to second: visitors come in bunches.
@@ -279,6 +281,7 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
             "valid": record.is_proof(),
             "validity": record.validity,
             "cut_short": record.cut_short,
+            "failed": record.failed,
             "thresholds": judgements,
             "capacity": climb.as_ref().map(|climb| &climb.capacity),
             "diagnosis": climb.as_ref().map(|climb| &climb.diagnosis),
@@ -345,6 +348,14 @@ fn evidence(
     let mut lines: Vec<String> = judgements.iter().map(ToString::to_string).collect();
     lines.extend(worse.iter().cloned());
     lines.extend(shed_unasked(record, judgements));
+    lines.extend(record.failed.iter().take(FAILED_SHOWN).filter_map(|one| {
+        Some(format!(
+            "{}: {}, {}",
+            one.path,
+            how_it_failed(one)?,
+            model::counted(usize::try_from(one.count).ok()?, "request")
+        ))
+    }));
     let Some(Climb { capacity, diagnosis, .. }) = climb else { return lines };
     lines.push(capacity.to_string());
     lines.extend(diagnosis.evidence.iter().map(ToString::to_string));
