@@ -72,7 +72,7 @@ pub(crate) trait Job: Send + Sync + 'static {
         std::future::ready(())
     }
 
-    /// The last lines the process said, the oldest first.
+    /// The last lines the process said since it was started, the oldest first.
     fn last_lines(&self) -> Vec<String>;
 
     /// Adds a line to what the process said.
@@ -424,7 +424,7 @@ impl<J: Job> Run<J> {
     async fn clear_and_back_off(&mut self, process: Option<Process>, why: Why) -> Option<Duration> {
         let Why { reason, hint } = why;
         let name = self.job.name();
-        let last = self.job.last_lines();
+        let last = self.last_lines_of(process.as_ref());
         let looping = self.crashes >= CRASH_LOOP_AFTER;
         tracing::warn!(process = name, reason, restarts = self.crashes, "process ended");
         self.set(|state| {
@@ -481,7 +481,7 @@ impl<J: Job> Run<J> {
 
     async fn stop(mut self, process: Option<Process>, grace: Duration, at: Phase, why: Option<Why>) {
         let name = self.job.name();
-        let last = if at == Phase::Failed { self.job.last_lines() } else { Vec::new() };
+        let last = if at == Phase::Failed { self.last_lines_of(process.as_ref()) } else { Vec::new() };
         if at == Phase::Stopped {
             self.set(|state| state.phase = Phase::Stopping);
         }
@@ -502,6 +502,11 @@ impl<J: Job> Run<J> {
             (state.reason, state.hint) = why.map_or((None, None), |why| (Some(why.reason), why.hint));
             state.last_lines = last;
         });
+    }
+
+    /// What could not be started has said nothing, whatever the one before it said.
+    fn last_lines_of(&self, process: Option<&Process>) -> Vec<String> {
+        process.map_or_else(Vec::new, |_| self.job.last_lines())
     }
 
     fn set(&mut self, change: impl FnOnce(&mut KeptState)) {

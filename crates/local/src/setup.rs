@@ -39,9 +39,11 @@ impl Setup {
         self.logs.files(name).map_err(|error| format!("the logs of {name} cannot be opened: {error}"))
     }
 
-    /// The last lines a process said, the oldest first. For messages: what cannot be read is left out.
+    /// The last lines a process said since it was started, the oldest first; none of one that was forgotten. For
+    /// messages: what cannot be read is left out.
     pub(crate) fn last_lines(&self, name: &str) -> Vec<String> {
-        let lines = self.logs.last_lines(name, LAST_LINES).unwrap_or_default();
+        let Some(record) = self.processes.record(name) else { return Vec::new() };
+        let lines = self.logs.last_lines(name, record.spawned_at, LAST_LINES).unwrap_or_default();
         lines.into_iter().map(|record| record.line).collect()
     }
 

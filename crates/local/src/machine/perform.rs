@@ -318,6 +318,8 @@ impl Machine {
         let process = setup.processes.spawn(spec).map_err(|error| StepError::new(chain(&error)))?;
         let exit = timeout(RELEASE_COMMAND_TIMEOUT, process.exited()).await;
         crate::keeper::end(&process, Duration::from_millis(like.grace_ms)).await;
+        // Asked before it is forgotten, when it was started.
+        let last_lines = setup.last_lines(&name);
         setup.processes.forget(&name);
         let failed = match exit {
             Ok(exit) if exit.success() => return Ok(()),
@@ -326,7 +328,7 @@ impl Machine {
                 StepError::new(format!("the release command `{command}` did not end within 30 minutes"))
             }
         };
-        Err(StepError { last_lines: setup.last_lines(&name), ..failed }
+        Err(StepError { last_lines, ..failed }
             .hint("the release before it still serves; fix the command and deploy again"))
     }
 

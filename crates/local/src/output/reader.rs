@@ -24,6 +24,8 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 /// A daemon that keeps reading has at most [`super::tailer::LOOK_EVERY`] of lines not stored: not worth more
 /// tries.
 const TRIES: usize = 3;
+/// When a file was written to is known by the kernel's tick, and may be so much earlier than by the clock.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 /// Lines of the past that following begins with when only a time was given.
 const MAX_PAST: usize = 100_000;
 /// Not yet stored bytes that are read of one file; the end of it.
@@ -78,13 +80,15 @@ impl Logs {
         Ok(())
     }
 
-    /// The last lines of one instance: what it said before it crashed, to the last byte.
+    /// The last lines of one instance since it was started: what it said before it crashed, to the last byte. Others
+    /// may have had its name before.
     ///
     /// # Errors
     /// When the store is there but cannot be read.
-    pub fn last_lines(&self, instance: &str, limit: usize) -> io::Result<Vec<LogRecord>> {
+    pub fn last_lines(&self, instance: &str, started: Timestamp, limit: usize) -> io::Result<Vec<LogRecord>> {
         let mut lines = Vec::new();
-        let query = Query { only: vec![instance.to_owned()], since: None, limit: Some(limit) };
+        let since = started.checked_sub(CLOCK_TICK).unwrap_or(started);
+        let query = Query { only: vec![instance.to_owned()], since: Some(since), limit: Some(limit) };
         self.read(&query, |record| lines.push(record))?;
         Ok(lines)
     }

@@ -225,7 +225,7 @@ fn what_was_read_is_given_back_to_the_disk() {
     assert!(after.blocks() * 512 < 2 << 20, "{} bytes still held", after.blocks() * 512);
     place.say("web.1", "and on\n");
     place.look(&mut tailer, 2);
-    assert_eq!(place.logs.last_lines("web.1", 1).unwrap()[0].line, "and on");
+    assert_eq!(place.logs.last_lines("web.1", Timestamp::MIN, 1).unwrap()[0].line, "and on");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn without_holes_a_file_read_to_its_end_is_emptied_once_it_is_large() {
     let mut tailer = place.tailer();
     place.say("web.1", "and on\n");
     place.look(&mut tailer, 3);
-    assert_eq!(place.logs.last_lines("web.1", 1).unwrap()[0].line, "and on");
+    assert_eq!(place.logs.last_lines("web.1", Timestamp::MIN, 1).unwrap()[0].line, "and on");
 }
 
 #[test]
@@ -327,12 +327,15 @@ fn the_oldest_lines_go_first_when_the_budget_is_used_up() {
 fn a_crashed_instance_is_quoted_to_its_last_byte_with_or_without_a_daemon() {
     let place = Place::new();
     place.say("web.1", "starting\nabout to fail\npanic: no line end");
-    let last = |n| place.logs.last_lines("web.1", n).unwrap().into_iter().map(|r| r.line).collect::<Vec<_>>();
+    let last = |n| {
+        let records = place.logs.last_lines("web.1", Timestamp::MIN, n).unwrap();
+        records.into_iter().map(|record| record.line).collect::<Vec<_>>()
+    };
     assert_eq!(last(2), ["about to fail", "panic: no line end"]);
     let mut tailer = place.tailer();
     place.look(&mut tailer, 1);
     assert_eq!(last(2), ["about to fail", "panic: no line end"]);
-    assert_eq!(place.logs.last_lines("web.2", 5).unwrap(), []);
+    assert_eq!(place.logs.last_lines("web.2", Timestamp::MIN, 5).unwrap(), []);
 
     tailer.retire("web.1", place.begun, time(2)).unwrap();
     assert!(!place.out_file("web.1").exists());
@@ -348,6 +351,22 @@ fn a_name_that_returns_begins_anew() {
     place.say("job", "2nd\n");
     place.look(&mut tailer, 2);
     assert_eq!(place.lines(), ["a long first run", "2nd"]);
+}
+
+#[test]
+fn what_another_process_of_the_same_name_said_before_is_not_quoted() {
+    let place = Place::new();
+    let mut tailer = place.tailer();
+    place.say("web.1", "no SECRET_KEY\n");
+    place.look(&mut tailer, 1);
+    let said = || {
+        let records = place.logs.last_lines("web.1", time(2), 5).unwrap();
+        records.into_iter().map(|record| record.line).collect::<Vec<_>>()
+    };
+    assert_eq!(said(), Vec::<String>::new());
+    place.say("web.1", "port in use\n");
+    place.look(&mut tailer, 3);
+    assert_eq!(said(), ["port in use"]);
 }
 
 #[tokio::test]

@@ -42,6 +42,24 @@ fn a_command_that_does_not_exist_is_named() {
 }
 
 #[test]
+fn only_what_this_start_said_is_quoted() {
+    let mut switchback = prepare(App::python("shop").set("web", "run", "\"echo no SECRET_KEY; exit 1\""));
+    let said = switchback.cli(&["up", "--detach"]);
+    assert!(said.stderr.contains("it said last:\n  | no SECRET_KEY"), "{said:#?}");
+
+    switchback.app_mut().change("web", "run", "\"no-such-server\"");
+    let missing = switchback.cli(&["up", "--detach"]);
+    assert!(missing.stderr.contains("not found"), "{missing:#?}");
+    assert!(!missing.stderr.contains("it said last"), "{missing:#?}");
+
+    switchback.app_mut().change("web", "start_timeout", "\"1s\"");
+    switchback.app_mut().change("web", "run", "\"exec sleep 60\"");
+    let silent = switchback.cli(&["up", "--detach"]);
+    assert!(silent.stderr.contains("not ready within 1 s"), "{silent:#?}");
+    assert!(!silent.stderr.contains("it said last"), "{silent:#?}");
+}
+
+#[test]
 fn what_the_shell_says_of_a_command_is_explained() {
     let missing = fails_to_come_up(App::python("shop").set("web", "run", "\"cd . && no-such-server\""));
     assert!(missing.stderr.contains("exit code 127 (the shell found no such command)"), "{missing:#?}");
