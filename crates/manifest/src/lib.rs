@@ -32,7 +32,7 @@ pub use problems::{Label, MAX_PROBLEMS, Position, Problem, Problems};
 pub use reference::reference_markdown;
 pub use schema::json_schema;
 pub use settings::Source;
-pub use stage::set_stage;
+pub use stage::{known_stage, set_stage};
 
 use model::ResourceGraph;
 

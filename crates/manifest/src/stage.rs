@@ -25,6 +25,15 @@ pub fn set_stage(text: &str, stage: u8) -> Result<String, Problems> {
     changed.ok_or_else(|| problems.sorted())
 }
 
+/// The stage, where this version has it.
+///
+/// # Errors
+/// Where it has not: which it has.
+pub fn known_stage(stage: u8) -> Result<u8, String> {
+    let known = presets::of_stage(stage).map(|preset| preset.stage);
+    known.ok_or_else(|| format!("stage {stage} is not in this version; {} are", presets::stages("and")))
+}
+
 /// `None` when there is a problem.
 fn change(text: &str, tree: &DeTable<'_>, stage: u8, problems: &mut Problems) -> Option<String> {
     let written = tree.iter().find(|(key, _)| key.get_ref() == "stage");

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{InstanceId, NodeId, Size};
+use model::{InstanceId, NodeId, ResourceId, Size};
 use plan::Action;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -158,6 +158,18 @@ impl From<String> for StepError {
 impl Machine {
     pub fn setup(&self) -> &Setup {
         &self.inner.setup
+    }
+
+    /// That the app has no database of this name, and what it has.
+    pub fn no_such_database(&self, id: &ResourceId) -> StepError {
+        let names: Vec<String> = self.topology().clusters.keys().map(ResourceId::to_string).collect();
+        if names.is_empty() {
+            return StepError::new("the app has no database").hint(
+                "`[db]` with `engine = \"postgres\"` in switchback.toml adds one, then `switchback apply`",
+            );
+        }
+        StepError::new(format!("{id} is no database of this app"))
+            .hint(format!("it has {}", names.join(", ")))
     }
 
     /// The newest decisions, oldest first.

@@ -93,6 +93,11 @@ pub enum Request {
     ProveBackup {
         cluster: ResourceId,
     },
+    /// Whether a database could be brought back to that moment, as far as can be told before.
+    CheckRestore {
+        cluster: ResourceId,
+        to: RecoveryTarget,
+    },
     /// Brings a database back to an earlier moment.
     Restore {
         cluster: ResourceId,

@@ -8,16 +8,13 @@ use local::chain;
 use local::stopped::ForgetError;
 use model::{ByteSize, NodeId, RecoveryTarget, ResourceId, counted};
 
-use super::Place;
 use super::plan::agreed;
-use super::progress::Progress;
 use super::say::{self, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
+use super::{Place, progress};
 use crate::api::{Request, Restored};
 
 pub fn take(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Problem> {
-    let progress = Progress::new();
-    let backup: BaseBackup = place.app()?.ask(&Request::Backup { cluster }, |event| progress.hear(event))?;
-    drop(progress);
+    let backup: BaseBackup = progress::ask(&place.app()?, Request::Backup { cluster })?;
     if as_json {
         return say::json(&backup);
     }
@@ -70,16 +67,16 @@ pub fn restore(
     as_json: bool,
 ) -> Result<(), Problem> {
     let app = place.app()?;
+    app.ask::<()>(&Request::CheckRestore { cluster: cluster.clone(), to }, |_| {})?;
     say::talk(&format!(
-        "{cluster} is brought back to {}. What was written since is kept aside and no longer seen by the app.",
+        "{cluster} would be brought back to {}. What was written since would be kept aside, and no longer be seen by \
+         the app.",
         shown(to)
     ));
     if !yes && !agreed("Bring it back?")? {
         return Err(Problem::refused("nothing was changed"));
     }
-    let progress = Progress::new();
-    let restored: Restored = app.ask(&Request::Restore { cluster, to }, |event| progress.hear(event))?;
-    drop(progress);
+    let restored: Restored = progress::ask(&app, Request::Restore { cluster, to })?;
     if as_json {
         return say::json(&restored);
     }

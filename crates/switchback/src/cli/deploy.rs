@@ -4,27 +4,25 @@ use local::chain;
 use local::release::Releases;
 use model::{ByteSize, ReleaseId, counted};
 
-use super::progress::Progress;
+use super::connect::App;
 use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
-use super::{Place, manifest};
+use super::{Place, manifest, progress};
 use crate::api::{Outcome, Request, StoredRelease};
 
 pub fn deploy(place: &Place, as_json: bool) -> Result<(), Problem> {
     let app = place.app()?;
     let manifest = manifest::read(&app.dir)?;
-    carry_out(place, &Request::Deploy { graph: manifest.graph().clone() }, as_json)
+    carry_out(&app, Request::Deploy { graph: manifest.graph().clone() }, as_json)
 }
 
 pub fn rollback(place: &Place, release: Option<ReleaseId>, as_json: bool) -> Result<(), Problem> {
     let app = place.app()?;
     let manifest = manifest::read(&app.dir)?;
-    carry_out(place, &Request::Rollback { graph: manifest.graph().clone(), release }, as_json)
+    carry_out(&app, Request::Rollback { graph: manifest.graph().clone(), release }, as_json)
 }
 
-fn carry_out(place: &Place, request: &Request, as_json: bool) -> Result<(), Problem> {
-    let progress = Progress::new();
-    let outcome: Outcome = place.app()?.ask(request, |event| progress.hear(event))?;
-    drop(progress);
+fn carry_out(app: &App, request: Request, as_json: bool) -> Result<(), Problem> {
+    let outcome: Outcome = progress::ask(app, request)?;
     if as_json {
         return say::json(&outcome);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use local::backup::BaseBackup;
 use local::machine::{MAX_REPLICA_LAG_MS, Phase, ProcessKind, ProcessStatus};
-use model::{DatabaseRole, NodeId, ResourceId, counted};
+use model::{DatabaseRole, NodeId, RecoveryTarget, ResourceId, counted};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ pub enum Drill {
     Switchover,
     /// The newest backup is restored beside the app, read and compared; nothing is broken
     Restore,
-    /// SIGKILL to every instance and every database node of one zone
+    /// SIGKILL to every instance and every database node of the last zone
     ZoneLoss,
 }
 
@@ -104,6 +104,8 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     let before: Status = app.ask(&Request::Status, |_| {})?;
     status::must_be_whole(&before, "a drill")?;
     let front = front(&before)?;
+    // Whatever would be refused is, before anybody asks anything.
+    must_be_possible(&app, drill, &before)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
     let probe = runtime.block_on(Probe::start(&app, &before))?;
@@ -158,19 +160,57 @@ fn front(status: &Status) -> Result<SocketAddr, Problem> {
     Ok(address)
 }
 
+/// Whether there is what this drill breaks.
+///
+/// # Errors
+/// When what is to be broken is not there, or may not be.
+fn must_be_possible(app: &App, drill: Drill, before: &Status) -> Result<(), Problem> {
+    match drill {
+        Drill::InstanceCrash | Drill::InstanceHang => instance(before).map(drop),
+        Drill::DaemonCrash => manifest::read(&app.dir).map(drop),
+        Drill::EdgeReplace => Ok(()),
+        Drill::ProxyReplace => node(before, DatabaseRole::Primary).map(drop),
+        Drill::PrimaryCrash | Drill::PrimaryHang | Drill::StandbyCrash | Drill::Switchover => {
+            node(before, DatabaseRole::Standby).map(drop)
+        }
+        Drill::PrimaryDiskFull => own_disk(app, node(before, DatabaseRole::Primary)?).map(drop),
+        Drill::ReplicaCrash | Drill::ReplicaLag => node(before, DatabaseRole::ReadReplica).map(drop),
+        Drill::Restore => {
+            let request = Request::CheckRestore { cluster: cluster(before)?, to: RecoveryTarget::Latest };
+            app.ask(&request, |_| {})
+        }
+        Drill::ZoneLoss => last_zone(before).map(drop),
+    }
+}
+
+/// The last one, which another can stand in for where there are several.
+fn instance(before: &Status) -> Result<&ProcessStatus, Problem> {
+    instances(before).next_back().ok_or_else(|| Problem::refused("there is no instance"))
+}
+
+fn instances(before: &Status) -> impl DoubleEndedIterator<Item = &ProcessStatus> {
+    before.machine.processes.iter().filter(|process| process.kind == ProcessKind::Web)
+}
+
+fn last_zone(before: &Status) -> Result<&str, Problem> {
+    match before.machine.zones.as_slice() {
+        [_, .., zone] => Ok(zone),
+        _ => Err(Problem::refused("there is only one zone; losing it is losing everything")
+            .hint("`switchback stage 2` adds a second zone")),
+    }
+}
+
 fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -> Result<Broken, Problem> {
-    let instances: Vec<&ProcessStatus> =
-        before.machine.processes.iter().filter(|process| process.kind == ProcessKind::Web).collect();
     match drill {
         Drill::InstanceCrash => {
-            let victim = instances.last().ok_or_else(|| Problem::refused("there is no instance"))?;
+            let victim = instance(before)?;
             signal(victim.pid, Signal::KILL)?;
             Ok(Broken::one(victim, format!("SIGKILL to {}", victim.name)))
         }
         Drill::InstanceHang => {
-            let victim = instances.last().ok_or_else(|| Problem::refused("there is no instance"))?;
+            let victim = instance(before)?;
             signal(victim.pid, Signal::STOP)?;
-            if instances.len() == 1 {
+            if instances(before).count() == 1 {
                 notes.push("it was the only instance: requests wait for its restart".to_owned());
             }
             Ok(Broken::one(victim, format!("SIGSTOP to {}", victim.name)))
@@ -189,21 +229,16 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             Ok(Broken::nobody("the edge was handed over to a new process"))
         }
         Drill::ProxyReplace => {
-            if !before.machine.processes.iter().any(|process| process.kind == ProcessKind::Pgproxy) {
-                return Err(Problem::refused("the app has no database"));
-            }
             app.ask::<()>(&Request::ReplaceProxies, |_| {})?;
             notes.push("the old one keeps the sessions it has until they end, an hour at most".to_owned());
             Ok(Broken::nobody("pgproxy was handed over to a new process"))
         }
         Drill::PrimaryCrash => {
-            node(before, DatabaseRole::Standby)?;
             let primary = node(before, DatabaseRole::Primary)?;
             signal(primary.pid, Signal::KILL)?;
             Ok(Broken::one(primary, format!("SIGKILL to {}, the primary", primary.name)))
         }
         Drill::PrimaryHang => {
-            node(before, DatabaseRole::Standby)?;
             let primary = node(before, DatabaseRole::Primary)?;
             let postmaster = primary.pid.ok_or_else(|| Problem::failed("the process is gone already"))?;
             signal(primary.pid, Signal::STOP)?;
@@ -251,7 +286,6 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             Ok(Broken::nobody(format!("SIGSTOP to what replays the log on {}, a read replica", replica.name)))
         }
         Drill::Switchover => {
-            node(before, DatabaseRole::Standby)?;
             let request = Request::SwitchOver { cluster: cluster(before)?, to: None };
             let switched: SwitchedOver = app.ask(&request, |_| {})?;
             Ok(Broken::nobody(format!("{} took over from {} in order", switched.to, switched.from)))
@@ -270,10 +304,7 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             Ok(Broken::nobody(format!("nothing; backup {} is proven", backup.number)))
         }
         Drill::ZoneLoss => {
-            let [_, .., zone] = before.machine.zones.as_slice() else {
-                return Err(Problem::refused("there is only one zone; losing it is losing everything")
-                    .hint("`switchback stage 2` adds a second zone"));
-            };
+            let zone = last_zone(before)?;
             let lost: Vec<&ProcessStatus> = before
                 .machine
                 .processes
@@ -309,6 +340,26 @@ fn node(before: &Status, role: DatabaseRole) -> Result<&ProcessStatus, Problem> 
     })
 }
 
+/// The folder of a node's data, where that is on a disk of its own.
+///
+/// # Errors
+/// Where it is not, or cannot be looked at.
+fn own_disk(app: &App, node: &ProcessStatus) -> Result<PathBuf, Problem> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", node.name));
+    let id: NodeId = node.name.parse().map_err(|_| Problem::failed("the primary has no name"))?;
+    let folder = app.state.node(&id);
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
+    if device(&folder).map_err(failed)? != device(app.state.root()).map_err(failed)? {
+        return Ok(folder);
+    }
+    Err(Problem::refused(format!(
+        "the data of {} has no disk of its own: filling it would fill that of everything else",
+        node.name
+    ))
+    .hint(format!("mount one at {} before `switchback up`, for an app to rehearse with", folder.display())))
+}
+
 /// A file that leaves no space on the disk of a node. Deleted when dropped.
 struct FullDisk {
     ballast: PathBuf,
@@ -316,22 +367,8 @@ struct FullDisk {
 
 impl FullDisk {
     fn of(app: &App, node: &ProcessStatus) -> Result<FullDisk, Problem> {
-        use std::os::unix::fs::MetadataExt;
         let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", node.name));
-        let id: NodeId = node.name.parse().map_err(|_| Problem::failed("the primary has no name"))?;
-        let folder = app.state.node(&id);
-        let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
-        if device(&folder).map_err(failed)? == device(app.state.root()).map_err(failed)? {
-            return Err(Problem::refused(format!(
-                "the data of {} has no disk of its own: filling it would fill that of everything else",
-                node.name
-            ))
-            .hint(format!(
-                "mount one at {} before `switchback up`, for an app to rehearse with",
-                folder.display()
-            )));
-        }
-        let full = FullDisk { ballast: folder.join("switchback-drill-ballast") };
+        let full = FullDisk { ballast: own_disk(app, node)?.join("switchback-drill-ballast") };
         let mut file = std::fs::File::create(&full.ballast).map_err(failed)?;
         for piece in [1 << 20, 4 << 10, 1] {
             // Until there is no more space for a piece of this size.

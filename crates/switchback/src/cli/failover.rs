@@ -2,8 +2,8 @@
 
 use model::{NodeId, ResourceId};
 
-use super::Place;
 use super::say::{self, GREEN, Problem, Stream, paint};
+use super::{Place, progress};
 use crate::api::{Request, SwitchedOver};
 
 pub fn failover(
@@ -12,7 +12,7 @@ pub fn failover(
     to: Option<NodeId>,
     as_json: bool,
 ) -> Result<(), Problem> {
-    let switched: SwitchedOver = place.app()?.ask(&Request::SwitchOver { cluster, to }, |_| {})?;
+    let switched: SwitchedOver = progress::ask(&place.app()?, Request::SwitchOver { cluster, to })?;
     if as_json {
         return say::json(&switched);
     }

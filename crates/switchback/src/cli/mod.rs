@@ -120,6 +120,8 @@ enum Command {
     },
     /// Move to another stage: rewrites one line of the manifest, plans, applies
     Stage {
+        /// The stage to move to
+        #[arg(value_parser = plan::stage_number)]
         number: u8,
         /// Do not ask
         #[arg(long)]

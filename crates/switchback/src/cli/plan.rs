@@ -10,9 +10,9 @@ use model::{ResourceGraph, ResourceId, counted};
 use plan::{ChangeKind, Interruption, Plan};
 
 use super::connect::App;
-use super::progress::Progress;
 use super::say::{self, BOLD, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
-use super::{Place, manifest};
+use super::up::INTERRUPTED;
+use super::{Place, manifest, progress};
 use crate::api::{Outcome, Planned, Request};
 
 /// A plan file is a few kB; anything much larger is not one.
@@ -78,6 +78,11 @@ pub fn apply(
     carry_out(&app, plan, yes)
 }
 
+/// The argument of `stage`.
+pub fn stage_number(text: &str) -> Result<u8, String> {
+    ::manifest::known_stage(text.parse().map_err(|error| format!("{error}"))?)
+}
+
 pub fn stage(place: &Place, number: u8, yes: bool) -> Result<(), Problem> {
     let app = place.app()?;
     app.must_be_ours()?;
@@ -97,7 +102,10 @@ pub fn stage(place: &Place, number: u8, yes: bool) -> Result<(), Problem> {
         }
         carry_out(&app, planned.plan, yes)
     });
-    if changed.is_err() {
+    if matches!(changed, Err(Problem::Said(INTERRUPTED))) {
+        // The daemon goes on to it.
+        say::talk(&format!("{} keeps the new stage", path.display()));
+    } else if changed.is_err() {
         let untouched = manifest::read_text(&app.dir).is_ok_and(|(_, text)| text == after);
         if app.hello().is_none() && app.state.database().exists() {
             // The next daemon finishes the plan or takes it back: only it can tell which stage stands.
@@ -130,9 +138,7 @@ fn carry_out(app: &App, plan: Plan, yes: bool) -> Result<(), Problem> {
     if !yes && !agreed("Carry it out?")? {
         return Err(Problem::refused("nothing was changed"));
     }
-    let progress = Progress::new();
-    let outcome: Outcome = app.ask(&Request::Apply { plan }, |event| progress.hear(event))?;
-    drop(progress);
+    let outcome: Outcome = progress::ask(app, Request::Apply { plan })?;
     say::talk(&format!("{} {}", paint(Stream::Err, GREEN, "applied:"), counted(outcome.steps, "step")));
     Ok(())
 }

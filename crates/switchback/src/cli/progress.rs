@@ -4,8 +4,30 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Event;
+use serde::de::DeserializeOwned;
 
-use super::say::{self, BOLD, DIM, GREEN, RED, Stream, YELLOW, paint};
+use super::connect::App;
+use super::say::{self, BOLD, DIM, GREEN, Problem, RED, Stream, YELLOW, paint};
+use super::up::{INTERRUPTED, Interrupts, wait_for};
+use crate::api::Request;
+
+/// What the daemon answers to work that may take long. An interrupt ends only the waiting.
+///
+/// # Errors
+/// When it fails; [`INTERRUPTED`] after an interrupt, of which everything is said.
+pub fn ask<T>(app: &App, request: Request) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let answer = wait_for(app, request, &Interrupts::listen()?, 1);
+    if let Err(Problem::Said(INTERRUPTED)) = answer {
+        say::talk(
+            "interrupted: the daemon goes on with it; `switchback status` shows how far it is, `switchback down --now` \
+             ends it and stops the app",
+        );
+    }
+    answer
+}
 
 /// Says what happens. Dropping it clears the live line.
 pub struct Progress {

@@ -4,16 +4,12 @@ use std::collections::BTreeSet;
 
 use model::{NodeId, ResourceId};
 
-use super::Place;
-use super::progress::Progress;
 use super::say::{self, GREEN, Problem, Stream, paint};
+use super::{Place, progress};
 use crate::api::{Request, Restarted};
 
 pub fn restart(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Problem> {
-    let progress = Progress::new();
-    let restarted: Restarted =
-        place.app()?.ask(&Request::RestartNodes { cluster }, |event| progress.hear(event))?;
-    drop(progress);
+    let restarted: Restarted = progress::ask(&place.app()?, Request::RestartNodes { cluster })?;
     if as_json {
         return say::json(&restarted);
     }

@@ -98,6 +98,10 @@ impl Daemon {
                 self.must_run()?;
                 value(&self.machine.prove_backup(&cluster, report).await.map_err(step_failed)?)
             }
+            Request::CheckRestore { cluster, to } => {
+                self.must_run()?;
+                value(&self.machine.check_restore(&cluster, to).await.map_err(step_refused)?)
+            }
             Request::Restore { cluster, to } => {
                 let _claim = self.claim_after_taking_over("restore").await?;
                 self.must_run()?;
@@ -211,8 +215,7 @@ impl Daemon {
     ) -> Result<SwitchedOver, Failure> {
         let topology = self.machine.world().topology;
         let Some(primary) = topology.primary_of(cluster) else {
-            return Err(Failure::refused(format!("{cluster} is no database of this app"))
-                .hint("`switchback status` shows which there are"));
+            return Err(step_refused(self.machine.no_such_database(cluster)));
         };
         let standbys =
             || topology.followers_of(cluster).filter(|n| topology.role_of(&n.id) == DatabaseRole::Standby);
@@ -221,7 +224,14 @@ impl Daemon {
             Some(to) if to == primary.id => {
                 return Err(Failure::refused(format!("{to} is the primary already")));
             }
-            Some(to) => return Err(Failure::refused(format!("{to} does not follow {}", primary.id))),
+            Some(to) => {
+                let nodes: Vec<String> = topology.nodes_of(cluster).map(|node| node.id.to_string()).collect();
+                return Err(Failure::refused(format!("{to} is no node of {cluster}")).hint(format!(
+                    "it has {}; {} is the primary",
+                    nodes.join(", "),
+                    primary.id
+                )));
+            }
             None => standbys().next().map(|node| node.id.clone()).ok_or_else(|| {
                 Failure::refused(format!("{cluster} has no standby that could take over"))
                     .hint("`switchback stage 2` adds one, or `standbys = 1` under [db]")
@@ -236,8 +246,7 @@ impl Daemon {
 
     async fn restart_nodes(&self, cluster: &ResourceId, report: &Report) -> Result<Restarted, Failure> {
         if self.machine.world().topology.primary_of(cluster).is_none() {
-            return Err(Failure::refused(format!("{cluster} is no database of this app"))
-                .hint("`switchback status` shows which there are"));
+            return Err(step_refused(self.machine.no_such_database(cluster)));
         }
         let began = Instant::now();
         let restarted = self.machine.restart_nodes(cluster, report).await.map_err(step_failed)?;
@@ -436,7 +445,7 @@ impl Daemon {
 
     fn found(&self, graph: &ResourceGraph) -> Result<BTreeMap<ResourceId, FoundData>, Failure> {
         let found = self.machine.find_data(graph);
-        found.map_err(|error| Failure { kind: FailureKind::Refused, ..step_failed(error) })
+        found.map_err(step_refused)
     }
 
     fn current_releases(&self) -> BTreeMap<ResourceId, Release> {
@@ -465,6 +474,11 @@ fn failed(error: &dyn std::error::Error) -> Failure {
 
 pub(super) fn step_failed(error: StepError) -> Failure {
     Failure { hint: error.hint, last_lines: error.last_lines, ..Failure::failed(error.reason) }
+}
+
+/// Of what was not begun.
+pub(super) fn step_refused(error: StepError) -> Failure {
+    Failure { kind: FailureKind::Refused, ..step_failed(error) }
 }
 
 pub(super) fn apply_failed(error: &ApplyError) -> Failure {

@@ -6,8 +6,8 @@ use local::machine::{Event, Report};
 use model::{RecoveryTarget, ResourceId};
 
 use super::Daemon;
-use super::operations::{apply_failed, step_failed};
-use crate::api::{Failure, FailureKind, Restored};
+use super::operations::{apply_failed, step_failed, step_refused};
+use crate::api::{Failure, Restored};
 
 impl Daemon {
     pub(super) async fn restore(
@@ -19,11 +19,9 @@ impl Daemon {
         let began = Instant::now();
         let machine = &self.machine;
         let _no_other = machine.hold_backups().await.map_err(step_failed)?;
-        let wished = machine.choose_restore(cluster, to, report).await;
-        // Nothing was begun yet.
-        let wished = wished.map_err(|error| Failure { kind: FailureKind::Refused, ..step_failed(error) })?;
+        let wished = machine.choose_restore(cluster, to, report).await.map_err(step_refused)?;
         let world = machine.world();
-        let gone = || Failure::refused(format!("{cluster} is no database of this app"));
+        let gone = || step_refused(machine.no_such_database(cluster));
         let kept_aside = world.topology.primary_of(cluster).map(|node| node.id.clone()).ok_or_else(gone)?;
         let followers = machine.followers(cluster);
         let app = &machine.setup().app;

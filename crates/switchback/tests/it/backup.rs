@@ -117,6 +117,7 @@ fn a_restore_that_cannot_be_is_refused_and_changes_nothing() {
         let refused = switchback.cli(&["restore", "--to", to, "--yes"]);
         assert_eq!(refused.code, Some(3), "{refused:#?}");
         assert!(refused.stderr.contains(because), "{refused:#?}");
+        assert!(!refused.stderr.contains("brought back"), "{refused:#?}");
     };
     refused("latest", "there is no backup");
     let before = now(&switchback);
@@ -124,7 +125,8 @@ fn a_restore_that_cannot_be_is_refused_and_changes_nothing() {
     refused(&before, "the oldest backup that leads there is of");
     refused("2099-01-01T00:00:00Z", "that moment is yet to come");
     let unasked = switchback.cli(&["restore", "--to", "latest"]);
-    assert_ne!(unasked.code, Some(0), "{unasked:#?}");
+    assert_eq!(unasked.code, Some(3), "{unasked:#?}");
+    assert!(unasked.stderr.contains("db would be brought back to"), "{unasked:#?}");
     assert_eq!(switchback.status().primary().name, "db.1");
     let wrong = switchback.cli(&["restore", "--to", "yesterday"]);
     assert_eq!(wrong.code, Some(2), "{wrong:#?}");

@@ -1,5 +1,6 @@
 //! Plans and releases: what is refused, what is taken back, what is harmless.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use testkit::{App, Load, Mix, get};
@@ -123,11 +124,54 @@ fn a_second_up_in_the_same_folder_is_harmless() {
 }
 
 #[test]
+fn an_interrupted_deployment_goes_on_and_is_said_to() {
+    let mut switchback = up(App::python("shop"));
+    switchback.app_mut().put("version", "2");
+    switchback.app_mut().change("web", "build", "\"sleep 2\"");
+    let mut deploy = switchback.command(&["deploy"]);
+    let deploy = deploy.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    switchback.wait_for("it has begun", Duration::from_secs(10), |status| {
+        status.raw["operation"]["name"] == "deploy"
+    });
+    let pid = rustix::process::Pid::from_raw(deploy.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = deploy.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // As a shell says it of SIGINT.
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted: the daemon goes on with it; `switchback status` shows"), "{said}");
+    switchback.wait_for("it is done", Duration::from_secs(20), |status| status.raw["operation"].is_null());
+    assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("2"));
+}
+
+#[test]
+fn an_interrupted_change_of_stage_keeps_the_stage_that_is_gone_on_to() {
+    let switchback = up(App::python("shop").knob("start_delay_ms", 2_000));
+    let mut stage = switchback.command(&["stage", "2", "--yes"]);
+    let stage = stage.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    switchback.wait_for("it has begun", Duration::from_secs(10), |status| {
+        status.raw["operation"]["name"] == "apply"
+    });
+    let pid = rustix::process::Pid::from_raw(stage.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = stage.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("switchback.toml keeps the new stage"), "{said}");
+    switchback.wait_for("stage 2", Duration::from_secs(20), |status| {
+        status.stage == 2 && status.raw["operation"].is_null()
+    });
+    assert!(switchback.app().manifest().contains("stage = 2"));
+}
+
+#[test]
 fn a_stage_that_cannot_be_reached_leaves_the_manifest_as_it_was() {
     let switchback = up(App::python("shop"));
     let before = switchback.app().manifest();
     let refused = switchback.cli(&["stage", "4", "--yes"]);
     assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(refused.stderr.contains("stage 4 is not in this version; 1, 2 and 3 are"), "{refused:#?}");
+    assert!(!refused.stderr.contains("switchback.toml"), "{refused:#?}");
     assert_eq!(switchback.app().manifest(), before);
 
     // The second instance cannot start: somebody deleted what it would run.

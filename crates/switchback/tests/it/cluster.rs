@@ -209,6 +209,10 @@ fn a_switchover_changes_the_primary_and_loses_nothing() {
 
     let refused = switchback.cli(&["failover", "--to", &status.primary().name]);
     assert_eq!(refused.code, Some(3), "{refused:#?}");
+    let unknown = switchback.cli(&["failover", "--to", "db.9"]);
+    assert_eq!(unknown.code, Some(3), "{unknown:#?}");
+    assert!(unknown.stderr.contains("db.9 is no node of db"), "{unknown:#?}");
+    assert!(unknown.stderr.contains("it has db.1, db.2; db.2 is the primary"), "{unknown:#?}");
 }
 
 /// Nothing of the log is stored while clients wait for a switchover.

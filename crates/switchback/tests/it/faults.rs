@@ -60,6 +60,25 @@ fn only_what_this_start_said_is_quoted() {
 }
 
 #[test]
+fn what_an_app_without_a_database_is_asked_of_it_is_refused_at_once() {
+    let switchback = up(App::python("shop"));
+    for command in [&["backup"][..], &["restore", "--to", "latest", "--yes"], &["failover"], &["restart"]] {
+        let refused = switchback.cli(command);
+        assert_ne!(refused.code, Some(0), "{refused:#?}");
+        assert!(refused.stderr.contains("the app has no database"), "{refused:#?}");
+        assert!(refused.stderr.contains("hint: `[db]` with"), "{refused:#?}");
+        assert!(!refused.stderr.contains("brought back"), "{refused:#?}");
+    }
+    for drill in ["standby-crash", "replica-lag", "switchover", "restore", "proxy-replace", "zone-loss"] {
+        let refused = switchback.cli(&["drill", drill]);
+        assert_eq!(refused.code, Some(3), "{drill}: {refused:#?}");
+    }
+    // No client of a drill has asked anything.
+    let asked = switchback.app().state_dir().join("logs/access.log");
+    assert_eq!(std::fs::read_to_string(asked).unwrap_or_default(), "");
+}
+
+#[test]
 fn what_the_shell_says_of_a_command_is_explained() {
     let missing = fails_to_come_up(App::python("shop").set("web", "run", "\"cd . && no-such-server\""));
     assert!(missing.stderr.contains("exit code 127 (the shell found no such command)"), "{missing:#?}");

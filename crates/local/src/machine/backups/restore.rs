@@ -35,6 +35,16 @@ pub(in crate::machine) enum Serve {
 }
 
 impl Machine {
+    /// Whether a restore could begin, by what is stored so far. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Machine::choose_restore`].
+    pub async fn check_restore(&self, id: &ResourceId, to: RecoveryTarget) -> Result<(), StepError> {
+        let (_, archive) = self.archive_to_restore_from(id)?;
+        is_past(to)?;
+        self.begin_of_restore(&archive, None, to).await.map(drop)
+    }
+
     /// Settles what to restore from. What was written up to now is stored first, where the primary answers.
     ///
     /// # Errors
@@ -46,13 +56,7 @@ impl Machine {
         report: &Report,
     ) -> Result<Restore, StepError> {
         let (job, archive) = self.archive_to_restore_from(id)?;
-        if let RecoveryTarget::Time { unix_us } = to
-            && unix_us > Timestamp::now().as_microsecond()
-        {
-            return Err(
-                StepError::new("that moment is yet to come").hint("times without a zone are local time")
-            );
-        }
+        is_past(to)?;
         let written = match self.session(&job.id).await {
             Ok(_) => Some(self.store_log_up_to_now(&job, &archive).await?),
             Err(error) => {
@@ -62,6 +66,18 @@ impl Machine {
                 None
             }
         };
+        let (backup, timeline) = self.begin_of_restore(&archive, written, to).await?;
+        Ok(Restore { cluster: id.clone(), backup, timeline, to })
+    }
+
+    /// The number of the copy to begin with and the timeline to arrive on: the one that is `written`, or else the newest
+    /// that is stored.
+    async fn begin_of_restore(
+        &self,
+        archive: &Archive,
+        written: Option<u32>,
+        to: RecoveryTarget,
+    ) -> Result<(u32, u32), StepError> {
         let read = archive.clone();
         let found = blocking(move || {
             let lineage = match written {
@@ -71,7 +87,7 @@ impl Machine {
             Ok((lineage, Catalog::of(&read).list()?))
         });
         let (lineage, backups) = found.await?;
-        let lineage = lineage.ok_or_else(|| nothing_to_restore(&archive))?;
+        let lineage = lineage.ok_or_else(|| nothing_to_restore(archive))?;
         let until_ms = match to {
             RecoveryTarget::Latest => None,
             RecoveryTarget::Time { unix_us } => Some(unix_us / 1_000),
@@ -79,7 +95,7 @@ impl Machine {
         let Some(backup) = base_for(&backups, &lineage, until_ms) else {
             let oldest = backups.iter().find(|backup| lineage.continues(backup));
             return Err(oldest.map_or_else(
-                || nothing_to_restore(&archive),
+                || nothing_to_restore(archive),
                 |oldest| {
                     let reason = format!("the oldest backup that leads there is of {:.0}", oldest.ended);
                     StepError::new(reason).hint("ask for a moment after that")
@@ -87,7 +103,7 @@ impl Machine {
             ));
         };
         self.room_for(backup)?;
-        Ok(Restore { cluster: id.clone(), backup: backup.number, timeline: lineage.timeline, to })
+        Ok((backup.number, lineage.timeline))
     }
 
     fn room_for(&self, backup: &BaseBackup) -> Result<(), StepError> {
@@ -279,6 +295,15 @@ impl Machine {
             Machine::remove_tree(self.put_aside(node)).await?;
         }
         Ok(nodes)
+    }
+}
+
+fn is_past(to: RecoveryTarget) -> Result<(), StepError> {
+    match to {
+        RecoveryTarget::Time { unix_us } if unix_us > Timestamp::now().as_microsecond() => {
+            Err(StepError::new("that moment is yet to come").hint("times without a zone are local time"))
+        }
+        RecoveryTarget::Time { .. } | RecoveryTarget::Latest => Ok(()),
     }
 }
 

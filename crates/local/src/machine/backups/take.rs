@@ -203,7 +203,7 @@ impl Machine {
     fn primary_kept(&self, id: &ResourceId) -> Result<NodeJob, StepError> {
         let topology = self.topology();
         let primary = topology.primary_of(id).map(|node| node.id.clone());
-        let primary = primary.ok_or_else(|| StepError::new(format!("{id} is no database of this app")))?;
+        let primary = primary.ok_or_else(|| self.no_such_database(id))?;
         self.node_kept(&primary).ok_or_else(|| StepError::new(format!("{primary} does not run")))
     }
 
