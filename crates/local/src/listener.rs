@@ -14,6 +14,15 @@ const LISTENS: &str = "0A";
 pub(crate) struct Listener {
     pub pid: u32,
     pub program: String,
+    /// Of a daemon of Switchback: what it serves.
+    pub app: Option<App>,
+}
+
+/// The folders that a daemon was given in its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct App {
+    pub dir: PathBuf,
+    pub state_dir: PathBuf,
 }
 
 /// Who has a socket that keeps `address` from being bound. `None`: nobody, or somebody whom we may not look at.
@@ -38,7 +47,18 @@ pub(crate) fn in_the_way_of(address: SocketAddr) -> Option<Listener> {
         .filter(has_it)
         .min_by_key(|pid| Stat::of(*pid).map_or(u64::MAX, |stat| stat.start_time_ticks))?;
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(Listener { pid, program: program.trim_end().to_owned() })
+    Some(Listener { pid, program: program.trim_end().to_owned(), app: app_of(pid) })
+}
+
+/// `None` of everything that is no daemon, and of one that is its own command (`up --supervised`).
+fn app_of(pid: u32) -> Option<App> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let arguments: Vec<&str> = std::str::from_utf8(&line).ok()?.split('\0').collect();
+    let given = |option: &str| {
+        let at = arguments.iter().position(|argument| *argument == option)?;
+        arguments.get(at + 1).map(PathBuf::from)
+    };
+    Some(App { dir: given("--app-dir")?, state_dir: given("--state-dir")? })
 }
 
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {

@@ -181,7 +181,8 @@ const REAL: Times = Times {
 /// When there is none; the error names those that there are.
 pub fn preset(name: &str) -> Result<&'static Preset, Unplayable> {
     PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
-        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        // The one more that is made of the access log, by [`replay`].
+        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).chain(["replay"]).collect();
         Unplayable::Unknown { name: name.escape_debug().take(40).collect(), known: known.join(", ") }
     })
 }
@@ -514,7 +515,8 @@ mod tests {
     fn an_unknown_profile_is_told_the_known_ones() {
         let error = preset("frontpage\n").unwrap_err().to_string();
         assert!(
-            error.starts_with("there is no profile `frontpage\\n`; there are front-page, hn,"),
+            error.starts_with("there is no profile `frontpage\\n`; there are front-page, hn,")
+                && error.ends_with(", replay"),
             "{error}"
         );
     }

@@ -125,7 +125,15 @@ fn bind(name: &str, address: SocketAddr) -> Result<OwnedFd, StepError> {
 fn in_use(name: &str, address: SocketAddr) -> String {
     let port = address.port();
     let who = match listener::in_the_way_of(address) {
-        Some(Listener { pid, program }) => format!("{program} (pid {pid}) has port {port}"),
+        Some(Listener { pid, program, app: None }) => format!("{program} (pid {pid}) has port {port}"),
+        Some(Listener { pid, app: Some(app), .. }) => {
+            let (dir, state_dir) = (app.dir.display(), app.state_dir.display());
+            let kept = match app.state_dir == app.dir.join(".switchback") {
+                true => String::new(),
+                false => format!(" --state-dir {state_dir}"),
+            };
+            format!("the app in {dir} (pid {pid}) has port {port}; `switchback down -C {dir}{kept}` stops it")
+        }
         None => format!("another program has port {port}: `ss -ltnp 'sport = :{port}'` shows which"),
     };
     let key = match name {

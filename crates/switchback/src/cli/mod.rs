@@ -75,11 +75,13 @@ enum Command {
     },
     /// Report every problem of the manifest at once
     Check {
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// Show the resource graph that the manifest expands to
     Explain {
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -103,6 +105,7 @@ enum Command {
         /// Write the plan to a file, for `apply`
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
         /// Plan to delete the data of something that is no longer in the manifest
@@ -111,10 +114,12 @@ enum Command {
     },
     /// Carry a plan out: one from a file, or a new one from the manifest
     Apply {
+        /// A plan that `plan --out` has written, carried out exactly [default: a new one, from the manifest]
         file: Option<PathBuf>,
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// Delete the data of something that is no longer in the manifest
         #[arg(long, value_name = "NAME")]
         destroy: Vec<ResourceId>,
     },
@@ -129,20 +134,24 @@ enum Command {
     },
     /// Build a new release and roll it out
     Deploy {
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// Go back to an earlier release, by default the one before
     Rollback {
+        /// One of those that `rollback --list` shows [default: the one that served before]
         release: Option<ReleaseId>,
         /// Show the releases that are kept
         #[arg(long, conflicts_with = "release")]
         list: bool,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// Show what runs
     Status {
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -156,13 +165,16 @@ enum Command {
         /// How many lines from the past
         #[arg(short = 'n', long, default_value_t = 100)]
         lines: usize,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// Show why the last decisions were taken
     Why {
+        /// How many decisions, the newest last
         #[arg(short = 'n', long, default_value_t = 20)]
         lines: usize,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -190,6 +202,7 @@ enum Command {
         /// The database
         #[arg(long, value_name = "NAME", default_value = "db")]
         database: ResourceId,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -198,6 +211,7 @@ enum Command {
         /// The database
         #[arg(long, value_name = "NAME", default_value = "db")]
         database: ResourceId,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -208,6 +222,7 @@ enum Command {
         /// The database
         #[arg(long, value_name = "NAME", default_value = "db", global = true)]
         database: ResourceId,
+        /// Say it as JSON, for programs
         #[arg(long, global = true)]
         json: bool,
     },
@@ -225,12 +240,15 @@ enum Command {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// Break something on purpose and report what clients saw
     Drill {
+        /// What to break
         name: drill::Drill,
+        /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
         /// Seconds of load around the fault
@@ -250,6 +268,9 @@ enum Command {
         generators: Vec<u32>,
     },
     /// Load the app as a crowd would, and say whether it held; with --find, what it serves and what gives way
+    #[command(
+        override_usage = "switchback rehearse [OPTIONS] [PROFILE]\n       switchback rehearse --find [OPTIONS]"
+    )]
     Rehearse(rehearse::RehearseArgs),
     /// Take a copy of the app through all stages under load, and say what each serves
     Journey(rehearse::journey::JourneyArgs),

@@ -211,6 +211,16 @@ fn a_port_in_use_is_named_with_a_way_out() {
 }
 
 #[test]
+fn a_port_of_another_app_is_named_with_its_folder() {
+    let first = up(App::python("first"));
+    let address = first.url("").trim_start_matches("http://").to_owned();
+    let output = fails_to_come_up(App::python("shop").set("edge", "listen", format!("\"{address}\"")));
+    let folder = first.app().dir().display().to_string();
+    assert!(output.stderr.contains(&format!("the app in {folder} (pid")), "{output:#?}");
+    assert!(output.stderr.contains(&format!("`switchback down -C {folder} --state-dir ")), "{output:#?}");
+}
+
+#[test]
 fn an_app_that_ignores_sigterm_is_killed_after_its_grace() {
     let app = App::python("shop").knob("ignore_sigterm", true).set("web", "grace", "\"1s\"");
     let switchback = up(app);

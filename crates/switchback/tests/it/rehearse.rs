@@ -119,7 +119,13 @@ fn a_profile_that_does_not_exist_is_told_from_those_that_do() {
     let switchback = up(App::python("shop"));
     let output = switchback.cli(&["rehearse", "slashdot"]);
     assert_eq!(output.code, Some(2));
-    assert!(output.stderr.contains("front-page") && output.stderr.contains("tv-ad"), "{}", output.stderr);
+    for known in ["front-page", "tv-ad", "replay"] {
+        assert!(output.stderr.contains(known), "{}", output.stderr);
+    }
+    // A search has no profile, and neither does its usage.
+    let output = switchback.cli(&["rehearse", "--find", "hn", "--duration", "60"]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("switchback rehearse --find [OPTIONS]"), "{}", output.stderr);
     // What is relative to a capacity needs one.
     let output = switchback.cli(&["rehearse", "overload"]);
     assert_eq!(output.code, Some(2));

@@ -91,7 +91,7 @@ pub struct RehearseArgs {
     /// Of `replay`: so many times as many visits
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     times: f64,
-    /// Of all that is drawn at random, but for words in the place of `{random}`
+    /// With the same number, visitors come and choose at the same moments; only words in the place of `{random}` differ
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Compare with a record that `--save-baseline` has written
