@@ -148,6 +148,16 @@ impl Queue {
         self.0.iter().any(|expected| matches!(expected.what, What::Bind { .. } | What::Execute { .. }))
     }
 
+    /// Whether a statement of this name is prepared or closed in what is awaited.
+    pub fn concerns(&self, statement: &[u8]) -> bool {
+        self.0.iter().any(|expected| match &expected.what {
+            What::Parse { name: Some(name), .. }
+            | What::ParseDone { name }
+            | What::CloseDone { name, .. } => name == statement,
+            _ => false,
+        })
+    }
+
     /// Whether nothing is awaited but answers to whole Queries.
     pub fn is_of_queries(&self) -> bool {
         self.0.iter().all(|expected| matches!(expected.what, What::Query { .. } | What::Xid(_)))

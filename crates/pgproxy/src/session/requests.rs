@@ -1,5 +1,6 @@
 //! From the client to the server.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -119,17 +120,22 @@ impl Session {
     }
 
     /// A write whose replies are held is not sent behind what is not answered: those answers are none of its own. Nor is what
-    /// depends on whether a statement was prepared: by a name that may be free by then, or the unnamed one, in whose place there
-    /// may be somebody else's.
+    /// depends on whether a statement was prepared or closed: by a name that may be free by then, or not be, or the unnamed
+    /// one, in whose place there may be somebody else's.
     fn waits_for_answers(&mut self, tag: u8, bytes: usize) -> bool {
-        if !self.unit.has_unanswered() || !matches!(tag, b'Q' | b'P' | b'B' | b'D') {
+        if !self.unit.has_unanswered() || !matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'C') {
             return false;
         }
         let input = std::mem::take(&mut self.client.input);
         let said = &input[..bytes];
-        let waits = match tag {
-            b'P' => self.statements.contains_key(until_nul(body(said))),
-            b'D' => !self.is_in_group && body(said) == b"S\0",
+        let waits = match (tag, body(said)) {
+            (b'P', body) => {
+                let name = until_nul(body);
+                self.statements.contains_key(name) || self.is_unsettled(name)
+            }
+            (b'D', [b'S', 0]) => !self.is_in_group,
+            (b'D' | b'C', [b'S', name @ ..]) => self.is_unsettled(until_nul(name)),
+            (b'D' | b'C', _) => false,
             _ => self.must_wait(tag, said),
         };
         self.client.input = input;
@@ -142,12 +148,19 @@ impl Session {
             return self.as_extended(said, &facts).is_some() && self.can_be_settled_by_sync(&facts);
         }
         let name = split_cstr(body(said)).map(|(_, rest)| until_nul(rest)).unwrap_or_default();
-        if name.is_empty() && !self.is_in_group {
+        if name.is_empty() && !self.is_in_group || self.is_unsettled(name) {
             return true;
         }
         let Some(statement) = self.named(name) else { return false };
         let facts = self.facts_of(&statement);
         self.can_be_settled_by_sync(&facts)
+    }
+
+    /// Whether an error that is still to come would skip what this name was given to, or taken from.
+    fn is_unsettled(&self, name: &[u8]) -> bool {
+        let Some(before) = &self.statements_before else { return false };
+        let id = |statements: &HashMap<_, Arc<Statement>>| statements.get(name).map(|statement| statement.id);
+        id(before) != id(&self.statements) && self.expected.concerns(name)
     }
 
     /// Nothing is sent behind a request with a DISCARD ALL that is not answered: what it ends must not be taken for

@@ -159,3 +159,43 @@ async fn a_name_that_is_free_after_an_error_is_given_in_the_same_write() {
         assert_eq!(raw.answer().await, expected);
     }
 }
+
+/// PostgreSQL has read over it, and we hear of that only later.
+#[tokio::test]
+async fn what_follows_in_the_same_write_finds_the_names_as_an_error_has_left_them() {
+    const SYNC: (u8, &[u8]) = (b'S', b"");
+    const WRONG: (u8, &[u8]) = (b'P', b"\0selected\0\0\0");
+    const PARSE: (u8, &[u8]) = (b'P', b"a\0select 1\0\0\0");
+    const CLOSE: (u8, &[u8]) = (b'C', b"Sa\0");
+    let requests: [(&[(u8, &[u8])], [&str; 2]); 3] = [
+        (&[(b'B', b"\0a\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), SYNC], ["EZI", "2DCZI"]),
+        (&[(b'D', b"Sa\0"), SYNC], ["EZI", "tTZI"]),
+        (&[PARSE, CLOSE, SYNC], ["13ZI", "EZI"]),
+    ];
+    let (_cluster, proxy) = two_connections();
+    let mut raw = Raw::connect(&proxy).await;
+    for (request, [without, with]) in requests {
+        // The connection knows it, and the client does not.
+        raw.say_at_once(&[PARSE, CLOSE, SYNC]).await;
+        assert_eq!(raw.answer().await, "13ZI");
+        raw.say_at_once(&[&[WRONG, PARSE, SYNC][..], request].concat()).await;
+        for expected in ["EZI", without] {
+            assert_eq!(raw.answer().await, expected, "{request:?}");
+        }
+        raw.say_at_once(&[PARSE, SYNC]).await;
+        assert_eq!(raw.answer().await, "1ZI");
+        raw.say_at_once(&[&[WRONG, CLOSE, SYNC][..], request].concat()).await;
+        for expected in ["EZI", with] {
+            assert_eq!(raw.answer().await, expected, "{request:?}");
+        }
+        // Nor is it there again when it was closed meanwhile.
+        raw.say_at_once(&[PARSE, SYNC]).await;
+        raw.answer().await;
+        raw.say_at_once(&[WRONG, CLOSE, SYNC, CLOSE, SYNC]).await;
+        for expected in ["EZI", "3ZI"] {
+            assert_eq!(raw.answer().await, expected);
+        }
+        raw.say_at_once(&[(b'D', b"Sa\0"), SYNC]).await;
+        assert_eq!(raw.answer().await, "EZI");
+    }
+}
