@@ -62,7 +62,7 @@ pub(crate) async fn acquire(
             Turn::Connect(permit) => {
                 tokio::select! {
                     made = Server::connect(permit, &now.credentials) => made.map(|mut server| {
-                        shared.pool.told(&mut server);
+                        shared.pool.begun(&mut server);
                         Box::new(server)
                     }),
                     // Perhaps to somewhere else; an attempt is cheap.

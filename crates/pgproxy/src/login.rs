@@ -244,7 +244,7 @@ async fn parameters(
     shared: &Shared,
     served: &mut watch::Receiver<Arc<Served>>,
 ) -> Result<Parameters, Refused> {
-    if let Some(known) = shared.pool.parameters() {
+    if let Some(known) = shared.pool.defaults() {
         return Ok(Parameters::clone(&known));
     }
     client.flush().await.map_err(|_| Refused::Silently)?;

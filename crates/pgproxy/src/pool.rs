@@ -65,6 +65,8 @@ struct State {
     horizons: Horizons,
     /// As connections have told them, the newest first: equal ones are one, so that they compare quickly.
     parameters: VecDeque<Arc<Parameters>>,
+    /// As the connection told them that was made last: no session has changed them.
+    defaults: Option<Arc<Parameters>>,
     /// Of sessions, for the same reason.
     settings: VecDeque<Settings>,
 }
@@ -110,6 +112,7 @@ impl Pool {
             next_fence: 0,
             horizons: Horizons::default(),
             parameters: VecDeque::new(),
+            defaults: None,
             settings: VecDeque::new(),
         })))
     }
@@ -240,14 +243,21 @@ impl Pool {
         unify(&mut self.state().parameters, &mut server.parameters);
     }
 
+    /// A connection was made, and has told its parameters.
+    pub fn begun(&self, server: &mut Server) {
+        let mut state = self.state();
+        unify(&mut state.parameters, &mut server.parameters);
+        state.defaults = Some(server.parameters.clone());
+    }
+
     /// A session has these settings.
     pub fn has_set(&self, settings: &mut Settings) {
         unify(&mut self.state().settings, settings);
     }
 
-    /// Of some connection, for clients that begin while there is none.
-    pub fn parameters(&self) -> Option<Arc<Parameters>> {
-        self.state().parameters.front().cloned()
+    /// Of a connection on which nothing was set, for clients that begin.
+    pub fn defaults(&self) -> Option<Arc<Parameters>> {
+        self.state().defaults.clone()
     }
 
     pub fn with_horizons<T>(&self, look: impl FnOnce(&mut Horizons) -> T) -> T {

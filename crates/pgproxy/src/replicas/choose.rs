@@ -176,7 +176,7 @@ async fn take(
         Turn::Server(server) => server,
         Turn::Connect(permit) => match Server::connect(permit, &served.credentials).await {
             Ok(mut server) if replica.is_proven_at(server.replayed) && server.replayed >= needed.shown => {
-                shared.pool.told(&mut server);
+                shared.pool.begun(&mut server);
                 Box::new(server)
             }
             Ok(_) => {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use pgproxy::Tls;
+use pgproxy::{Database, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PASSWORD, bin};
 use crate::proxy::{of, running, start, value};
+use crate::wire::Raw;
 
 #[tokio::test]
 async fn nobody_can_tell_an_unknown_user_from_a_wrong_password() {
@@ -114,4 +115,23 @@ async fn a_client_can_come_in_while_there_is_no_primary() {
     proxy.until(|db| db.waiting == 1).await;
     cluster.start();
     assert_eq!(query.await.unwrap(), "7");
+}
+
+#[tokio::test]
+async fn a_client_that_comes_in_is_told_nothing_that_others_have_set() {
+    let told = |raw: Raw| -> Vec<_> {
+        let (_, told) = raw.into_parts();
+        let mut told: Vec<_> =
+            told.into_iter().filter(|(tag, _)| *tag == b'S').map(|(_, body)| body).collect();
+        told.sort_unstable();
+        told
+    };
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    one.simple_query("set timezone to 'Asia/Tokyo'").await.unwrap();
+    // The connection has been given to another, and then the settings of the one again.
+    assert_ne!(value(&other, "show timezone").await, "Asia/Tokyo");
+    assert_eq!(value(&one, "show timezone").await, "Asia/Tokyo");
+    assert_eq!(told(Raw::connect(&proxy).await), told(Raw::connect_directly(&cluster).await));
 }
