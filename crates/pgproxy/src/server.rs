@@ -352,7 +352,6 @@ impl Server {
     pub fn forget_session(&mut self) {
         self.prepared.clear();
         self.settings = Settings::default();
-        self.unnamed = 0;
     }
 }
 

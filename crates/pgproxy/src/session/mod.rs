@@ -110,7 +110,7 @@ pub(crate) struct Session {
     status: TransactionStatus,
     /// The session has state that only its connection has.
     is_pinned: bool,
-    /// A DISCARD ALL was sent, and perhaps not answered yet.
+    /// A DISCARD ALL or DEALLOCATE ALL was sent, and perhaps not answered yet.
     has_discarded: bool,
     /// The server is reading COPY data.
     is_copying_in: bool,

@@ -282,7 +282,6 @@ impl Session {
     #[cold]
     fn discarded(&mut self) {
         self.statements.clear();
-        self.unnamed = None;
         self.set.clear();
         self.settings = self.startup_settings.clone();
         // Of what follows in the same group, nobody knows yet what it leaves.
@@ -425,7 +424,7 @@ impl Session {
 
     /// What the server does not answer, because there was an error: all until the end of the request.
     fn skip(&mut self) {
-        let skips_to_sync = self.server.as_ref().is_some_and(|server| server.skips_to_sync);
+        let skips_to_sync = self.skips_to_sync();
         let mut skipped = Vec::new();
         while let Some(head) = self.expected.front() {
             let is_answered = match head.what {

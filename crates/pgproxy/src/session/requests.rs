@@ -21,6 +21,8 @@ const MAX_STATEMENTS: usize = 10_000;
 /// Of the name of a statement or portal.
 const MAX_NAME_BYTES: usize = 1_024;
 
+const FLUSH: &[u8] = b"H\0\0\0\x04";
+
 /// Where reading stopped.
 pub(super) enum Step {
     /// The next message needs a connection.
@@ -123,7 +125,11 @@ impl Session {
     /// depends on whether a statement was prepared or closed: by a name that may be free by then, or not be, or the unnamed
     /// one, in whose place there may be somebody else's.
     fn waits_for_answers(&mut self, tag: u8, bytes: usize) -> bool {
-        if !self.unit.has_unanswered() || !matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'C') {
+        // Within the data of a COPY the server ends the session for it.
+        if !self.unit.has_unanswered()
+            || self.is_copying_in
+            || !matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'C')
+        {
             return false;
         }
         let input = std::mem::take(&mut self.client.input);
@@ -163,13 +169,21 @@ impl Session {
         id(before) != id(&self.statements) && self.expected.concerns(name)
     }
 
-    /// Nothing is sent behind a request with a DISCARD ALL that is not answered: what it ends must not be taken for
-    /// what follows it.
+    /// Nothing is sent behind a DISCARD ALL or DEALLOCATE ALL that is not answered: what it ends must not be taken for what
+    /// follows it.
     fn is_discarding(&mut self) -> bool {
-        if self.has_discarded && !self.is_in_group && self.expected.is_empty() {
-            self.has_discarded = false;
+        if !self.has_discarded {
+            return false;
         }
-        self.has_discarded && !self.is_in_group
+        if self.expected.is_empty() {
+            self.has_discarded = self.is_in_group;
+            return false;
+        }
+        !self.is_in_group || self.expected.ends_in_execute() && !self.skips_to_sync()
+    }
+
+    pub(super) fn skips_to_sync(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.skips_to_sync)
     }
 
     fn needs_server(&self, tag: u8) -> bool {
@@ -200,6 +214,9 @@ impl Session {
             b'E' => {
                 let sets = self.bound_sets.clone();
                 self.forward(said, What::Execute { sets });
+                if self.has_discarded {
+                    self.output().put_slice(FLUSH);
+                }
             }
             b'C' => self.close(said)?,
             b'H' => {
@@ -278,7 +295,7 @@ impl Session {
         self.expected.push(what, Audience::Client);
         self.unit.request_sent();
         // It ends the group that it stands in, where that has not failed.
-        self.is_in_group &= self.server.as_ref().is_some_and(|server| server.skips_to_sync);
+        self.is_in_group &= self.skips_to_sync();
         self.ask_what_is_shown();
     }
 
@@ -398,7 +415,7 @@ impl Session {
             self.forward(said, What::Close);
             return Ok(());
         };
-        let (name, _) = split_name(name)?;
+        let (name, rest) = split_name(name)?;
         if name.is_empty() {
             let before = self.unnamed.take();
             if let Some(server) = &mut self.server {
@@ -407,12 +424,18 @@ impl Session {
             self.forward(said, What::CloseUnnamed { before });
             return Ok(());
         }
-        if !self.statements.contains_key(name) {
-            self.forward(said, What::Close);
-            return Ok(());
-        }
         self.unit.record(said);
         self.is_in_group = true;
+        if !self.statements.contains_key(name) {
+            let before = said.len() - HEADER_BYTES - rest.len();
+            rewritten(self.output(), said, |out| {
+                out.put_u8(b'S');
+                write_name(out, name, None);
+                (before, rest)
+            });
+            self.expected.push(What::Close, Audience::Client);
+            return Ok(());
+        }
         self.remember_statements();
         if let Some(statement) = self.statements.remove(name) {
             // It stays on the server, for others.

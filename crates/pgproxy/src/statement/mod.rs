@@ -25,7 +25,7 @@ pub(crate) struct Facts {
     pub pins: bool,
     /// By its words, it has to do with such state; but for SET, which they see in every UPDATE.
     pub names_state: bool,
-    /// It may be `DISCARD ALL`, after which the session is as new.
+    /// It may be `DISCARD ALL`, after which the session is as new, or `DEALLOCATE ALL`.
     pub discards: bool,
     /// It may change what names stand for.
     pub defines: bool,

@@ -151,7 +151,6 @@ impl Facts {
             kind: if self.sets.is_some() { self.kind } else { verdict.kind() },
             place: verdict.place(),
             pins: self.sets.is_none() && (by_words || !pins.is_empty()),
-            discards: flags.contains(Flag::Discard),
             defines: flags.contains(Flag::Ddl),
             ..self
         }

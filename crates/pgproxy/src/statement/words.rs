@@ -216,7 +216,7 @@ fn word(text: &[u8]) -> Word {
         b"constraints" => Word::Constraints,
         b"end" => Word::End,
         b"local" => Word::Local,
-        b"discard" => Word::Discard,
+        b"discard" | b"deallocate" => Word::Discard,
         b"prepare" => Word::Prepare,
         b"reset" => Word::Reset,
         b"rollback" => Word::Rollback,
@@ -229,8 +229,9 @@ fn word(text: &[u8]) -> Word {
         b"work" => Word::Work,
         b"into" | b"for" | b"insert" | b"update" | b"delete" | b"merge" | b"call" | b"do" => Word::Writes,
         b"temp" | b"temporary" | b"pg_temp" | b"listen" | b"unlisten" | b"load" | b"execute"
-        | b"deallocate" | b"set_config" | b"setseed" | b"currval" | b"lastval" | b"hold"
-        | b"dblink_connect" => Word::SessionState,
+        | b"set_config" | b"setseed" | b"currval" | b"lastval" | b"hold" | b"dblink_connect" => {
+            Word::SessionState
+        }
         b"all" | b"and" | b"any" | b"as" | b"avg" | b"between" | b"bigint" | b"by" | b"case" | b"cast"
         | b"char" | b"coalesce" | b"count" | b"date" | b"distinct" | b"else" | b"except" | b"exists"
         | b"extract" | b"filter" | b"from" | b"greatest" | b"having" | b"in" | b"int" | b"intersect"

@@ -108,3 +108,19 @@ async fn an_idle_session_that_has_copied_does_not_notice_a_failover() {
     proxy.until(|db| db.servers == 0).await;
     assert_eq!(value(&client, "select count(*) from t").await, "1");
 }
+
+/// PostgreSQL has lost its place in the stream then, and says so.
+#[tokio::test]
+async fn a_request_within_the_data_of_a_copy_ends_the_session() {
+    let cluster = Cluster::create();
+    let proxy = start(of(&cluster));
+    cluster.sql("create table t (a int); alter table t owner to app");
+    for request in [(b'Q', &b"insert into t values (1)\0"[..]), (b'P', b"a\0select 1\0\0\0")] {
+        let mut ends = Vec::new();
+        for mut raw in [Raw::connect_directly(&cluster).await, Raw::connect(&proxy).await] {
+            raw.say_at_once(&[(b'Q', b"copy t from stdin\0"), request]).await;
+            ends.push(timeout(PATIENCE, raw.rest_after(async || {})).await.expect("no end"));
+        }
+        assert_eq!(ends[0].escape_ascii().to_string(), ends[1].escape_ascii().to_string());
+    }
+}

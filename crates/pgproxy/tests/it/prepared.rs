@@ -199,3 +199,53 @@ async fn what_follows_in_the_same_write_finds_the_names_as_an_error_has_left_the
         assert_eq!(raw.answer().await, "EZI");
     }
 }
+
+#[tokio::test]
+async fn what_follows_a_deallocate_all_in_the_same_write_is_prepared() {
+    type Said = (u8, &'static [u8]);
+    const SYNC: Said = (b'S', b"");
+    const EXECUTE: Said = (b'E', b"\0\0\0\0\0");
+    const UNNAMED: [Said; 2] = [(b'B', b"\0\0\0\0\0\0\0\0"), EXECUTE];
+    const A: [Said; 2] = [(b'B', b"\0a\0\0\0\0\0\0\0"), EXECUTE];
+    const PARSE: Said = (b'P', b"a\0select 1\0\0\0");
+    let (_cluster, proxy) = two_connections();
+    for (query, parse) in [
+        (&b"deallocate all\0"[..], &b"\0deallocate all\0\0\0"[..]),
+        (b"discard all\0", b"\0discard all\0\0\0"),
+    ] {
+        let mut raw = Raw::connect(&proxy).await;
+        for (said, answers) in [
+            (&[&[PARSE, SYNC][..]].concat(), &["1ZI"][..]),
+            (&[&[(b'Q', query), PARSE], &A[..], &[SYNC]].concat(), &["CZI", "12DCZI"]),
+            (&[&A[..], &[SYNC]].concat(), &["2DCZI"]),
+            // Within one group, behind which the one without a name is there as well.
+            (&[&[(b'P', parse)], &UNNAMED[..], &[PARSE], &A, &[SYNC]].concat(), &["12C12DCZI"]),
+            (&[&A[..], &[SYNC]].concat(), &["2DCZI"]),
+            (&[&UNNAMED[..], &[SYNC]].concat(), &["2CZI"]),
+            (&[&A[..], &[SYNC]].concat(), &["EZI"]),
+            // And where it is read over.
+            (&[&[PARSE, SYNC][..]].concat(), &["1ZI"]),
+            (&[&[(b'P', &b"\0selected\0\0\0"[..]), (b'P', parse)], &UNNAMED[..], &[SYNC]].concat(), &["EZI"]),
+            (&[&A[..], &[SYNC]].concat(), &["2DCZI"]),
+        ] {
+            raw.say_at_once(said).await;
+            for expected in answers {
+                assert_eq!(raw.answer().await, *expected, "{said:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_can_not_close_what_others_have_prepared() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let client = proxy.connect().await.unwrap();
+    let select = client.prepare("select 1").await.unwrap();
+    let name = value(&client, "select name from pg_prepared_statements").await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say(b'C', format!("S{name}\0").as_bytes()).await;
+    raw.say(b'S', b"").await;
+    assert_eq!(raw.answer().await, "3ZI");
+    assert_eq!(client.query(&select, &[]).await.unwrap().len(), 1);
+}
