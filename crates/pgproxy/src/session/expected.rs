@@ -158,6 +158,17 @@ impl Queue {
         })
     }
 
+    /// What the client's unnamed statement was before the first that changes it of what is awaited.
+    pub fn unnamed_before(&mut self) -> Option<&mut Option<Arc<Statement>>> {
+        self.0.iter_mut().find_map(|expected| match (&mut expected.what, expected.audience) {
+            (
+                What::ParseUnnamed { before } | What::CloseUnnamed { before } | What::Query { before, .. },
+                Audience::Client,
+            ) => Some(before),
+            _ => None,
+        })
+    }
+
     pub fn ends_in_execute(&self) -> bool {
         self.0.back().is_some_and(|last| matches!(last.what, What::Execute { .. }))
     }

@@ -1,5 +1,6 @@
 //! From the server to the client.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -13,7 +14,7 @@ use crate::message::{
     self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal,
     no_longer_waits, until_nul,
 };
-use crate::prepared::NOBODYS;
+use crate::prepared::{NOBODYS, Statement};
 use crate::server::{Server, status};
 use crate::settings::{Setting, Settings};
 use crate::statement::{ALL, Assignment};
@@ -405,7 +406,7 @@ impl Session {
                 }
                 self.skip();
                 if is_unnamed_gone {
-                    self.unnamed = None;
+                    self.unnamed_is_again(None);
                 }
                 // A Query that was to end the group was read over.
                 self.is_in_group |= self.expected.is_empty();
@@ -454,18 +455,26 @@ impl Session {
                 server.unnamed = NOBODYS;
             }
             What::ParseUnnamed { before } | What::CloseUnnamed { before } => {
-                self.unnamed = before;
                 server.unnamed = NOBODYS;
+                self.unnamed_is_again(before);
             }
             What::Query { before, .. } if skipped.audience == Audience::Client => {
-                self.unnamed = before;
                 server.unnamed = NOBODYS;
+                self.unnamed_is_again(before);
                 self.unit.end_read_over();
             }
             What::ParseDone { name } => drop(self.statements.remove(&name)),
             What::CloseOurs(id) => server.prepared.restore(id),
             What::CloseDone { name, statement } => drop(self.statements.insert(name, statement)),
             _ => {}
+        }
+    }
+
+    /// Up to where the next was sent that changes it.
+    fn unnamed_is_again(&mut self, statement: Option<Arc<Statement>>) {
+        match self.expected.unnamed_before() {
+            Some(before) => *before = statement,
+            None => self.unnamed = statement,
         }
     }
 
@@ -544,7 +553,7 @@ impl Session {
 
     /// Tells the client what is other on this connection than on the one before.
     pub(super) fn tell_parameters(&mut self) {
-        let is_other = |server: &Server| !std::sync::Arc::ptr_eq(&server.parameters, &self.told);
+        let is_other = |server: &Server| !Arc::ptr_eq(&server.parameters, &self.told);
         if self.server.as_deref().is_some_and(is_other) {
             self.tell_other_parameters();
         }

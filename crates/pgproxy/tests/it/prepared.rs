@@ -200,6 +200,32 @@ async fn what_follows_in_the_same_write_finds_the_names_as_an_error_has_left_the
     }
 }
 
+/// What an error skips has not taken its place.
+#[tokio::test]
+async fn an_unnamed_statement_behind_an_error_in_the_same_write_stays() {
+    const SYNC: (u8, &[u8]) = (b'S', b"");
+    const WRONG: (u8, &[u8]) = (b'P', b"a\0selected\0\0\0");
+    const EMPTY: (u8, &[u8]) = (b'P', b"\0\0\0\0");
+    const SELECT: (u8, &[u8]) = (b'P', b"\0select 1\0\0\0");
+    let (_cluster, proxy) = two_connections();
+    let mut raw = Raw::connect(&proxy).await;
+    for failing in [
+        &[WRONG, SELECT, SYNC][..],
+        &[WRONG, (b'C', b"S\0"), SYNC],
+        &[WRONG, (b'Q', b"select 2\0"), SYNC],
+        &[(b'P', b"\0selected\0\0\0"), SYNC],
+    ] {
+        raw.say_at_once(&[SELECT, SYNC]).await;
+        assert_eq!(raw.answer().await, "1ZI");
+        raw.say_at_once(&[failing, &[EMPTY, SYNC]].concat()).await;
+        for expected in ["EZI", "1ZI"] {
+            assert_eq!(raw.answer().await, expected, "{failing:?}");
+        }
+        raw.say_at_once(&[(b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), SYNC]).await;
+        assert_eq!(raw.answer().await, "2IZI", "{failing:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_follows_a_deallocate_all_in_the_same_write_is_prepared() {
     type Said = (u8, &'static [u8]);
