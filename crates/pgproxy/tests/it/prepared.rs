@@ -5,7 +5,7 @@ use pgproxy::Database;
 
 use crate::cluster::Cluster;
 use crate::proxy::{Proxy, of, start, value};
-use crate::wire::Raw;
+use crate::wire::{Raw, ToSay};
 
 fn two_connections() -> (Cluster, Proxy) {
     let cluster = Cluster::create();
@@ -167,7 +167,7 @@ async fn what_follows_in_the_same_write_finds_the_names_as_an_error_has_left_the
     const WRONG: (u8, &[u8]) = (b'P', b"\0selected\0\0\0");
     const PARSE: (u8, &[u8]) = (b'P', b"a\0select 1\0\0\0");
     const CLOSE: (u8, &[u8]) = (b'C', b"Sa\0");
-    let requests: [(&[(u8, &[u8])], [&str; 2]); 3] = [
+    let requests: [(&[ToSay<'_>], [&str; 2]); 3] = [
         (&[(b'B', b"\0a\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), SYNC], ["EZI", "2DCZI"]),
         (&[(b'D', b"Sa\0"), SYNC], ["EZI", "tTZI"]),
         (&[PARSE, CLOSE, SYNC], ["13ZI", "EZI"]),

@@ -43,6 +43,9 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
+/// A message that is to be said: its type and its body.
+pub type ToSay<'a> = (u8, &'a [u8]);
+
 fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u32 + 4).to_be_bytes();
     [&[tag], &length[..], body].concat()
@@ -102,7 +105,7 @@ impl Raw {
     }
 
     /// In one write, without waiting for an answer.
-    pub async fn say_at_once(&mut self, messages: &[(u8, &[u8])]) {
+    pub async fn say_at_once(&mut self, messages: &[ToSay<'_>]) {
         let said: Vec<u8> = messages.iter().flat_map(|(tag, body)| framed(*tag, body)).collect();
         self.0.write_all(&said).await.unwrap();
     }
