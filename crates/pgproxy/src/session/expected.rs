@@ -169,10 +169,6 @@ impl Queue {
         })
     }
 
-    pub fn ends_in_execute(&self) -> bool {
-        self.0.back().is_some_and(|last| matches!(last.what, What::Execute { .. }))
-    }
-
     /// Whether nothing is awaited but answers to whole Queries.
     pub fn is_of_queries(&self) -> bool {
         self.0.iter().all(|expected| matches!(expected.what, What::Query { .. } | What::Xid(_)))

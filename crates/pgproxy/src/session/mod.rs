@@ -92,7 +92,9 @@ pub(crate) struct Session {
     unnamed: Option<Arc<Statement>>,
     /// As they were when the unit began, if it has changed them.
     statements_before: Option<HashMap<Vec<u8>, Arc<Statement>>>,
-    /// What the last Bind has bound sets when it is run.
+    /// What the last Bind has bound may be a DISCARD ALL or DEALLOCATE ALL.
+    bound_discards: bool,
+    /// And sets this when it is run.
     bound_sets: Option<Vec<Assignment>>,
     startup_settings: Settings,
     settings: Settings,
@@ -215,6 +217,7 @@ impl Session {
             statements: HashMap::new(),
             unnamed: None,
             statements_before: None,
+            bound_discards: false,
             bound_sets: None,
             startup_settings: settings.clone(),
             settings,

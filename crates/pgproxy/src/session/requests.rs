@@ -172,14 +172,11 @@ impl Session {
     /// Nothing is sent behind a DISCARD ALL or DEALLOCATE ALL that is not answered: what it ends must not be taken for what
     /// follows it.
     fn is_discarding(&mut self) -> bool {
-        if !self.has_discarded {
+        if !self.has_discarded || self.is_copying_in {
             return false;
         }
-        if self.expected.is_empty() {
-            self.has_discarded = self.is_in_group;
-            return false;
-        }
-        !self.is_in_group || self.expected.ends_in_execute() && !self.skips_to_sync()
+        self.has_discarded = !self.expected.is_empty() && !self.skips_to_sync();
+        self.has_discarded
     }
 
     pub(super) fn skips_to_sync(&self) -> bool {
@@ -214,7 +211,8 @@ impl Session {
             b'E' => {
                 let sets = self.bound_sets.clone();
                 self.forward(said, What::Execute { sets });
-                if self.has_discarded {
+                if self.bound_discards {
+                    self.has_discarded = true;
                     self.output().put_slice(FLUSH);
                 }
             }
@@ -287,6 +285,7 @@ impl Session {
         // It commits what the messages before it have begun.
         self.unit.may_commit_early();
         self.note(&facts);
+        self.has_discarded |= facts.discards;
         if let Some(server) = &mut self.server {
             server.unnamed = 0;
         }
@@ -370,10 +369,12 @@ impl Session {
                 self.ask_before_commit(facts.kind);
             }
             self.note_in_group(&facts);
+            self.bound_discards = facts.discards;
             self.bound_sets = facts.sets;
         } else {
             // One made by SQL, which is of this connection, or none.
             self.note_in_group(&Facts { pins: false, ..Facts::UNKNOWN });
+            self.bound_discards = false;
             self.bound_sets = None;
         }
         self.unit.record(said);
@@ -496,7 +497,6 @@ impl Session {
         let is_work_of_a_reader = self.replica.is_some() && facts.kind == Kind::Work;
         self.unit.note(if is_work_of_a_reader { Kind::Read } else { facts.kind });
         self.may_change(facts);
-        self.has_discarded |= facts.discards;
         if facts.pins {
             self.pin();
         }

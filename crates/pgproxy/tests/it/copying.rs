@@ -124,3 +124,22 @@ async fn a_request_within_the_data_of_a_copy_ends_the_session() {
         assert_eq!(ends[0].escape_ascii().to_string(), ends[1].escape_ascii().to_string());
     }
 }
+
+/// Whose answer is waited for.
+#[tokio::test]
+async fn a_copy_behind_a_deallocate_all_gets_its_data() {
+    const UNNAMED: [(u8, &[u8]); 2] = [(b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")];
+    const DATA: [(u8, &[u8]); 2] = [(b'd', b"1\n"), (b'c', b"")];
+    let cluster = Cluster::create();
+    let proxy = start(of(&cluster));
+    cluster.sql("create table t (a int); alter table t owner to app");
+    let mut raw = Raw::connect(&proxy).await;
+    let deallocate: (u8, &[u8]) = (b'P', b"\0deallocate all\0\0\0");
+    let copy: (u8, &[u8]) = (b'P', b"\0copy t from stdin\0\0\0");
+    let group = [&[deallocate][..], &UNNAMED, &[copy], &UNNAMED, &DATA, &[(b'S', b"")]].concat();
+    let query = [&[(b'Q', &b"deallocate all; copy t from stdin\0"[..])][..], &DATA].concat();
+    for (said, expected) in [(group, "12C12GCZI"), (query, "CGCZI")] {
+        raw.say_at_once(&said).await;
+        assert_eq!(timeout(PATIENCE, raw.answer()).await.expect("no answer"), expected);
+    }
+}
