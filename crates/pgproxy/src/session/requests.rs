@@ -12,8 +12,8 @@ use super::route::{Route, Turn};
 use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES, Malformed};
 use crate::load::Load;
-use crate::message::{self, CLOSE_COMPLETE, Refusal, body, split_cstr, until_nul};
-use crate::prepared::{Named, Statement, write_close};
+use crate::message::{self, CLOSE_COMPLETE, Refusal, TransactionStatus, body, split_cstr, until_nul};
+use crate::prepared::{NOBODYS, Named, Statement, write_close};
 use crate::statement::{Facts, Kind, single};
 
 /// Prepared statements of one client at once.
@@ -137,7 +137,9 @@ impl Session {
         let waits = match (tag, body(said)) {
             (b'P', body) => {
                 let name = until_nul(body);
-                self.statements.contains_key(name) || self.is_unsettled(name)
+                // In a block that has failed by then, it is refused.
+                let is_in_block = !name.is_empty() && self.unit.is_block_open();
+                is_in_block || self.statements.contains_key(name) || self.is_unsettled(name)
             }
             (b'D', [b'S', 0]) => !self.is_in_group,
             (b'D' | b'C', [b'S', name @ ..]) => self.is_unsettled(until_nul(name)),
@@ -339,6 +341,14 @@ impl Session {
         self.statements.insert(name.to_vec(), statement.clone());
         let Some(server) = &mut self.server else { return Ok(()) };
         if server.prepared.touch(statement.id) {
+            if self.status == TransactionStatus::Failed
+                && statement.write_parse(Named::Unnamed, &mut server.wire.output)
+            {
+                // The server shall say whether it takes this one now.
+                server.unnamed = NOBODYS;
+                self.expected.push(What::Parse { id: 0, name: Some(name.to_vec()) }, Audience::Client);
+                return Ok(());
+            }
             self.expected.push(What::ParseDone { name: name.to_vec() }, Audience::Client);
             return Ok(());
         }

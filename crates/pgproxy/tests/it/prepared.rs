@@ -275,3 +275,33 @@ async fn a_client_can_not_close_what_others_have_prepared() {
     assert_eq!(raw.answer().await, "3ZI");
     assert_eq!(client.query(&select, &[]).await.unwrap().len(), 1);
 }
+
+/// Also one that the connection knows: PostgreSQL takes none but what ends the block.
+#[tokio::test]
+async fn in_a_block_that_has_failed_nothing_is_prepared() {
+    const SYNC: (u8, &[u8]) = (b'S', b"");
+    const PARSE: (u8, &[u8]) = (b'P', b"a\0select 1\0\0\0");
+    const ROLLBACK: (u8, &[u8]) = (b'P', b"b\0rollback\0\0\0");
+    const FAILING: (u8, &[u8]) = (b'Q', b"begin; select 1 / 0\0");
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let mut other = Raw::connect(&proxy).await;
+    other.say_at_once(&[PARSE, ROLLBACK, SYNC]).await;
+    assert_eq!(other.answer().await, "11ZI");
+    let mut raw = Raw::connect(&proxy).await;
+    for is_pipelined in [false, true] {
+        raw.say_at_once(&[FAILING]).await;
+        if !is_pipelined {
+            assert_eq!(raw.answer().await, "CEZE");
+        }
+        raw.say_at_once(&[PARSE, SYNC, ROLLBACK, (b'B', b"\0b\0\0\0\0\0\0\0"), (b'E', &[0; 5]), SYNC]).await;
+        if is_pipelined {
+            assert_eq!(raw.answer().await, "CEZE");
+        }
+        for expected in ["EZE", "12CZI"] {
+            assert_eq!(raw.answer().await, expected);
+        }
+        raw.say_at_once(&[(b'C', b"Sb\0"), (b'D', b"Sa\0"), SYNC]).await;
+        assert_eq!(raw.answer().await, "3EZI");
+    }
+}
