@@ -184,6 +184,10 @@ impl Queue {
     /// Whether the group at the front lacks its Sync.
     pub fn is_group_open(&self) -> bool {
         let is_extended = self.0.front().is_some_and(|head| matches!(head.what, What::Execute { .. }));
-        is_extended && !self.0.iter().any(|expected| matches!(expected.what, What::Sync))
+        is_extended && !self.has_sync()
+    }
+
+    pub fn has_sync(&self) -> bool {
+        self.0.iter().any(|expected| matches!(expected.what, What::Sync))
     }
 }

@@ -44,7 +44,7 @@ impl Session {
             if is_full
                 || self.waits_for_room
                 || self.is_read_under_way()
-                || self.unit.is_committing()
+                || self.unit.is_committing() && !self.is_read_over()
                 || self.is_discarding()
             {
                 return Ok(Step::Waits);
@@ -126,10 +126,8 @@ impl Session {
     /// one, in whose place there may be somebody else's.
     fn waits_for_answers(&mut self, tag: u8, bytes: usize) -> bool {
         // Within the data of a COPY the server ends the session for it.
-        if !self.unit.has_unanswered()
-            || self.is_copying_in
-            || !matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'C')
-        {
+        let is_settled = !self.unit.has_unanswered() || self.is_copying_in || self.is_read_over();
+        if is_settled || !matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'C') {
             return false;
         }
         let input = std::mem::take(&mut self.client.input);
@@ -179,6 +177,11 @@ impl Session {
         }
         self.has_discarded = !self.expected.is_empty() && !self.skips_to_sync();
         self.has_discarded
+    }
+
+    /// Whether what is sent now is not answered, nor anything before it, until there is a Sync.
+    fn is_read_over(&self) -> bool {
+        self.skips_to_sync() && !self.expected.has_sync()
     }
 
     pub(super) fn skips_to_sync(&self) -> bool {

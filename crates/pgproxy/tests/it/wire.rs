@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use pgproxy::Database;
 
@@ -32,6 +33,9 @@ proptest! {
         properties::framer(&[vec![step], messages.concat(), rest].concat());
     }
 }
+
+/// For an answer that does not come.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Its type, and its body.
 pub type Message = (u8, Vec<u8>);
@@ -303,6 +307,32 @@ async fn what_is_sent_behind_an_error_is_skipped_up_to_its_sync() {
     proxy.until(|db| db.servers == db.servers_idle).await;
     raw.say(b'Q', b"select 1\0").await;
     assert_eq!(raw.answer().await, "TDCZI");
+}
+
+/// A Query among it looks like the end of a request, and has no answer that could be waited for.
+#[tokio::test]
+async fn what_is_sent_behind_a_query_that_is_skipped_does_not_wait_for_it() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    const PARSE: ToSay<'_> = (b'P', b"a\0select 1\0\0\0");
+    let (_cluster, proxy) = running();
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say_at_once(&[(b'Q', b"create table t (a int)\0"), PARSE, SYNC]).await;
+    for expected in ["CZI", "1ZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+    for (before, skipped, [begun, ended, rolled_back]) in [
+        (&b"select 1\0"[..], &b"select 1\0"[..], ["TDCZI", "ZI", "NCZI"]),
+        (b"begin; insert into t values (1)\0", b"commit\0", ["CCZT", "ZE", "CZI"]),
+    ] {
+        raw.say(b'Q', before).await;
+        assert_eq!(raw.answer().await, begun);
+        raw.say_at_once(&[(b'P', b"\0selected\0\0\0"), (b'H', b"")]).await;
+        assert_eq!(raw.read().await.0, b'E');
+        raw.say_at_once(&[(b'Q', skipped), PARSE, SYNC]).await;
+        assert_eq!(timeout(PATIENCE, raw.answer()).await.expect("no answer"), ended);
+        raw.say(b'Q', b"rollback\0").await;
+        assert_eq!(raw.answer().await, rolled_back);
+    }
 }
 
 /// Whoever writes and does not end the group may yet wait for what is wrong with it.
