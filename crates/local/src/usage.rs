@@ -84,16 +84,18 @@ pub(crate) fn cpu_us(stat: &Stat) -> u64 {
     ticks_us(stat.cpu_ticks)
 }
 
-/// What this process has used with the programs that it runs, the ended ones included: all below it that stayed in its
-/// session, as who is supervised does not.
+/// What this process has used, and the programs that it runs now: all below it that stayed in its session, as who is
+/// supervised does not. Less when a program has ended, for nobody tells those apart from who was supervised.
 pub(crate) fn cpu_us_with_programs() -> u64 {
     let all: Vec<Stat> = stat::all().collect();
     let Some(own) = all.iter().find(|stat| stat.pid == std::process::id()) else { return 0 };
-    let mut ticks = 0;
-    let mut parents = vec![own];
+    let mut ticks = own.cpu_ticks;
+    let mut parents = vec![own.pid];
     while let Some(parent) = parents.pop() {
-        ticks += parent.cpu_ticks + parent.waited_cpu_ticks;
-        parents.extend(all.iter().filter(|stat| stat.parent == parent.pid && stat.session == own.session));
+        for stat in all.iter().filter(|stat| stat.parent == parent && stat.session == own.session) {
+            ticks += stat.cpu_ticks + stat.waited_cpu_ticks;
+            parents.push(stat.pid);
+        }
     }
     ticks_us(ticks)
 }
@@ -167,24 +169,39 @@ mod tests {
         check(Cgroups::none("test", "switched off by the test")).await;
     }
 
-    #[test]
-    fn a_program_that_runs_and_one_that_has_ended_count_for_who_has_run_them() {
-        const BURNS: &str = "import time\nwhile time.process_time() < 0.3: pass\nprint('burnt', flush=True)\nimport sys; sys.stdin.read()\n";
-        let before = cpu_us_with_programs();
-        let shell = format!("python3 -c \"{BURNS}\"; :");
-        let mut program = std::process::Command::new("sh")
-            .args(["-c", &shell])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+    /// Burns some CPU, says so, and ends when its input does.
+    fn burner(program: &mut std::process::Command) -> std::process::Child {
+        use std::process::Stdio;
+        let mut burner = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = [0; 5];
-        std::io::Read::read_exact(&mut program.stdout.take().unwrap(), &mut said).unwrap();
-        let running = cpu_us_with_programs();
-        assert!(running - before >= 250_000, "{before} {running}");
-        drop(program.stdin.take());
-        program.wait().unwrap();
-        assert!(cpu_us_with_programs() >= running);
+        std::io::Read::read_exact(&mut burner.stdout.take().unwrap(), &mut said).unwrap();
+        burner
+    }
+
+    #[test]
+    fn a_program_that_is_run_counts_and_who_is_supervised_does_not() {
+        const BURNS: &str = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint('burnt', flush=True)\nsys.stdin.read()";
+        let end = |mut burner: std::process::Child| {
+            drop(burner.stdin.take());
+            burner.wait().unwrap();
+        };
+        let before = cpu_us_with_programs();
+        // In a session of its own, as who is supervised.
+        let supervised = burner(std::process::Command::new("setsid").args(["python3", "-c", BURNS]));
+        assert!(cpu_us_with_programs() - before < 250_000);
+        end(supervised);
+        assert!(cpu_us_with_programs() - before < 250_000);
+        // As a child of a program, and as one that has ended below a program.
+        let running =
+            burner(std::process::Command::new("sh").args(["-c", &format!("python3 -c \"{BURNS}\"; :")]));
+        assert!(cpu_us_with_programs() - before >= 250_000);
+        let ended = burner(
+            std::process::Command::new("sh")
+                .args(["-c", &format!("python3 -c \"{BURNS}\" < /dev/null; read x")]),
+        );
+        assert!(cpu_us_with_programs() - before >= 500_000);
+        end(running);
+        end(ended);
     }
 
     fn real_cgroups(tag: &str) -> Option<Cgroups> {

@@ -283,9 +283,22 @@ impl Machine {
             return self.restart_node(id).await;
         }
         self.limit(&id.to_string(), to, report)?;
-        if let Some(process) = self.inner.setup.processes.find(&id.to_string()) {
-            process.signal(postgres::RELOAD_SIGNAL).map_err(|error| StepError::new(error.to_string()))?;
+        self.reload(id)
+    }
+
+    /// Lets a node read its configuration. One that does not run reads it when it starts.
+    ///
+    /// # Errors
+    /// When its PostgreSQL is no longer where it was started from: it would end, for it reads files of that as well.
+    pub(super) fn reload(&self, id: &NodeId) -> Result<(), StepError> {
+        let Some(process) = self.inner.setup.processes.find(&id.to_string()) else { return Ok(()) };
+        if !process.has_its_program() {
+            let reason =
+                format!("the PostgreSQL that {id} runs is gone, so it cannot read its configuration");
+            return Err(StepError::new(reason).hint("`switchback restart` starts it with what there is"));
         }
+        // One that has just ended reads it when it starts.
+        let _ = process.signal(postgres::RELOAD_SIGNAL);
         Ok(())
     }
 

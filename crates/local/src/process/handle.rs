@@ -1,8 +1,11 @@
 //! A running process, and its end.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -187,6 +190,15 @@ impl Process {
             // let go.
             tokio::time::sleep(REAP_AGAIN).await;
         }
+    }
+
+    /// Whether its program is still where it was started from, or another in its place. Also said of who cannot be asked.
+    pub fn has_its_program(&self) -> bool {
+        let Ok(program) = std::fs::read_link(format!("/proc/{}/exe", self.pid())) else { return true };
+        let program = program.as_os_str().as_bytes();
+        // So the kernel marks one that was unlinked, whatever stands there now.
+        let program = program.strip_suffix(b" (deleted)").unwrap_or(program);
+        Path::new(OsStr::from_bytes(program)).exists()
     }
 
     /// A signal to the leader only.

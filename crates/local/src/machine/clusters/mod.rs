@@ -46,7 +46,7 @@ use super::{CrashPoint, FailoverMoment, Machine, StepError};
 use crate::jobs::node::{NodeDown, NodeJob};
 use crate::keeper::{Down, Phase};
 use crate::postgres::{
-    self, Follower, Membership, Place, Position, Progress, RELOAD_SIGNAL, Session, member_name, processes_in,
+    self, Follower, Membership, Place, Position, Progress, Session, member_name, processes_in,
 };
 use crate::process::stat::is_killed_in_kernel;
 
@@ -254,17 +254,16 @@ impl Machine {
             if job.waits_for_disk() {
                 continue;
             }
-            if let Err(error) = job.write_config() {
+            let configured = job.write_config().map_err(StepError::from).and_then(|()| self.reload(&node.id));
+            if let Err(error) = configured {
+                *locked(&job.told) = None;
                 match job.membership().place {
-                    Place::Primary { .. } => told = Err(error.into()),
+                    Place::Primary { .. } => told = Err(error),
                     // Its disk may be full. It writes it when it starts, and the others must not wait for that.
-                    Place::Follower { .. } => tracing::warn!(node = %node.id, error, "cannot be configured"),
+                    Place::Follower { .. } => {
+                        tracing::warn!(node = %node.id, error = error.reason, "cannot be configured");
+                    }
                 }
-                continue;
-            }
-            if let Some(process) = self.inner.setup.processes.find(&node.id.to_string()) {
-                // One that has just ended reads it when it starts.
-                let _ = process.signal(RELOAD_SIGNAL);
             }
         }
         told

@@ -12,34 +12,37 @@ use std::time::Duration;
 use model::NodeId;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ANSWER_LIMIT;
 use crate::backup::SEGMENT_BYTES;
 use crate::machine::{Machine, StepError};
-use crate::postgres::{RELOAD_SIGNAL, Session, member_name, warm_up};
+use crate::postgres::{Session, member_name, warm_up};
 
 /// A checkpoint makes the next segment when three quarters of one are used.
 const FILLED_BEFORE_CHECKPOINT: u64 = SEGMENT_BYTES / 16 * 13;
 /// What is written between then and the shutdown must find room: at the beginning of a segment all of it would be free.
 const FILLED: u64 = SEGMENT_BYTES / 16 * 14;
-/// In pieces, each of which the successor has before the next is written: commits that come between must not wait long.
+/// For all of that.
 const FILL_LIMIT: Duration = Duration::from_secs(5);
-/// For one of them. Where nobody commits, PostgreSQL lets it lie for longer than this, and nobody waits.
+/// It is filled in pieces, and the successor has this long to confirm one before the next is written: commits that come
+/// between must not wait long. Where nobody commits, PostgreSQL lets a piece lie for longer.
 const PIECE_LIMIT: Duration = Duration::from_millis(50);
+/// For each of the preparations.
+const SPARE_LIMIT: Duration = Duration::from_secs(15);
 const PIECE_POLL: Duration = Duration::from_millis(2);
 
 impl Machine {
     /// # Errors
-    /// When one of the two cannot write its checkpoint, or does not answer.
+    /// When the primary cannot write its checkpoint, or does not answer. Of all else only a longer wait comes.
     pub(super) async fn prepare(&self, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
-        let (primary, successor) = (self.session(from).await?, self.session(to).await?);
-        fill(&primary, to, FILLED_BEFORE_CHECKPOINT).await?;
+        let primary = self.session(from).await?;
+        spare("the log", fill(&primary, to, FILLED_BEFORE_CHECKPOINT)).await;
         primary.checkpoint().await?;
-        successor.checkpoint().await?;
+        spare("a checkpoint of the successor", async { Ok(self.session(to).await?.checkpoint().await?) })
+            .await;
         if let Some(job) = self.node_kept(to) {
-            // Without it the first clients wait a little longer.
-            let _ = timeout(ANSWER_LIMIT, warm_up(&job.paths, &job.credentials)).await;
+            spare("the catalogues", async { Ok(warm_up(&job.paths, &job.credentials).await?) }).await;
         }
-        fill(&primary, to, FILLED).await
+        spare("the log", fill(&primary, to, FILLED)).await;
+        Ok(())
     }
 
     /// Until it is told otherwise: a shutdown would wait until the log is stored. The node stores it when it is back, and
@@ -47,15 +50,25 @@ impl Machine {
     pub(super) fn keep_log(&self, node: &NodeId) {
         let Some(job) = self.node_kept(node) else { return };
         job.keep_log();
-        if let Err(error) = job.write_config() {
-            tracing::warn!(%node, error, "cannot be told to keep its log; its shutdown waits until that is stored");
-            return;
-        }
-        if let Some(process) = self.inner.setup.processes.find(&node.to_string()) {
-            // One that has just ended has no log to store.
-            let _ = process.signal(RELOAD_SIGNAL);
+        let told = job.write_config().map_err(StepError::from).and_then(|()| self.reload(node));
+        if let Err(StepError { reason, .. }) = told {
+            tracing::warn!(%node, reason, "cannot be told to keep its log; its shutdown waits until that is stored");
         }
     }
+}
+
+/// Goes on without it when it fails, or takes too long.
+async fn spare(what: &str, prepared: impl Future<Output = Result<(), StepError>>) {
+    let cause = match timeout(SPARE_LIMIT, prepared).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.reason,
+        Err(_) => format!("it takes longer than {} s", SPARE_LIMIT.as_secs()),
+    };
+    tracing::warn!(
+        what,
+        cause,
+        "a planned change of primary is not prepared, and makes clients wait for longer"
+    );
 }
 
 async fn fill(primary: &Session, successor: &NodeId, until: u64) -> Result<(), StepError> {
