@@ -4,6 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use crate::frame::HEADER_BYTES;
 
+pub(crate) const FLUSH: &[u8] = b"H\0\0\0\x04";
+pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 pub(crate) const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 pub(crate) const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
 pub(crate) const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";

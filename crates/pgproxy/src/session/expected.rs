@@ -30,7 +30,7 @@ pub(super) struct Expected {
     pub audience: Audience,
 }
 
-/// What the server skips is undone from the last to the first.
+/// With what is to be undone should the server skip it.
 pub(super) enum What {
     /// `name`: the client's, when it was given by this Parse.
     Parse {

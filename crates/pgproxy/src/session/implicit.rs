@@ -15,7 +15,7 @@ use super::expected::{Audience, Committed, What};
 use super::held::{Asked, Held};
 use super::unit::Xid;
 use crate::connection::is_open;
-use crate::message::{self, until_nul};
+use crate::message::{self, FLUSH, SYNC, until_nul};
 use crate::prepared::NOBODYS;
 use crate::server::columns;
 use crate::statement::{Description, Facts, Kind};
@@ -25,8 +25,6 @@ pub(crate) const XID: &[u8] = b"SELECT pg_catalog.pg_current_xact_id_if_assigned
 /// The first version that has it.
 const XID_SINCE_MAJOR: u32 = 13;
 
-const FLUSH: &[u8] = b"H\0\0\0\x04";
-const SYNC: &[u8] = b"S\0\0\0\x04";
 /// Of the unnamed portal, and all of its rows.
 const EXECUTE: &[u8] = b"E\0\0\0\x09\0\0\0\0\0";
 const DESCRIBE: &[u8] = b"D\0\0\0\x06P\0";

@@ -92,9 +92,11 @@ pub(crate) struct Session {
     unnamed: Option<Arc<Statement>>,
     /// As they were when the unit began, if it has changed them.
     statements_before: Option<HashMap<Vec<u8>, Arc<Statement>>>,
-    /// What the last Bind has bound may be a DISCARD ALL or DEALLOCATE ALL.
+    /// What is bound without a name may be a DISCARD ALL or DEALLOCATE ALL.
     bound_discards: bool,
-    /// And sets this when it is run.
+    /// So may what was bound by some name since it was last at rest.
+    named_discards: bool,
+    /// What the last Bind has bound sets when it is run.
     bound_sets: Option<Vec<Assignment>>,
     startup_settings: Settings,
     settings: Settings,
@@ -218,6 +220,7 @@ impl Session {
             unnamed: None,
             statements_before: None,
             bound_discards: false,
+            named_discards: false,
             bound_sets: None,
             startup_settings: settings.clone(),
             settings,

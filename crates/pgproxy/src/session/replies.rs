@@ -423,7 +423,8 @@ impl Session {
         fate
     }
 
-    /// What the server does not answer, because there was an error: all until the end of the request.
+    /// What the server does not answer, because there was an error: all until the end of the request. Undone from the last to
+    /// the first.
     fn skip(&mut self) {
         let skips_to_sync = self.skips_to_sync();
         let mut skipped = Vec::new();
@@ -517,6 +518,7 @@ impl Session {
         if self.unit.is_at_rest() {
             self.replays = 0;
             self.may_have_written = false;
+            self.named_discards = false;
             if std::mem::take(&mut self.may_have_defined) {
                 self.shared.definitions_changed.notify_one();
             }

@@ -1,6 +1,5 @@
 //! From the client to the server.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,7 +11,7 @@ use super::route::{Route, Turn};
 use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES, Malformed};
 use crate::load::Load;
-use crate::message::{self, CLOSE_COMPLETE, Refusal, TransactionStatus, body, split_cstr, until_nul};
+use crate::message::{self, CLOSE_COMPLETE, FLUSH, Refusal, TransactionStatus, body, split_cstr, until_nul};
 use crate::prepared::{NOBODYS, Named, Statement, write_close};
 use crate::statement::{Facts, Kind, single};
 
@@ -20,8 +19,6 @@ use crate::statement::{Facts, Kind, single};
 const MAX_STATEMENTS: usize = 10_000;
 /// Of the name of a statement or portal.
 const MAX_NAME_BYTES: usize = 1_024;
-
-const FLUSH: &[u8] = b"H\0\0\0\x04";
 
 /// Where reading stopped.
 pub(super) enum Step {
@@ -87,7 +84,11 @@ impl Session {
                     self.route = Route::Primary;
                     return Ok(Step::NeedsServer);
                 }
-                Cut::Whole { tag, bytes } if self.waits_for_answers(tag, bytes) => return Ok(Step::Waits),
+                Cut::Whole { tag, bytes } | Cut::Head { tag, bytes }
+                    if self.waits_for_answers(tag, bytes) =>
+                {
+                    return Ok(Step::Waits);
+                }
                 Cut::Whole { tag, bytes } => {
                     let said = std::mem::take(&mut self.client.input);
                     let taken = self.request(tag, &said[..bytes], Piece::Whole);
@@ -164,9 +165,7 @@ impl Session {
 
     /// Whether an error that is still to come would skip what this name was given to, or taken from.
     fn is_unsettled(&self, name: &[u8]) -> bool {
-        let Some(before) = &self.statements_before else { return false };
-        let id = |statements: &HashMap<_, Arc<Statement>>| statements.get(name).map(|statement| statement.id);
-        id(before) != id(&self.statements) && self.expected.concerns(name)
+        self.statements_before.is_some() && self.expected.concerns(name)
     }
 
     /// Nothing is sent behind a DISCARD ALL or DEALLOCATE ALL that is not answered: what it ends must not be taken for what
@@ -175,7 +174,7 @@ impl Session {
         if !self.has_discarded || self.is_copying_in {
             return false;
         }
-        self.has_discarded = !self.expected.is_empty() && !self.skips_to_sync();
+        self.has_discarded = !self.expected.is_empty() && !self.is_read_over();
         self.has_discarded
     }
 
@@ -216,7 +215,8 @@ impl Session {
             b'E' => {
                 let sets = self.bound_sets.clone();
                 self.forward(said, What::Execute { sets });
-                if self.bound_discards {
+                let is_unnamed = until_nul(body(said)).is_empty();
+                if is_unnamed && self.bound_discards || !is_unnamed && self.named_discards {
                     self.has_discarded = true;
                     self.output().put_slice(FLUSH);
                 }
@@ -299,7 +299,7 @@ impl Session {
         self.expected.push(what, Audience::Client);
         self.unit.request_sent();
         // It ends the group that it stands in, where that has not failed.
-        self.is_in_group &= self.skips_to_sync();
+        self.is_in_group &= self.is_read_over();
         self.ask_what_is_shown();
     }
 
@@ -382,12 +382,12 @@ impl Session {
                 self.ask_before_commit(facts.kind);
             }
             self.note_in_group(&facts);
-            self.bound_discards = facts.discards;
+            self.note_portal(portal, facts.discards);
             self.bound_sets = facts.sets;
         } else {
             // One made by SQL, which is of this connection, or none.
             self.note_in_group(&Facts { pins: false, ..Facts::UNKNOWN });
-            self.bound_discards = false;
+            self.note_portal(portal, false);
             self.bound_sets = None;
         }
         self.unit.record(said);
@@ -402,6 +402,14 @@ impl Session {
         let of = statement.as_ref().filter(|_| !name.is_empty()).map_or(0, |statement| statement.id);
         self.expected.push(What::Bind { of }, Audience::Client);
         Ok(())
+    }
+
+    fn note_portal(&mut self, portal: &[u8], discards: bool) {
+        if portal.is_empty() {
+            self.bound_discards = discards;
+        } else {
+            self.named_discards |= discards;
+        }
     }
 
     fn describe(&mut self, said: &[u8]) -> Result<(), End> {

@@ -15,7 +15,7 @@ use bytes::BufMut;
 use super::Session;
 use super::expected::{Audience, What};
 use crate::lsn::Lsn;
-use crate::message::{self, TransactionStatus};
+use crate::message::{self, SYNC, TransactionStatus};
 use crate::replicas::Needed;
 use crate::server::columns;
 
@@ -23,7 +23,6 @@ use crate::server::columns;
 pub(crate) const REPLAYED: &[u8] = b"SELECT pg_catalog.pg_last_wal_replay_lsn()\0\0\0";
 /// The client may have an unnamed one that goes on.
 const PORTAL: &[u8] = b"pgproxy\0";
-const SYNC: &[u8] = b"S\0\0\0\x04";
 
 /// A reply of a replica.
 pub(super) struct Withheld {

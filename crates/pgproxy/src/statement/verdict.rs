@@ -70,7 +70,6 @@ impl Verdict {
             kind: self.kind(),
             place: self.place(),
             pins: !pins.is_empty(),
-            discards: flags.contains(Flag::Discard),
             defines: flags.contains(Flag::Ddl),
             ..Facts::PLAIN_READ
         })

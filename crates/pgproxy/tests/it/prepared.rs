@@ -305,3 +305,55 @@ async fn in_a_block_that_has_failed_nothing_is_prepared() {
         assert_eq!(raw.answer().await, "3EZI");
     }
 }
+
+/// Also one of which only the beginning is there.
+#[tokio::test]
+async fn a_large_bind_behind_an_error_in_the_same_write_gets_nobody_elses_statement() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let (mut raw, mut other) = (Raw::connect(&proxy).await, Raw::connect(&proxy).await);
+    other.say_at_once(&[(b'P', b"\0select 'secret', $1::text\0\0\0"), SYNC]).await;
+    assert_eq!(other.answer().await, "1ZI");
+    let value = vec![b'x'; 400_000];
+    let length = (value.len() as u32).to_be_bytes();
+    let bind = [&b"\0\0\0\0\0\x01"[..], &length, &value, b"\0\0"].concat();
+    raw.say_at_once(&[
+        (b'P', b"a\0selected\0\0\0"),
+        (b'P', b"\0select $1::text\0\0\0"),
+        SYNC,
+        (b'B', &bind),
+        (b'E', b"\0\0\0\0\0"),
+        SYNC,
+    ])
+    .await;
+    for _ in 0..2 {
+        assert_eq!(raw.answer().await, "EZI", "it has no statement");
+    }
+}
+
+/// It is the same statement as before, and is not there.
+#[tokio::test]
+async fn a_name_that_was_freed_and_given_again_behind_an_error_is_free() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    const PARSE: ToSay<'_> = (b'P', b"a\0select 1\0\0\0");
+    let (_cluster, proxy) = two_connections();
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say_at_once(&[PARSE, SYNC]).await;
+    assert_eq!(raw.answer().await, "1ZI");
+    let bind: [ToSay<'_>; 2] = [(b'B', b"\0a\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")];
+    raw.say_at_once(&[
+        (b'C', b"Sa\0"),
+        SYNC,
+        (b'P', b"\0selected\0\0\0"),
+        PARSE,
+        SYNC,
+        bind[0],
+        bind[1],
+        SYNC,
+    ])
+    .await;
+    for expected in ["3ZI", "EZI", "EZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+}
