@@ -55,6 +55,7 @@ pub struct FailedRequests {
     pub outcome: Outcome,
     /// Of an answer that had one.
     pub status: Option<u16>,
+    /// At least: who counts them keeps no more than [`MOST_FAILED`] kinds.
     pub count: u64,
 }
 

@@ -138,12 +138,10 @@ impl Recorder {
         }
     }
 
-    /// What failed, where an outcome is a failure.
+    /// Which request it was that failed.
     pub fn tell(&mut self, path: &str, outcome: Outcome, status: Option<u16>) {
-        if !matches!(outcome, Outcome::Ok | Outcome::Shed) {
-            let path = shortened(path, MOST_OF_PATH);
-            add_failed(&mut self.totals.failed, FailedRequests { path, outcome, status, count: 1 });
-        }
+        let path = shortened(path, MOST_OF_PATH);
+        add_failed(&mut self.totals.failed, FailedRequests { path, outcome, status, count: 1 });
     }
 
     /// It was not sent after all, because a limit of the generator was reached.

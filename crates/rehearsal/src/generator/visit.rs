@@ -269,9 +269,8 @@ impl Visitor<'_> {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(outcome) => {
-                    let mut recorder = thread.recorder.borrow_mut();
-                    recorder.end(ticket, Ended { outcome, answered: None });
-                    recorder.tell(&path, outcome, None);
+                    thread.recorder.borrow_mut().end(ticket, Ended { outcome, answered: None });
+                    self.tell_failure(&path, outcome, None);
                     return Ok(Fetched { outcome, path, page: Vec::new() });
                 }
             };
@@ -287,11 +286,8 @@ impl Visitor<'_> {
             // The clock on the wall, by which the kernel timed it, may have been set meanwhile.
             let arrived = thread.clock.moment(answer.arrived).min(now).max(sent.get());
             let answered = Some((arrived, sent.get()));
-            {
-                let mut recorder = thread.recorder.borrow_mut();
-                recorder.end(ticket, Ended { outcome, answered });
-                recorder.tell(&path, outcome, Some(answer.head.status));
-            }
+            thread.recorder.borrow_mut().end(ticket, Ended { outcome, answered });
+            self.tell_failure(&path, outcome, Some(answer.head.status));
             let Some(next) = led_to.filter(|_| outcome == Outcome::Ok) else {
                 return Ok(Fetched { outcome, path, page: answer.page });
             };
@@ -359,6 +355,14 @@ impl Visitor<'_> {
 
     fn with_word<'b>(&self, text: &'b str) -> Cow<'b, str> {
         if text.contains(RANDOM) { text.replace(RANDOM, &self.word).into() } else { text.into() }
+    }
+
+    /// Which request it was that failed, if one did: as the profile has it, and so the same for all visitors.
+    fn tell_failure(&self, path: &str, outcome: Outcome, status: Option<u16>) {
+        if !matches!(outcome, Outcome::Ok | Outcome::Shed) {
+            let path = path.replace(&self.word, RANDOM);
+            self.thread.recorder.borrow_mut().tell(&path, outcome, status);
+        }
     }
 
     /// What is filled in, and what the last page wants sent along.

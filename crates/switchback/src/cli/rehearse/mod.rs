@@ -23,7 +23,7 @@ use rehearsal::baseline;
 use rehearsal::capacity::{Effort, Staircase};
 use rehearsal::diagnosis::Diagnosis;
 use rehearsal::load::{Limits, Load, Visit};
-use rehearsal::record::{Record, Second};
+use rehearsal::record::{FailedRequests, Record, Second};
 use rehearsal::report::{Document, Part, Passed, Verdict, how_it_failed};
 use rehearsal::site::mix;
 use rehearsal::summary::Summary;
@@ -348,7 +348,9 @@ fn evidence(
     let mut lines: Vec<String> = judgements.iter().map(ToString::to_string).collect();
     lines.extend(worse.iter().cloned());
     lines.extend(shed_unasked(record, judgements));
-    lines.extend(record.failed.iter().take(FAILED_SHOWN).filter_map(|one| {
+    let mut failed: Vec<&FailedRequests> = record.failed.iter().collect();
+    failed.sort_by_key(|one| std::cmp::Reverse(one.count));
+    lines.extend(failed.into_iter().take(FAILED_SHOWN).filter_map(|one| {
         Some(format!(
             "{}: {}, {}",
             one.path,
