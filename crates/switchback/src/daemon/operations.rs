@@ -126,6 +126,8 @@ impl Daemon {
                 value(&self.restart_nodes(&cluster, report).await?)
             }
             Request::Leave => {
+                // A daemon may be asked for a plan, and then to leave, before it has looked at everything.
+                self.taken_over.cancelled().await;
                 if !self.machine.world().running && self.current_operation().is_none() {
                     self.leaving.cancel();
                 }
