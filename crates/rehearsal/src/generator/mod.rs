@@ -99,6 +99,8 @@ pub enum RunError {
     Output(#[source] io::Error),
 }
 
+const TOLD_TO_STOP: &str = "it was told to stop";
+
 /// Reads a load, carries it out, and says what it saw. Ends early when it is told to stop, when `input` ends, when `stop` is
 /// cancelled, or when nobody reads `output`.
 ///
@@ -167,7 +169,8 @@ pub async fn run(
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-    let cut_short = cut_short.map(str::to_owned);
+    // The threads hear it as well, and may have ended before this was looked at.
+    let cut_short = cut_short.or(stop.is_cancelled().then_some(TOLD_TO_STOP)).map(str::to_owned);
     let validity = start.judge(&totals);
     write(&mut output, &Said::End(End { validity, failed: totals.failed, cut_short })).await
 }
@@ -195,7 +198,7 @@ async fn told_to_stop(input: &mut (impl AsyncBufRead + Unpin), stop: &Cancellati
             match line::read(input, COMMAND_BYTES).await {
                 Ok(Some(line)) => {
                     if serde_json::from_str(&line).is_ok_and(|command: Command| command.stop) {
-                        return "it was told to stop";
+                        return TOLD_TO_STOP;
                     }
                 }
                 Ok(None) | Err(_) => return "whoever started it is gone",
@@ -204,7 +207,7 @@ async fn told_to_stop(input: &mut (impl AsyncBufRead + Unpin), stop: &Cancellati
     };
     tokio::select! {
         why = command => why,
-        () = stop.cancelled() => "it was told to stop",
+        () = stop.cancelled() => TOLD_TO_STOP,
     }
 }
 
