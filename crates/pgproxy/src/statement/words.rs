@@ -9,6 +9,7 @@ pub(super) enum Word {
     Begin,
     Commit,
     Constraints,
+    /// DISCARD or DEALLOCATE.
     Discard,
     End,
     Local,

@@ -109,7 +109,8 @@ const FREQUENT: &[&str] = &[
     "upper",
 ];
 
-/// Whether a function that no catalog was asked about surely only reads.
+/// Whether a function that no catalog was asked about is taken to only read. Another of that name, in a schema of the search
+/// path, is not told apart.
 pub fn reads_by_its_name(name: Name<'_>) -> bool {
     FREQUENT.iter().any(|frequent| name.is_built_in(frequent))
 }
