@@ -18,6 +18,7 @@ mod requests;
 mod route;
 mod shown;
 mod unit;
+mod waits;
 
 use std::collections::HashMap;
 use std::io;
