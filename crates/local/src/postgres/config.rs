@@ -98,7 +98,8 @@ fn node(paths: &NodePaths, version: &PgVersion) -> String {
     // A log that a follower still needs is kept for it, up to a bound: beyond that the follower is copied anew, rather
     // than the primary's disk filled.
     set("max_slot_wal_keep_size", "2GB");
-    set("wal_keep_size", "128MB");
+    // For who has no slot yet at a primary that was promoted just now. All of it is copied when a node is rewound.
+    set("wal_keep_size", "64MB");
     // What a follower reads is not cleaned away under it.
     set("hot_standby_feedback", "on");
     // What else stands in the way of replaying, such as a lock, gets this long. Then the query is cancelled, and the proxy

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::connection_string;
 use super::init::prepare_folders;
+use super::membership::is_member_name;
 use super::tool::{self, MAKERS, REWINDERS, end_processes_in, move_into_place};
 use super::{
     Credentials, NodePaths, Owner, Position, PostgresError, Session, clear_stale_lock, diagnose, member_name,
@@ -67,6 +68,7 @@ pub async fn follow(
     let source = connection_string(paths, primary_port, &format!("{}_copy", member_name(id)));
     let signal = paths.standby_signal();
     if signal.exists() && need == Need::Nothing {
+        forget_slots(paths, id).map_err(at(&paths.pgdata()))?;
         return Ok(Followed::AsItWas);
     }
     // Nothing is given up for a primary that is not there.
@@ -91,6 +93,7 @@ pub async fn follow(
     }
     end_processes_in(&paths.pgdata(), REWINDERS).await.map_err(at(&paths.pgdata()))?;
     clear_stale_lock(paths).await?;
+    forget_slots(paths, id).map_err(at(&paths.pgdata()))?;
     // Up to version 15 the control file alone tells pg_rewind which timeline the primary is on.
     session.checkpoint().await?;
     let mut refused = None;
@@ -124,6 +127,22 @@ pub async fn follow(
     copy(engine, id, paths, owner, &source).await?;
     remove_in_background(discarded).await.map_err(at(paths.root()))?;
     Ok(refused.map_or(Followed::Copied, Followed::CopiedInsteadOfRewinding))
+}
+
+/// A node that was the primary kept the log for the others; as a follower it would keep it for nobody, until its disk or
+/// their bound is full.
+fn forget_slots(paths: &NodePaths, id: &NodeId) -> io::Result<()> {
+    let slots = match fs::read_dir(paths.pgdata().join("pg_replslot")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        slots => slots?,
+    };
+    for slot in slots {
+        let slot = slot?;
+        if slot.file_name().to_str().is_some_and(|name| is_member_name(id.resource(), name)) {
+            fs::remove_dir_all(slot.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// What the process says that receives the log, or the one that replays it, when they cannot: the last such line of a

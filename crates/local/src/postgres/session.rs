@@ -416,6 +416,16 @@ impl Session {
         Ok(Archiver { stored: file(0), failed: file(2), waiting })
     }
 
+    /// On a follower that is about to be promoted: keeps the log from its own last checkpoint on for a member, and so from
+    /// where that member, once it is rewound, begins to read. Asked for after the promotion it would be kept from there.
+    pub async fn keep_slot_from_here(&self, name: &str) -> Result<(), PostgresError> {
+        let query = format!(
+            "SELECT pg_create_physical_replication_slot('{name}', true) \
+             WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{name}')"
+        );
+        self.rows(&query).await.map(drop)
+    }
+
     /// Keeps the log for these members of the cluster `of` from now on, and for no other member. Slots of anybody else are
     /// left alone.
     pub async fn keep_slots(&self, of: &ResourceId, names: &[String]) -> Result<(), PostgresError> {

@@ -219,25 +219,55 @@ fn a_switchover_changes_the_primary_and_loses_nothing() {
 #[test]
 fn what_was_not_stored_for_a_switchover_is_stored_after_it() {
     let switchback = second_stage();
-    let old = switchback.status().primary().name.clone();
     switchback.must(&["failover"]);
     whole(&switchback);
     for node in ["db.1", "db.2"] {
         let folder = switchback.app().state_dir().join("data/postgres").join(node);
         let configured = fs::read_to_string(folder.join("conf/managed.conf")).unwrap();
         assert!(configured.contains("wal-push"), "{node}: {configured}");
+        let waiting = || {
+            let files = fs::read_dir(folder.join("pgdata/pg_wal/archive_status")).unwrap();
+            let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.ends_with(".ready")).collect::<Vec<String>>()
+        };
+        let since = Instant::now();
+        while !waiting().is_empty() {
+            assert!(since.elapsed() < RETURN_LIMIT, "{node} does not store {:?}", waiting());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
-    let folder = switchback.app().state_dir().join("data/postgres").join(&old);
-    let waiting = || {
-        let files = fs::read_dir(folder.join("pgdata/pg_wal/archive_status")).unwrap();
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".ready")).collect::<Vec<String>>()
-    };
-    let since = Instant::now();
-    while !waiting().is_empty() {
-        assert!(since.elapsed() < RETURN_LIMIT, "{old} does not store {:?}", waiting());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+}
+
+/// What it would read from there on is kept for it by whoever takes over, from before that.
+#[test]
+fn an_old_primary_is_rewound_however_much_was_written_since_its_last_checkpoint() {
+    let switchback = second_stage();
+    sql(&switchback, "CREATE TABLE filling (text text)");
+    let old = switchback.status().primary().clone();
+    let fill = "INSERT INTO filling SELECT repeat(md5(i::text), 32) FROM generate_series(1, 150000) i";
+    ask_node(&switchback, &old, fill);
+    old.crash();
+    first_write(&switchback, Instant::now(), 1);
+    let status = whole(&switchback);
+    assert_ne!(status.primary().name, old.name);
+    let log = switchback.daemon_log();
+    assert!(log.contains("rewound to where it and its primary parted"), "{log}");
+    let follows = status.process(&old.name);
+    assert_eq!(ask_node(&switchback, follows, "SELECT count(*) FROM filling"), "150000");
+    assert!(!log.contains("copied anew") && !log.contains("copy it anew"), "{log}");
+}
+
+/// It would keep it for nobody, until its disk is full.
+#[test]
+fn an_old_primary_that_follows_keeps_no_log_for_others() {
+    let switchback = second_stage();
+    let old = switchback.status().primary().clone();
+    assert_eq!(ask_node(&switchback, &old, "SELECT count(*) FROM pg_replication_slots"), "1");
+    switchback.must(&["failover"]);
+    let status = whole(&switchback);
+    assert_ne!(status.primary().name, old.name);
+    let follows = status.process(&old.name);
+    assert_eq!(ask_node(&switchback, follows, "SELECT count(*) FROM pg_replication_slots"), "0");
 }
 
 #[test]

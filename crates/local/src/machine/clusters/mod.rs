@@ -421,6 +421,9 @@ impl Machine {
         };
         match choose(cluster, &received.iter().map(reached).collect()) {
             Failover::Promote(to) => {
+                if let Err(error) = self.session(&to).await?.keep_slot_from_here(&member_name(lost)).await {
+                    tracing::warn!(node = %lost, %error, "it may have to be copied instead of rewound");
+                }
                 self.promote(lost, &to).await?;
                 let positions: Vec<String> = received
                     .iter()
