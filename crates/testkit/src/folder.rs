@@ -84,11 +84,19 @@ pub(crate) fn signal(pid: u32, signal: Signal) -> bool {
 
 /// Gone, or a zombie that only waits to be counted.
 pub(crate) fn is_gone(pid: u32) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Err(_) => true,
-        // The state follows the name, which may itself hold anything, in parentheses.
-        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
-    }
+    state(pid).is_none_or(|state| matches!(state, 'Z' | 'X'))
+}
+
+/// By a signal.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    state(pid) == Some('T')
+}
+
+/// As in proc_pid_stat(5). `None` where there is no such process.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The state follows the name, which may itself hold anything, in parentheses.
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// The processes whose parent is `pid`.

@@ -175,6 +175,11 @@ impl Process {
         self.go_on();
     }
 
+    /// How many of its children are stopped by a signal.
+    pub fn stopped_children(&self) -> usize {
+        folder::children_of(self.pid()).into_iter().filter(|child| folder::is_stopped(*child)).count()
+    }
+
     /// SIGCONT, after [`Process::hang`].
     pub fn go_on(&self) {
         folder::signal(self.pid(), Signal::CONT);

@@ -6,7 +6,7 @@ use local::machine::StopMode;
 use model::AppName;
 
 use super::connect::{App, Running};
-use super::progress::Progress;
+use super::progress::{self, Progress};
 use super::rehearse::journey;
 use super::say::{self, GREEN, Problem, Stream, paint};
 use super::{Place, manifest};
@@ -31,7 +31,9 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
         None => app.ensure_daemon(&manifest::read(&app.dir)?.graph().app, None)?.0,
     };
     let mode = if now { StopMode::Now } else { StopMode::Graceful };
-    take_down(&app, &daemon, mode, destroy)?;
+    let running = Running::find(daemon.pid)?;
+    progress::ask::<()>(&app, Request::Down { mode, destroy })?;
+    see_it_end(&app, running, destroy)?;
     let what =
         if destroy { "everything is stopped and deleted" } else { "everything is stopped; the data is kept" };
     say::talk(&format!("{} {what}", paint(Stream::Err, GREEN, "down:")));
@@ -44,10 +46,14 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
 /// # Errors
 /// When something does not stop, or is not to be deleted.
 pub fn take_down(app: &App, daemon: &Hello, mode: StopMode, destroy: bool) -> Result<(), Problem> {
-    let daemon = Running::find(daemon.pid)?;
+    let running = Running::find(daemon.pid)?;
     let progress = Progress::new();
     app.ask::<()>(&Request::Down { mode, destroy }, |event| progress.hear(event))?;
     drop(progress);
+    see_it_end(app, running, destroy)
+}
+
+fn see_it_end(app: &App, daemon: Option<Running>, destroy: bool) -> Result<(), Problem> {
     if let Some(daemon) = daemon {
         daemon.wait()?;
     }

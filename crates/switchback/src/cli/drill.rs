@@ -1,9 +1,12 @@
 //! `drill`: breaks something on purpose while clients ask, and reports what they saw.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -17,6 +20,7 @@ use super::connect::App;
 use super::load::{Load, Seen};
 use super::probe::{Probe, SeenOfDatabase};
 use super::say::{self, GREEN, Problem, RED, Stream, paint};
+use super::up::{INTERRUPTED, Interrupts, wait_for};
 use super::{Place, manifest, status};
 use crate::api::{Request, Status, SwitchedOver};
 
@@ -106,6 +110,8 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     let front = front(&before)?;
     // Whatever would be refused is, before anybody asks anything.
     must_be_possible(&app, drill, &before)?;
+    // From here on an interrupt ends the waiting; what a drill does is undone whatever comes.
+    let interrupts = Interrupts::listen()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
     let probe = runtime.block_on(Probe::start(&app, &before))?;
@@ -114,17 +120,26 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
         Load::start(front, path)
     };
     let part = Duration::from_secs(seconds.max(3)) / 3;
-    std::thread::sleep(part);
+    interrupts.pause(part);
     let started = Instant::now();
     let mut notes = Vec::new();
-    let broke = break_it(&app, drill, &before, &mut notes);
+    let broke = match interrupts.count() {
+        0 => break_it(&app, drill, &before, &interrupts, &mut notes),
+        _ => Err(Problem::Said(INTERRUPTED)),
+    };
     let recovered = match &broke {
-        Ok(broken) => recover(&app, &before, &broken.victims, started),
+        Ok(broken) => recover(&app, &before, &broken.victims, started, &interrupts),
         Err(_) => None,
     };
-    std::thread::sleep(part);
+    interrupts.pause(part);
     let seen = runtime.block_on(load.stop());
     let database = probe.map(|probe| runtime.block_on(probe.stop()));
+    if interrupts.count() > 0 {
+        say::talk(
+            "interrupted: what was broken until then the daemon mends; `switchback status` shows how far it is",
+        );
+        return Err(Problem::Said(INTERRUPTED));
+    }
     let broke = broke?;
     let ms = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let report = Report {
@@ -200,7 +215,13 @@ fn last_zone(before: &Status) -> Result<&str, Problem> {
     }
 }
 
-fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -> Result<Broken, Problem> {
+fn break_it(
+    app: &App,
+    drill: Drill,
+    before: &Status,
+    interrupts: &Interrupts,
+    notes: &mut Vec<String>,
+) -> Result<Broken, Problem> {
     match drill {
         Drill::InstanceCrash => {
             let victim = instance(before)?;
@@ -220,7 +241,7 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             signal(Some(before.daemon.pid), Signal::KILL)?;
             let killed = Instant::now();
             let (hello, _) = app.ensure_daemon(&manifest.graph().app, None)?;
-            let adopted = adopted(app, before, killed)?;
+            let adopted = adopted(app, before, killed, interrupts)?;
             notes.push(format!("daemon {} took over from {}", hello.pid, before.daemon.pid));
             Ok(Broken { adopted: Some(adopted), ..Broken::nobody("SIGKILL to the daemon") })
         }
@@ -252,7 +273,7 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
         Drill::PrimaryDiskFull => {
             let primary = node(before, DatabaseRole::Primary)?;
             let full = FullDisk::of(app, primary)?;
-            std::thread::sleep(DISK_FULL_FOR);
+            interrupts.pause(DISK_FULL_FOR);
             let now: Status = app.ask(&Request::Status, |_| {})?;
             let serving = node(&now, DatabaseRole::Primary)?;
             notes.push(match serving.name == primary.name {
@@ -278,20 +299,20 @@ fn break_it(app: &App, drill: Drill, before: &Status, notes: &mut Vec<String>) -
             let postmaster = replica.pid.ok_or_else(|| Problem::failed("the process is gone already"))?;
             let replaying = children_of(postmaster).into_iter().find(|child| replays(*child));
             let replaying = replaying.ok_or_else(|| Problem::failed("nothing replays the log there"))?;
-            signal(Some(replaying), Signal::STOP)?;
-            // Whatever comes of the wait, it goes on.
-            let lag_ms = wait_for_lag(app, &replica.name);
-            signal(Some(replaying), Signal::CONT)?;
-            notes.push(format!("{} was {} ms behind when it went on", replica.name, lag_ms?));
+            let stopped = Stopped::now(replaying)?;
+            let lag_ms = wait_for_lag(app, &replica.name, interrupts)?;
+            drop(stopped);
+            notes.push(format!("{} was {lag_ms} ms behind when it went on", replica.name));
             Ok(Broken::nobody(format!("SIGSTOP to what replays the log on {}, a read replica", replica.name)))
         }
         Drill::Switchover => {
             let request = Request::SwitchOver { cluster: cluster(before)?, to: None };
-            let switched: SwitchedOver = app.ask(&request, |_| {})?;
+            let switched: SwitchedOver = wait_for(app, request, interrupts, 1)?;
             Ok(Broken::nobody(format!("{} took over from {} in order", switched.to, switched.from)))
         }
         Drill::Restore => {
-            let backup: BaseBackup = app.ask(&Request::ProveBackup { cluster: cluster(before)? }, |_| {})?;
+            let request = Request::ProveBackup { cluster: cluster(before)? };
+            let backup: BaseBackup = wait_for(app, request, interrupts, 1)?;
             if let Some(proof) = &backup.proof {
                 notes.push(format!(
                     "{} with {} were read, {} found equal to the primary's; it took {} ms",
@@ -360,29 +381,49 @@ fn own_disk(app: &App, node: &ProcessStatus) -> Result<PathBuf, Problem> {
     .hint(format!("mount one at {} before `switchback up`, for an app to rehearse with", folder.display())))
 }
 
-/// A file that leaves no space on the disk of a node. Deleted when dropped.
+/// A file that leaves no space on the disk of a node. It has no name, so that its space is free again when it is dropped,
+/// or this process is killed.
 struct FullDisk {
-    ballast: PathBuf,
+    _ballast: File,
 }
 
 impl FullDisk {
     fn of(app: &App, node: &ProcessStatus) -> Result<FullDisk, Problem> {
         let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", node.name));
-        let full = FullDisk { ballast: own_disk(app, node)?.join("switchback-drill-ballast") };
-        let mut file = std::fs::File::create(&full.ballast).map_err(failed)?;
+        let path = own_disk(app, node)?.join("switchback-drill-ballast");
+        let mut ballast = File::create(&path).map_err(failed)?;
+        std::fs::remove_file(&path).map_err(failed)?;
         for piece in [1 << 20, 4 << 10, 1] {
             // Until there is no more space for a piece of this size.
-            while file.write_all(&vec![0; piece]).and_then(|()| file.sync_data()).is_ok() {}
+            while ballast.write_all(&vec![0; piece]).and_then(|()| ballast.sync_data()).is_ok() {}
         }
-        Ok(full)
+        Ok(FullDisk { _ballast: ballast })
     }
 }
 
-impl Drop for FullDisk {
+/// A process that is stopped, and goes on when this is dropped or this process is killed: a shell that waits for the end of
+/// our pipe to it sees to that.
+struct Stopped {
+    watcher: Child,
+}
+
+impl Stopped {
+    fn now(pid: u32) -> Result<Stopped, Problem> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "read -r _; kill -CONT \"$0\"", &pid.to_string()]);
+        // Not of our group, which a terminal interrupts as a whole.
+        let shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let failed = |error| Problem::failed(format!("sh cannot be started: {error}"));
+        let stopped = Stopped { watcher: shell.spawn().map_err(failed)? };
+        signal(Some(pid), Signal::STOP)?;
+        Ok(stopped)
+    }
+}
+
+impl Drop for Stopped {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.ballast) {
-            say::talk(&format!("{}: {error}; delete it", self.ballast.display()));
-        }
+        drop(self.watcher.stdin.take());
+        let _ = self.watcher.wait();
     }
 }
 
@@ -393,9 +434,9 @@ fn replays(pid: u32) -> bool {
 }
 
 /// Waits until a follower is further behind than a read replica may be that reads go to. How far, in milliseconds.
-fn wait_for_lag(app: &App, name: &str) -> Result<u64, Problem> {
+fn wait_for_lag(app: &App, name: &str, interrupts: &Interrupts) -> Result<u64, Problem> {
     let began = Instant::now();
-    while began.elapsed() < LAG_TIMEOUT {
+    while began.elapsed() < LAG_TIMEOUT && interrupts.count() == 0 {
         let status: Status = app.ask(&Request::Status, |_| {})?;
         let lag = status.machine.processes.iter().find(|process| process.name == name);
         if let Some(ms) = lag.and_then(|process| process.replay_lag_ms)
@@ -430,8 +471,13 @@ fn signal(pid: Option<u32>, signal: Signal) -> Result<(), Problem> {
 
 /// Waits until the daemon after the one that was `killed` has taken everything over. Restarting something would be no
 /// taking over.
-fn adopted(app: &App, before: &Status, killed: Instant) -> Result<Duration, Problem> {
-    loop {
+fn adopted(
+    app: &App,
+    before: &Status,
+    killed: Instant,
+    interrupts: &Interrupts,
+) -> Result<Duration, Problem> {
+    while interrupts.count() == 0 {
         let now: Status = app.ask(&Request::Status, |_| {})?;
         if now.operation.is_none() {
             let took = killed.elapsed();
@@ -452,11 +498,18 @@ fn adopted(app: &App, before: &Status, killed: Instant) -> Result<Duration, Prob
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+    Err(Problem::Said(INTERRUPTED))
 }
 
 /// Waits until everything that ran is ready again, in as many processes, the broken ones being new.
-fn recover(app: &App, before: &Status, victims: &[u32], started: Instant) -> Option<Duration> {
-    while started.elapsed() < RECOVERY_TIMEOUT {
+fn recover(
+    app: &App,
+    before: &Status,
+    victims: &[u32],
+    started: Instant,
+    interrupts: &Interrupts,
+) -> Option<Duration> {
+    while started.elapsed() < RECOVERY_TIMEOUT && interrupts.count() == 0 {
         if let Ok(now) = app.ask::<Status>(&Request::Status, |_| {})
             && whole(before, &now)
             && !now
@@ -472,6 +525,7 @@ fn recover(app: &App, before: &Status, victims: &[u32], started: Instant) -> Opt
     None
 }
 
+/// A standby is whole when it could take over, and a read replica when reads are sent to it.
 fn whole(before: &Status, now: &Status) -> bool {
     let ready = |process: &ProcessStatus| {
         process.state == Phase::Ready && is_running(process.pid) && status::follows(process)
@@ -480,7 +534,6 @@ fn whole(before: &Status, now: &Status) -> bool {
     now.operation.is_none() && ready && now.machine.processes.len() == before.machine.processes.len()
 }
 
-/// A standby is whole when it could take over, and a read replica when reads are sent to it.
 /// Neither gone nor stopped: a stopped process still counts as ready until its checks are missed.
 fn is_running(pid: Option<u32>) -> bool {
     let Some(pid) = pid else { return false };

@@ -284,6 +284,14 @@ impl Interrupts {
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Waits, but no longer than until the first interrupt.
+    pub fn pause(&self, limit: Duration) {
+        let start = std::time::Instant::now();
+        while self.count() == 0 && start.elapsed() < limit {
+            std::thread::sleep(INTERRUPT_POLL.min(limit.saturating_sub(start.elapsed())));
+        }
+    }
+
     /// Waits, but no longer than until the next interrupt.
     fn wait(&self, limit: Duration) {
         let (before, start) = (self.count(), std::time::Instant::now());

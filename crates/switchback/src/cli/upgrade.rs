@@ -12,6 +12,7 @@ use model::counted;
 
 use super::connect::App;
 use super::say::{self, GREEN, Problem, Stream, paint};
+use super::up::{INTERRUPTED, Interrupts};
 use super::{Place, manifest};
 use crate::api::{Hello, Request, Status};
 
@@ -31,6 +32,8 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
     // Before anything ends: what this program cannot read it must not take over.
     StateDir::open(app.state.root())
         .map_err(|error| Problem::refused(error.to_string()).hint(error.hint()))?;
+    // Between its steps only: an app shall not be left without a daemon.
+    let interrupts = Interrupts::listen()?;
 
     if is_this_program(Some(before.daemon.pid)) {
         say::talk("daemon: runs this program already");
@@ -42,6 +45,7 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
             new.version, new.pid, before.daemon.version, before.daemon.pid
         ));
     }
+    go_on(&interrupts)?;
     let of_kind =
         |kind| before.machine.processes.iter().filter(move |process: &&ProcessStatus| process.kind == kind);
     if of_kind(ProcessKind::Edge).all(|edge| is_this_program(edge.pid)) {
@@ -50,6 +54,7 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
         app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
         say::talk("edge: a new process serves; the one before finishes what it has, and ends");
     }
+    go_on(&interrupts)?;
     let mut proxies = of_kind(ProcessKind::Pgproxy).peekable();
     if proxies.peek().is_none() {
         // An app without a database has none.
@@ -61,6 +66,14 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
     }
     say::talk(&format!("{} done", paint(Stream::Err, GREEN, "upgrade:")));
     Ok(())
+}
+
+fn go_on(interrupts: &Interrupts) -> Result<(), Problem> {
+    if interrupts.count() == 0 {
+        return Ok(());
+    }
+    say::talk("interrupted: what was replaced stays so, and `switchback upgrade` goes on with the rest");
+    Err(Problem::Said(INTERRUPTED))
 }
 
 fn replace_daemon(app: &App, graph: &model::ResourceGraph, old: &Hello) -> Result<Hello, Problem> {

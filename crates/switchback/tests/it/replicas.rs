@@ -1,8 +1,9 @@
 //! A database with read replicas: they come and go, are lost and come back, and follow whoever is the primary.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::{App, Load, Mix, Process, Status, Switchback};
 
 use crate::data::sql;
@@ -201,5 +202,25 @@ fn every_node_of_a_database_is_restarted_and_no_request_fails() {
     let unknown = switchback.cli(&["restart", "--database", "shop"]);
     assert_eq!(unknown.code, Some(3), "{unknown:#?}");
     assert!(unknown.stderr.contains("shop is no database of this app"), "{unknown:#?}");
+    switchback.down();
+}
+
+/// What a drill has stopped goes on, whatever ends the drill.
+#[test]
+fn a_drill_that_is_interrupted_or_killed_leaves_nothing_stopped() {
+    let switchback = third_stage();
+    let replica = switchback.status().read_replicas()[0].clone();
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut drill = switchback.command(&["drill", "replica-lag", "--seconds", "3"]);
+        let drill = drill.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        switchback.wait_for("it replays nothing", RETURN_LIMIT, |_| replica.stopped_children() == 1);
+        kill_process(Pid::from_raw(drill.id().cast_signed()).unwrap(), signal).unwrap();
+        switchback.wait_for("it goes on", RETURN_LIMIT, |_| replica.stopped_children() == 0);
+        let output = drill.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_interrupted = output.status.code() == Some(130) && said.contains("interrupted: ");
+        assert!(is_interrupted || signal == Signal::KILL, "{said}");
+    }
+    whole(&switchback);
     switchback.down();
 }
