@@ -83,8 +83,9 @@ pub async fn follow(
     let of_primary = session.system_identifier().await?;
     let discarded = paths.root().join("pgdata.discarded");
     if !paths.has_cluster() {
-        copy(engine, id, paths, owner, &source).await?;
+        // Given up for a copy that was not completed, which may need its space.
         remove_in_background(discarded).await.map_err(at(paths.root()))?;
+        copy(engine, id, paths, owner, &source).await?;
         return Ok(Followed::Copied);
     }
     // What cannot be read is no cluster any more, and is copied.
@@ -124,7 +125,13 @@ pub async fn follow(
     // Out of the way first: half a data directory must never stand in the place of a whole one.
     remove_in_background(discarded.clone()).await.map_err(at(&discarded))?;
     fs::rename(paths.pgdata(), &discarded).map_err(at(&discarded))?;
-    copy(engine, id, paths, owner, &source).await?;
+    let mut copied = copy(engine, id, paths, owner, &source).await;
+    if let Err(PostgresError::NoSpace { .. }) = copied {
+        // Its disk has no room for both.
+        remove_in_background(discarded.clone()).await.map_err(at(&discarded))?;
+        copied = copy(engine, id, paths, owner, &source).await;
+    }
+    copied?;
     remove_in_background(discarded).await.map_err(at(paths.root()))?;
     Ok(refused.map_or(Followed::Copied, Followed::CopiedInsteadOfRewinding))
 }

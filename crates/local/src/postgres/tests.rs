@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -633,4 +633,49 @@ async fn a_session_leaves_what_it_has_read_of_the_apps_catalogues_for_the_next()
     assert!(!file.exists(), "a start begins anew");
     warm_up(&node.paths, &node.credentials).await.unwrap();
     assert!(file.exists());
+}
+
+/// Where a copy ends for lack of space for as long as what it replaces is there, as on a disk that is more than half full.
+fn with_no_room_for_two(engine: &PostgresEngine, folder: &Path) -> PostgresEngine {
+    let bin_dir = folder.join("bin");
+    fs::create_dir(&bin_dir).unwrap();
+    let script = format!(
+        "#!/bin/sh\n\
+         if [ -e ../pgdata.discarded ]; then echo 'No space left on device' >&2; exit 1; fi\n\
+         exec '{}' \"$@\"\n",
+        engine.program("pg_basebackup").display()
+    );
+    fs::write(bin_dir.join("pg_basebackup"), script).unwrap();
+    fs::set_permissions(bin_dir.join("pg_basebackup"), fs::Permissions::from_mode(0o755)).unwrap();
+    PostgresEngine { bin_dir, ..engine.clone() }
+}
+
+#[tokio::test]
+async fn a_follower_whose_disk_has_no_room_for_two_copies_is_copied_anew() {
+    let node = Node::running().await;
+    let engine = with_no_room_for_two(&node.engine, node.folder.path());
+    let id = "db.2".parse().unwrap();
+    let session = Session::open(&node.paths, &node.credentials).await.unwrap();
+    session.keep_slots(&"db".parse().unwrap(), &[member_name(&id)]).await.unwrap();
+    let root = node.folder.path().join("data/postgres/db.2");
+    let paths = NodePaths::new(&root, node.paths.socket_dir(), 5433).unwrap();
+    let copied = async |need| {
+        let port = node.paths.port();
+        // The session of a copy that has failed may still have the slot.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match follow(&engine, &id, &paths, &node.credentials, &node.owner, port, need).await {
+                Ok(followed) => return followed,
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+        }
+    };
+    assert_eq!(copied(Need::Nothing).await, Followed::Copied);
+    assert_eq!(copied(Need::Copy).await, Followed::Copied);
+    assert!(!root.join("pgdata.discarded").exists());
+
+    // Whoever copied it before was killed, or found no room either.
+    fs::rename(paths.pgdata(), root.join("pgdata.discarded")).unwrap();
+    assert_eq!(copied(Need::Nothing).await, Followed::Copied);
+    assert!(paths.standby_signal().exists() && !root.join("pgdata.discarded").exists());
 }
