@@ -1,6 +1,7 @@
 //! A database with a standby: what is lost comes back, and nothing that was acknowledged is lost with it.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -213,6 +214,33 @@ fn a_switchover_changes_the_primary_and_loses_nothing() {
     assert_eq!(unknown.code, Some(3), "{unknown:#?}");
     assert!(unknown.stderr.contains("db.9 is no node of db"), "{unknown:#?}");
     assert!(unknown.stderr.contains("it has db.1, db.2; db.2 is the primary"), "{unknown:#?}");
+}
+
+/// Nobody heard of it in time, and nothing else would be done for as long as it is waited for.
+#[test]
+fn a_primary_that_crashes_before_a_switchover_has_shut_it_down_is_failed_over_at_once() {
+    let switchback = second_stage();
+    let old = switchback.status().primary().clone();
+    let url = switchback.url("/sql");
+    let working = std::thread::spawn(move || request("POST", &url, &[], b"SELECT pg_sleep(8)"));
+    let mut switching = switchback.command(&["failover"]);
+    let switching = switching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Its clients wait already, and it is waited for the one that works.
+    let since = Instant::now();
+    while told_to_proxy(&switchback)["nodes"][&old.name]["role"] == "primary" {
+        assert!(since.elapsed() < RETURN_LIMIT, "{}", switchback.daemon_log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    old.crash();
+    let took = first_write(&switchback, Instant::now(), 1);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let switched = switching.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&switched.stderr);
+    assert!(said.contains("has ended by itself before it was shut down"), "{said}");
+    let _ = working.join().unwrap();
+    let why = switchback.must(&["why", "-n", "100"]).stdout;
+    assert!(why.contains(&format!("fail over from {}", old.name)), "{why}");
+    assert_ne!(whole(&switchback).primary().name, old.name);
 }
 
 /// Nothing of the log is stored while clients wait for a switchover.

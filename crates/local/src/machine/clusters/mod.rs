@@ -339,7 +339,8 @@ impl Machine {
     /// A node has ended. When it was the primary, another takes over if one has everything.
     async fn node_down(&self, down: NodeDown) {
         let expected = locked(&self.inner.clusters.expected).remove(&down.id);
-        if let Some(switchover) = expected {
+        // One that has ended by itself is failed over: dropped, the switchover gives up and leaves the turn.
+        if let Some(switchover) = expected.filter(|_| down.why == Down::Asked) {
             if let Err(decided) = switchover.send(down.decided) {
                 // It has given up meanwhile; the node starts again as what it was.
                 self.begins_again(&down.id).await;

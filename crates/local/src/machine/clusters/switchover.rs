@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::locked;
 use crate::control::{self, Request};
+use crate::keeper::Phase;
 use crate::machine::{Machine, StepError};
 use crate::postgres::{member_name, shut_down_at};
 
@@ -108,10 +109,17 @@ impl Machine {
         let mut watched = unit.ok_or_else(|| StepError::new(format!("{primary} does not run")))?;
         let (down, is_down) = oneshot::channel();
         locked(&self.inner.clusters.expected).insert(primary.clone(), down);
+        // One that has ended before takes no orders. Whoever has heard of that waits for the turn, to fail it over.
+        let runs = matches!(self.node_phase(primary), Some(Phase::Ready | Phase::Unresponsive));
+        // What is gone from there was heard of since, and is told below.
+        if !runs && locked(&self.inner.clusters.expected).remove(primary).is_some() {
+            return Err(ended_by_itself(primary));
+        }
         let times_ready = watched.ask_to_restart().await;
         match timeout(SHUTDOWN_LIMIT, is_down).await {
             Ok(Ok(decided)) => Ok((times_ready, decided)),
-            Ok(Err(_)) | Err(_) => {
+            Ok(Err(_)) => Err(ended_by_itself(primary)),
+            Err(_) => {
                 locked(&self.inner.clusters.expected).remove(primary);
                 let reason = format!("{primary} did not shut down within {} s", SHUTDOWN_LIMIT.as_secs());
                 Err(StepError::new(reason))
@@ -172,4 +180,9 @@ impl Machine {
         self.remember(id.as_str(), format!("switch over from {from} to {to}"), "it was asked for");
         Ok(())
     }
+}
+
+fn ended_by_itself(primary: &NodeId) -> StepError {
+    let reason = format!("{primary} has ended by itself before it was shut down");
+    StepError::new(reason).hint("`switchback why` says what became of it")
 }
