@@ -243,6 +243,26 @@ fn a_primary_that_crashes_before_a_switchover_has_shut_it_down_is_failed_over_at
     assert_ne!(whole(&switchback).primary().name, old.name);
 }
 
+/// A checkpoint takes minutes on a slow disk, and a follower of a primary at rest hears nothing of it.
+#[test]
+fn a_primary_that_prepares_for_a_switchover_is_not_taken_for_hung() {
+    let switchback = second_stage();
+    let before = switchback.status().primary().clone();
+    let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let checkpointer = ask_node(&switchback, &before, checkpointer);
+    signal(&checkpointer, "STOP");
+    let mut switching = switchback.command(&["failover"]);
+    let switching = switching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // For longer than a busy primary is waited for.
+    std::thread::sleep(Duration::from_secs(20));
+    let after = switchback.status().primary().clone();
+    assert_eq!((&before.name, before.pid), (&after.name, after.pid), "{}", switchback.daemon_log());
+    signal(&checkpointer, "CONT");
+    let switched = switching.wait_with_output().unwrap();
+    assert!(switched.status.success(), "{}", String::from_utf8_lossy(&switched.stderr));
+    assert_ne!(whole(&switchback).primary().name, before.name);
+}
+
 /// Nothing of the log is stored while clients wait for a switchover.
 #[test]
 fn what_was_not_stored_for_a_switchover_is_stored_after_it() {

@@ -290,14 +290,18 @@ impl Machine {
         if let Some(session) = kept.filter(|session| !session.is_closed()) {
             return Ok(session);
         }
-        let job = self.node_kept(id).ok_or_else(|| StepError::new(format!("{id} does not run")))?;
-        let opened = timeout(ANSWER_LIMIT, Session::open(&job.paths, &job.credentials));
-        let session = match opened.await {
-            Ok(opened) => Arc::new(opened.map_err(|error| failed(&error))?),
-            Err(_) => return Err(StepError::new(format!("{id} does not answer"))),
-        };
+        let session = Arc::new(self.session_of_its_own(id).await?);
         locked(&self.inner.clusters.sessions).insert(id.clone(), Arc::clone(&session));
         Ok(session)
+    }
+
+    /// A new session on a node, for what takes long: on the kept one everybody else would wait behind it.
+    async fn session_of_its_own(&self, id: &NodeId) -> Result<Session, StepError> {
+        let job = self.node_kept(id).ok_or_else(|| StepError::new(format!("{id} does not run")))?;
+        match timeout(ANSWER_LIMIT, Session::open(&job.paths, &job.credentials)).await {
+            Ok(opened) => opened.map_err(|error| failed(&error)),
+            Err(_) => Err(StepError::new(format!("{id} does not answer"))),
+        }
     }
 
     /// What was known of a cluster is of no use for the one that takes its place.

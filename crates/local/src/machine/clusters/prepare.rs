@@ -33,11 +33,14 @@ impl Machine {
     /// # Errors
     /// When the primary cannot write its checkpoint, or does not answer. Of all else only a longer wait comes.
     pub(super) async fn prepare(&self, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
-        let primary = self.session(from).await?;
+        // The looks would wait behind a checkpoint on the kept one, and take the primary for hung.
+        let primary = self.session_of_its_own(from).await?;
         spare("the log", fill(&primary, to, FILLED_BEFORE_CHECKPOINT)).await;
         primary.checkpoint().await?;
-        spare("a checkpoint of the successor", async { Ok(self.session(to).await?.checkpoint().await?) })
-            .await;
+        spare("a checkpoint of the successor", async {
+            Ok(self.session_of_its_own(to).await?.checkpoint().await?)
+        })
+        .await;
         if let Some(job) = self.node_kept(to) {
             spare("the catalogues", async { Ok(warm_up(&job.paths, &job.credentials).await?) }).await;
         }
