@@ -263,6 +263,34 @@ fn a_primary_that_prepares_for_a_switchover_is_not_taken_for_hung() {
     assert_ne!(whole(&switchback).primary().name, before.name);
 }
 
+/// It would have to replay all of it before it takes writes, with everybody waiting.
+#[test]
+fn a_switchover_to_a_standby_that_is_far_behind_is_refused_before_anything_is_stopped() {
+    let switchback = second_stage();
+    let before = switchback.status();
+    let (primary, standby) = (before.primary(), before.standbys()[0]);
+    ask_node(&switchback, standby, "SELECT pg_wal_replay_pause()");
+    sql(&switchback, "INSERT INTO visits VALUES (1)");
+    switchback.wait_for("it is far behind", RETURN_LIMIT, |status| {
+        status.process(&standby.name).replay_lag_ms.is_some_and(|ms| ms > 6_000)
+    });
+    let refused = switchback.cli(&["failover"]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains(&format!("{} is ", standby.name)), "{refused:#?}");
+    assert!(refused.stderr.contains(&format!(" s behind {} in replaying", primary.name)), "{refused:#?}");
+    first_write(&switchback, Instant::now(), 2);
+    let after = whole(&switchback);
+    assert_eq!((&primary.name, primary.pid), (&after.primary().name, after.primary().pid));
+
+    ask_node(&switchback, standby, "SELECT pg_wal_replay_resume()");
+    switchback.wait_for("it is up to date", RETURN_LIMIT, |status| {
+        status.process(&standby.name).replay_lag_ms == Some(0)
+    });
+    switchback.must(&["failover"]);
+    assert_eq!(whole(&switchback).primary().name, standby.name);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "2");
+}
+
 /// Nothing of the log is stored while clients wait for a switchover.
 #[test]
 fn what_was_not_stored_for_a_switchover_is_stored_after_it() {

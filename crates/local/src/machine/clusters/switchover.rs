@@ -12,7 +12,7 @@ use model::{DatabaseNode, NodeId, ResourceId};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::locked;
+use super::{FAR_BEHIND_MS, locked};
 use crate::control::{self, Request};
 use crate::keeper::Phase;
 use crate::machine::{Machine, StepError};
@@ -72,11 +72,19 @@ impl Machine {
     async fn must_follow(&self, from: &NodeId, to: &NodeId) -> Result<(), StepError> {
         let name = member_name(to);
         let followers = self.session(from).await?.followers().await?;
-        if followers.iter().any(|follower| follower.name == name && follower.streaming) {
-            return Ok(());
+        let follower = followers.iter().find(|follower| follower.name == name && follower.streaming);
+        let Some(follower) = follower else {
+            let reason = format!("{to} does not follow {from} at the moment");
+            return Err(StepError::new(reason).hint("`switchback status` shows why"));
+        };
+        // All of that is replayed before it takes writes, and nobody else takes any meanwhile.
+        let lag_ms = self.lag(to).map_or(0, |lag| lag.ms);
+        if follower.replay_lag_bytes > 0 && lag_ms > FAR_BEHIND_MS {
+            let reason = format!("{to} is {} s behind {from} in replaying its log", lag_ms / 1_000);
+            let hint = "try again when it has caught up; `switchback status` shows how far it is";
+            return Err(StepError::new(reason).hint(hint));
         }
-        let reason = format!("{to} does not follow {from} at the moment");
-        Err(StepError::new(reason).hint("`switchback status` shows why"))
+        Ok(())
     }
 
     async fn change_while_held(&self, id: &ResourceId, from: &NodeId, to: &NodeId) -> Result<u64, StepError> {
