@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{NodeId, Size};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backup::Archive;
@@ -32,6 +33,8 @@ const ORPHAN_LIMIT: Duration = Duration::from_millis(500);
 const DISK_POLL: Duration = Duration::from_millis(100);
 /// A disk that takes longer to take a few bytes is worth a word.
 const DISK_SAID_AFTER: Duration = Duration::from_secs(2);
+/// For the disk of a primary, where somebody else could take over.
+const DISK_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 pub(crate) struct NodeJob {
@@ -57,6 +60,8 @@ pub(crate) struct NodeJob {
     pub(crate) held: Arc<Mutex<Option<String>>>,
     /// Nothing may be written to its disk before that has taken a write: whoever tried would hang, too.
     pub(crate) waits_for_disk: Arc<AtomicBool>,
+    /// What writes to its disk to see whether that answers. It hangs for as long as the disk does, so there is one at most.
+    pub(crate) disk_probe: Arc<AsyncMutex<Option<JoinHandle<io::Result<()>>>>>,
 }
 
 /// A node is down and will be started again.
@@ -166,9 +171,14 @@ impl NodeJob {
             while postgres::killed_in_kernel(&self.paths.pgdata()) > 0 {
                 sleep(DISK_POLL).await;
             }
-            let folder = self.paths.root().to_owned();
-            // Not on the runtime's threads: it may take as long as it likes.
-            let _ = tokio::task::spawn_blocking(move || touch_disk(&folder)).await;
+            let mut probe = self.disk_probe.lock().await;
+            let hangs = probe.take().filter(|probe| !probe.is_finished());
+            let probe = probe.insert(hangs.unwrap_or_else(|| {
+                let folder = self.paths.root().to_owned();
+                // Not on the runtime's threads: it may take as long as it likes.
+                tokio::task::spawn_blocking(move || touch_disk(&folder))
+            }));
+            let _ = probe.await;
         };
         tokio::pin!(answered);
         if timeout(DISK_SAID_AFTER, &mut answered).await.is_err() {
@@ -219,7 +229,14 @@ impl Job for NodeJob {
         if let Some(reason) = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             return Err(reason);
         }
-        self.disk_answers().await;
+        match self.membership().place {
+            // A standby may have every commit that could not be asked when this one ended. Ending once more asks again.
+            Place::Primary { confirmed_by } if !confirmed_by.is_empty() => {
+                let answered = timeout(DISK_LIMIT, self.disk_answers()).await;
+                answered.map_err(|_| "its disk does not answer".to_owned())?;
+            }
+            Place::Primary { .. } | Place::Follower { .. } => self.disk_answers().await,
+        }
         if let Place::Follower { primary_port } = self.membership().place {
             self.prepare_to_follow(primary_port).await?;
         }
@@ -323,4 +340,88 @@ fn touch_disk(folder: &Path) -> io::Result<()> {
 /// The error and what to do about it, in one line.
 pub(crate) fn said(error: &postgres::PostgresError) -> String {
     format!("{}; hint: {}", chain(error), error.hint())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use model::ByteSize;
+
+    use super::*;
+    use crate::cgroup::Cgroups;
+    use crate::engines::Source;
+    use crate::output::Logs;
+    use crate::paths::StateDir;
+    use crate::process::{BaseEnv, Processes};
+
+    /// A primary in `folder` that was never made.
+    fn primary(folder: &Path) -> NodeJob {
+        let id: NodeId = "db.1".parse().unwrap();
+        let cgroups = Cgroups::none("test", "switched off by the test");
+        let setup = Setup {
+            app: "shop".parse().unwrap(),
+            app_dir: folder.to_owned(),
+            state: StateDir::at(folder),
+            cache_dir: folder.join("cache"),
+            program: folder.join("switchback"),
+            processes: Processes::new(folder, cgroups, BaseEnv::default()),
+            logs: Logs::at(folder.join("logs")),
+            build_env: BTreeMap::new(),
+            cores: 1,
+            memory: ByteSize::from_bytes(ByteSize::GB),
+        };
+        let engine = PostgresEngine {
+            bin_dir: folder.join("bin"),
+            version: PgVersion::parse("17.5").unwrap(),
+            source: Source::Installed,
+            env: BTreeMap::new(),
+        };
+        fs::create_dir(folder.join("db.1")).unwrap();
+        NodeJob {
+            setup: Arc::new(setup),
+            engine: Arc::new(Mutex::new(Arc::new(engine))),
+            runs: Arc::default(),
+            paths: NodePaths::new(&folder.join("db.1"), folder, 5432).unwrap(),
+            credentials: Credentials::generate("shop").unwrap(),
+            owner: Owner::Ourselves,
+            size: Arc::new(Mutex::new(Size::UNLIMITED)),
+            membership: Arc::new(Mutex::new(Membership::alone(&id))),
+            id,
+            told: Arc::default(),
+            downs: mpsc::channel(1).0,
+            need: Arc::new(Mutex::new(Need::Nothing)),
+            held: Arc::default(),
+            waits_for_disk: Arc::default(),
+            disk_probe: Arc::default(),
+        }
+    }
+
+    /// So that whether a standby takes over is asked again. The disk is a pipe here: who opens it to write hangs until
+    /// somebody reads.
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_a_standby_could_replace_waits_for_its_disk_a_few_seconds_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = primary(folder.path());
+        let pipe = job.paths.root().join("disk.probe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let within_a_minute = async || {
+            let minute = Duration::from_secs(60);
+            tokio::join!(timeout(minute, job.spec()), tokio::time::advance(minute)).0
+        };
+        assert!(within_a_minute().await.is_err(), "nobody could replace it: it waits");
+
+        job.membership.lock().unwrap().place = Place::Primary { confirmed_by: vec!["db_2".to_owned()] };
+        for _ in 0..3 {
+            let refused = within_a_minute().await.expect("it waits without end").unwrap_err();
+            assert!(refused.contains("its disk does not answer"), "{refused}");
+            assert!(job.waits_for_disk());
+        }
+        assert_eq!(fs::read_to_string(&pipe).unwrap(), "switchback", "one at a time tries the disk");
+
+        fs::remove_file(&pipe).unwrap();
+        job.spec().await.unwrap();
+        assert!(!job.waits_for_disk());
+    }
 }

@@ -215,6 +215,7 @@ impl Machine {
             need: Arc::new(Mutex::new(Need::Nothing)),
             held: Arc::default(),
             waits_for_disk: Arc::default(),
+            disk_probe: Arc::default(),
         })
     }
 

@@ -80,6 +80,30 @@ fn a_commit_that_a_stuck_disk_holds_is_made_by_the_standby() {
 }
 
 #[test]
+fn a_primary_on_a_stuck_disk_is_replaced_also_where_its_standby_only_answers_later() {
+    let Some(switchback) = up_with_a_disk_at("data/postgres/db.1", 500) else { return };
+    let status = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
+    sql(&switchback, "CREATE TABLE visits (id int PRIMARY KEY)");
+    let (primary, standby) = (status.primary(), status.standbys()[0]);
+    standby.hang_with_children();
+    switchback.app().disk().unwrap().freeze();
+    primary.crash();
+    switchback.wait_for("nobody could take over", HAND_OVER_LIMIT, |_| {
+        let why = switchback.must(&["why", "-n", "100"]).stdout;
+        why.contains(&format!("start {} again where it was", primary.name))
+    });
+    standby.go_on_with_children();
+    switchback.wait_for("the standby has taken over", Duration::from_secs(60), |status| {
+        status.process(&standby.name).role.as_deref() == Some("primary")
+    });
+    sql(&switchback, "INSERT INTO visits VALUES (1)");
+    switchback.app().disk().unwrap().thaw();
+    switchback.wait_for("the old one follows", Duration::from_secs(60), Status::is_whole);
+    assert_eq!(sql(&switchback, "SELECT count(*) FROM visits"), "1");
+    switchback.down();
+}
+
+#[test]
 fn where_all_stand_on_the_disk_that_does_not_answer_nobody_is_killed_and_commits_wait() {
     let Some(switchback) = up_with_a_disk_at("data/postgres", 900) else { return };
     let before = switchback.wait_for("it is whole", Duration::from_secs(60), Status::is_whole);
