@@ -1,7 +1,7 @@
 //! The log's folder: files come in whole or not at all, and never over one another.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const COMPRESSION_LEVEL: i32 = 3;
 /// Storing a segment takes a second; whoever takes longer than this does not live any more.
 const PARTIAL_LIFE: Duration = Duration::from_secs(3_600);
 const SUFFIX: &str = ".zst";
-/// Read and compared in pieces of this size.
+/// Read, compared and written in pieces of this size.
 const PIECE: usize = 256 * 1024;
 
 /// One database cluster's backups.
@@ -130,7 +130,8 @@ impl Archive {
     /// Puts a file of the log at `to`.
     ///
     /// # Errors
-    /// When it is there and cannot be read. Recovery must not take that for the end of the log.
+    /// When it is there and cannot be read. Recovery must not take that for the end of the log. That the disk of `to` is
+    /// full is another one: it says nothing about what is stored.
     pub fn fetch(&self, name: &str, to: &Path) -> Result<Fetched, ArchiveError> {
         let place = self.place(&name.parse()?);
         let file = match File::open(&place) {
@@ -139,10 +140,17 @@ impl Archive {
             }
             file => file.map_err(at(&place))?,
         };
+        let damaged = |source| ArchiveError::Damaged { path: place.clone(), source };
+        let mut from = zstd::stream::Decoder::new(file).map_err(damaged)?;
         let mut out = File::create(to).map_err(at(to))?;
-        zstd::stream::copy_decode(file, &mut out)
-            .map_err(|source| ArchiveError::Damaged { path: place, source })?;
-        Ok(Fetched::Got)
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = fill(&mut from, &mut piece).map_err(damaged)?;
+            out.write_all(&piece[..read]).map_err(at(to))?;
+            if read < PIECE {
+                return Ok(Fetched::Got);
+            }
+        }
     }
 
     /// What a history of timelines says; `None` where there is none.

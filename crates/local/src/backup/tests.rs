@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -115,6 +115,15 @@ fn a_damaged_segment_is_told_from_a_missing_one() {
     assert!(matches!(archive.fetch(SEGMENT, &to), Err(ArchiveError::Damaged { .. })));
     fs::remove_dir_all(archive.wal()).unwrap();
     assert!(matches!(archive.fetch(SEGMENT, &to), Err(ArchiveError::Io { .. })), "the target is away");
+}
+
+/// What is taken for damage refutes a copy, and no later look at it takes that back.
+#[test]
+fn a_full_disk_where_a_segment_is_put_is_no_damage_of_what_is_stored() {
+    let (folder, archive) = archive();
+    archive.push(&wal_file(&folder, "db.1", SEGMENT, &[7; 100_000])).unwrap();
+    let full = archive.fetch(SEGMENT, Path::new("/dev/full"));
+    assert!(matches!(full, Err(ArchiveError::Io { .. })), "{full:?}");
 }
 
 #[test]
