@@ -23,7 +23,7 @@ pub use archive::{Archive, ArchiveError, Fetched, Pushed};
 pub use catalog::{BaseBackup, Catalog, Proof};
 pub use retention::{Excess, excess};
 pub use schedule::{Due, due};
-pub use timeline::{Lineage, base_for, position};
+pub use timeline::{Lineage, base_for, base_for_latest, position};
 pub use wal::{SEGMENT_BYTES, WalName};
 
 #[cfg(test)]

@@ -138,10 +138,10 @@ fn a_copy_leads_to_the_timelines_that_left_its_own_after_it() {
     assert!(!lineage.continues(&backup(5, 4, 1)));
 
     let backups = [backup(1, 1, 9), backup(2, 1, 11), backup(3, 2, 11), backup(4, 3, 20)];
-    let chosen = |until| base_for(&backups, &lineage, until).map(|backup| backup.number);
-    assert_eq!(chosen(None), Some(4));
-    assert_eq!(chosen(Some(2_500_000)), Some(1), "the second does not lead there");
-    assert_eq!(chosen(Some(999_999)), None);
+    let chosen = |until_ms| base_for(&backups, &lineage, until_ms).map(|backup| backup.number);
+    assert_eq!(chosen(i64::MAX), Some(4));
+    assert_eq!(chosen(2_500_000), Some(1), "the second does not lead there");
+    assert_eq!(chosen(999_999), None);
 }
 
 #[test]
@@ -152,6 +152,30 @@ fn a_missing_segment_in_the_middle_is_a_gap_and_the_end_of_the_log_is_none() {
     let holed = [segment(1, 8), segment(2, 10), segment(2, 11)];
     assert_eq!(lineage.gap(&backup(1, 1, 8), &holed), Some(segment(1, 9)));
     assert_eq!(lineage.gap(&backup(1, 2, 10), &holed), None);
+    let before_the_failover = [segment(1, 7), segment(1, 9)];
+    assert_eq!(lineage.gap(&backup(1, 1, 7), &before_the_failover), Some(segment(1, 8)));
+}
+
+/// PostgreSQL takes a gap for the end of the log: it would come back without what was committed after it.
+#[test]
+fn everything_that_is_stored_is_brought_back_from_a_copy_with_whole_log_or_not_at_all() {
+    let lineage = Lineage::read(1, "");
+    let holed = [segment(1, 1), segment(1, 2), segment(1, 4), segment(1, 5)];
+    let chosen = |backups: &[BaseBackup]| {
+        base_for_latest(backups, &lineage, &holed).map(|backup| backup.map(|backup| backup.number))
+    };
+    assert_eq!(chosen(&[]), Ok(None));
+    assert_eq!(chosen(&[backup(1, 1, 1)]), Err(segment(1, 3)));
+    assert_eq!(chosen(&[backup(1, 1, 1), backup(2, 1, 4)]), Ok(Some(2)));
+}
+
+/// A copy has the log of the time it was made in.
+#[test]
+fn log_that_a_copy_has_itself_is_no_gap() {
+    let lineage = Lineage::read(1, "");
+    let long = BaseBackup { stop: Lsn(3 * SEGMENT_BYTES + 40), ..backup(1, 1, 1) };
+    assert_eq!(lineage.gap(&long, &[segment(1, 3), segment(1, 4)]), None);
+    assert_eq!(lineage.gap(&long, &[segment(1, 4)]), Some(segment(1, 3)));
 }
 
 #[test]

@@ -67,29 +67,46 @@ impl Lineage {
         self.ancestors.iter().find(left).map_or(self.timeline, |(timeline, _)| *timeline)
     }
 
-    /// The first segment from `backup` on that is missing although a later one is there.
+    /// The first segment after `backup` that is missing although a later one is there. What was written while it was made,
+    /// it has itself.
     pub fn gap(&self, backup: &BaseBackup, names: &[WalName]) -> Option<WalName> {
         let there = |number: u64| {
             let segment = WalName::Segment { timeline: self.timeline_at(number), number };
             names.binary_search(&segment).map_err(|_| segment)
         };
         let last = names.iter().filter_map(|name| match name {
-            WalName::Segment { timeline, number } if *timeline == self.timeline => Some(*number),
+            WalName::Segment { timeline, number } if *timeline == self.timeline_at(*number) => Some(*number),
             _ => None,
         });
-        (WalName::number_at(backup.start)..=last.max()?).find_map(|number| there(number).err())
+        (WalName::number_at(backup.stop)..=last.max()?).find_map(|number| there(number).err())
     }
 }
 
-/// The copy to begin with for a target: the newest that ended before it and leads there. `until_ms` is in Unix time;
-/// `None`: as far as the log goes.
-pub fn base_for<'a>(
+/// The copy to begin with for a moment, in Unix time: the newest that ended before it and leads there.
+pub fn base_for<'a>(backups: &'a [BaseBackup], lineage: &Lineage, until_ms: i64) -> Option<&'a BaseBackup> {
+    let before = |backup: &&BaseBackup| backup.ended.as_millisecond() <= until_ms;
+    best(backups.iter().filter(|backup| lineage.continues(backup)).filter(before))
+}
+
+/// As [`base_for`], for everything that is stored.
+///
+/// # Errors
+/// With the segment that is missing, where a gap in the log keeps every copy from its end.
+pub fn base_for_latest<'a>(
     backups: &'a [BaseBackup],
     lineage: &Lineage,
-    until_ms: Option<i64>,
-) -> Option<&'a BaseBackup> {
-    let before = |backup: &&BaseBackup| until_ms.is_none_or(|until| backup.ended.as_millisecond() <= until);
-    backups.iter().filter(|backup| lineage.continues(backup)).filter(before).max_by_key(|b| b.number)
+    names: &[WalName],
+) -> Result<Option<&'a BaseBackup>, WalName> {
+    let lead = || backups.iter().filter(|backup| lineage.continues(backup));
+    let whole = best(lead().filter(|backup| lineage.gap(backup, names).is_none()));
+    match whole.or_else(|| best(lead())) {
+        Some(backup) => lineage.gap(backup, names).map_or(Ok(Some(backup)), Err),
+        None => Ok(None),
+    }
+}
+
+fn best<'a>(backups: impl Iterator<Item = &'a BaseBackup>) -> Option<&'a BaseBackup> {
+    backups.max_by_key(|backup| backup.number)
 }
 
 /// As PostgreSQL writes it: `2/A7000028`.

@@ -9,7 +9,7 @@ use plan::{Action, Restore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::blocking;
-use crate::backup::{Archive, BaseBackup, Catalog, Lineage, WalName, base_for};
+use crate::backup::{Archive, BaseBackup, Catalog, Lineage, WalName, base_for, base_for_latest};
 use crate::chain;
 use crate::jobs::node::NodeJob;
 use crate::keeper::Begin;
@@ -72,7 +72,7 @@ impl Machine {
 
     /// The number of the copy to begin with and the timeline to arrive on: the one that is `written`, or else the newest
     /// that is stored.
-    async fn begin_of_restore(
+    pub(super) async fn begin_of_restore(
         &self,
         archive: &Archive,
         written: Option<u32>,
@@ -84,15 +84,15 @@ impl Machine {
                 Some(timeline) => Some(Lineage::of(&read, timeline)?),
                 None => Lineage::newest(&read)?,
             };
-            Ok((lineage, Catalog::of(&read).list()?))
+            Ok((lineage, Catalog::of(&read).list()?, read.names()?))
         });
-        let (lineage, backups) = found.await?;
+        let (lineage, backups, names) = found.await?;
         let lineage = lineage.ok_or_else(|| nothing_to_restore(archive))?;
-        let until_ms = match to {
-            RecoveryTarget::Latest => None,
-            RecoveryTarget::Time { unix_us } => Some(unix_us / 1_000),
+        let base = match to {
+            RecoveryTarget::Latest => base_for_latest(&backups, &lineage, &names).map_err(ends_at_gap)?,
+            RecoveryTarget::Time { unix_us } => base_for(&backups, &lineage, unix_us / 1_000),
         };
-        let Some(backup) = base_for(&backups, &lineage, until_ms) else {
+        let Some(backup) = base else {
             let oldest = backups.iter().find(|backup| lineage.continues(backup));
             return Err(oldest.map_or_else(
                 || nothing_to_restore(archive),
@@ -305,6 +305,13 @@ fn is_past(to: RecoveryTarget) -> Result<(), StepError> {
         }
         RecoveryTarget::Time { .. } | RecoveryTarget::Latest => Ok(()),
     }
+}
+
+/// PostgreSQL would take the gap for the end of the log, and what was written after it for never written.
+fn ends_at_gap(segment: WalName) -> StepError {
+    let reason = format!("{segment} of the stored log is missing, and nothing after it can be brought back");
+    StepError::new(reason)
+        .hint("ask for a moment before it, as in `--to TIME`; `switchback backup` makes a copy that leads on from now")
 }
 
 fn nothing_to_restore(archive: &Archive) -> StepError {
