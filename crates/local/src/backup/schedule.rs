@@ -9,6 +9,8 @@ use super::{BaseBackup, WalName};
 
 /// A clock that is behind the newest copy by more than this was set back.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
+/// A copy that was found to be of no use is replaced when it is this old: what has spoiled it may be over then.
+const REPLACED_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Why a copy is to be made now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum Due {
     /// The log alone leads nowhere.
     First,
     Old,
+    /// An attempt to prove the newest has found that it is of no use.
+    Refuted,
     /// The log after the newest copy is not whole, so that nothing after this segment can be restored.
     Gap(WalName),
     /// Age cannot be told: the newest copy is from the future.
@@ -29,6 +33,7 @@ impl fmt::Display for Due {
         match self {
             Due::First => f.write_str("there is none yet"),
             Due::Old => f.write_str("the newest is old enough"),
+            Due::Refuted => f.write_str("the newest was found to be of no use"),
             Due::Gap(segment) => write!(f, "{segment} is missing in the log after the newest"),
             Due::ClockWentBack => {
                 f.write_str("the newest is from the future: the clock of this machine was set back")
@@ -56,5 +61,12 @@ pub fn due(
     if let Some(segment) = gap {
         return Some(Due::Gap(segment));
     }
-    (!age.is_negative() && age.unsigned_abs() >= every).then_some(Due::Old)
+    let is_older = |limit: Duration| !age.is_negative() && age.unsigned_abs() >= limit;
+    if is_older(every) {
+        return Some(Due::Old);
+    }
+    // Once: where the next is of no use either, more of them would only push the good ones out.
+    let before = all.iter().rfind(|backup| backup.number < newest.number);
+    let is_first = before.is_none_or(|backup| backup.refuted.is_none());
+    (newest.refuted.is_some() && is_first && is_older(REPLACED_AFTER)).then_some(Due::Refuted)
 }

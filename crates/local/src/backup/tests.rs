@@ -48,6 +48,10 @@ fn proven(backup: BaseBackup) -> BaseBackup {
     BaseBackup { proof: Some(proof), ..backup }
 }
 
+fn refuted(backup: BaseBackup) -> BaseBackup {
+    BaseBackup { refuted: Some("it is damaged".to_owned()), ..backup }
+}
+
 fn segment(timeline: u32, number: u64) -> WalName {
     WalName::Segment { timeline, number }
 }
@@ -145,6 +149,16 @@ fn a_copy_leads_to_the_timelines_that_left_its_own_after_it() {
 }
 
 #[test]
+fn a_restore_begins_with_a_copy_that_is_known_to_be_damaged_only_where_there_is_no_other() {
+    let lineage = Lineage::read(1, "");
+    let chosen = |backups: &[BaseBackup]| base_for(backups, &lineage, i64::MAX).map(|backup| backup.number);
+    let (first, second) = (backup(1, 1, 1), backup(2, 1, 2));
+    assert_eq!(chosen(&[first.clone(), second.clone()]), Some(2));
+    assert_eq!(chosen(&[first.clone(), refuted(second.clone())]), Some(1));
+    assert_eq!(chosen(&[refuted(first), refuted(second)]), Some(2));
+}
+
+#[test]
 fn a_missing_segment_in_the_middle_is_a_gap_and_the_end_of_the_log_is_none() {
     let lineage = Lineage::read(2, "1\t0/A000110\tx\n");
     let whole = [segment(1, 8), segment(1, 9), segment(2, 10), segment(2, 11)];
@@ -167,6 +181,8 @@ fn everything_that_is_stored_is_brought_back_from_a_copy_with_whole_log_or_not_a
     assert_eq!(chosen(&[]), Ok(None));
     assert_eq!(chosen(&[backup(1, 1, 1)]), Err(segment(1, 3)));
     assert_eq!(chosen(&[backup(1, 1, 1), backup(2, 1, 4)]), Ok(Some(2)));
+    let spoiled = [backup(1, 1, 1), refuted(backup(2, 1, 4))];
+    assert_eq!(chosen(&spoiled), Ok(Some(2)), "the first does not lead there");
 }
 
 /// A copy has the log of the time it was made in.
@@ -230,6 +246,20 @@ fn a_copy_is_due_when_there_is_none_or_it_is_old_or_useless() {
     assert_eq!(due(&copies, newest, None, day, at(1_000 + 86_400)), Some(Due::Old));
     assert_eq!(due(&copies, newest, None, day, at(990)), None, "a clock that is corrected by seconds");
     assert_eq!(due(&copies, newest, None, day, at(0)), Some(Due::ClockWentBack));
+}
+
+#[test]
+fn a_copy_of_no_use_is_replaced_after_an_hour_and_once() {
+    let (day, hour) = (Duration::from_secs(86_400), 3_600);
+    let due = |all: &[BaseBackup], second: i64| {
+        due(all, all.last(), None, day, Timestamp::from_second(second).unwrap())
+    };
+    let spoiled = [backup(1, 1, 1), refuted(backup(2, 1, 2))];
+    assert_eq!(due(&spoiled, 2_000 + hour - 1), None);
+    assert_eq!(due(&spoiled, 2_000 + hour), Some(Due::Refuted));
+    let again = [backup(1, 1, 1), refuted(backup(2, 1, 2)), refuted(backup(3, 1, 3))];
+    assert_eq!(due(&again, 3_000 + hour), None, "more of them would push the first out");
+    assert_eq!(due(&again, 3_000 + 86_400), Some(Due::Old));
 }
 
 #[test]

@@ -82,7 +82,8 @@ impl Lineage {
     }
 }
 
-/// The copy to begin with for a moment, in Unix time: the newest that ended before it and leads there.
+/// The copy to begin with for a moment, in Unix time: the newest that ended before it and leads there. One that was found to
+/// be of no use only where there is no other.
 pub fn base_for<'a>(backups: &'a [BaseBackup], lineage: &Lineage, until_ms: i64) -> Option<&'a BaseBackup> {
     let before = |backup: &&BaseBackup| backup.ended.as_millisecond() <= until_ms;
     best(backups.iter().filter(|backup| lineage.continues(backup)).filter(before))
@@ -106,7 +107,7 @@ pub fn base_for_latest<'a>(
 }
 
 fn best<'a>(backups: impl Iterator<Item = &'a BaseBackup>) -> Option<&'a BaseBackup> {
-    backups.max_by_key(|backup| backup.number)
+    backups.max_by_key(|backup| (backup.refuted.is_none(), backup.number))
 }
 
 /// As PostgreSQL writes it: `2/A7000028`.
