@@ -17,6 +17,8 @@ use crate::backup::SEGMENT_BYTES;
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What was written since the checkpoint before has to reach the disk.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
+/// The disk is asked for each file.
+const SIZE_LIMIT: Duration = Duration::from_secs(60);
 /// Of a log that is filled, at once.
 const FILL_BYTES: u64 = SEGMENT_BYTES / 16;
 /// While a promotion is waited for.
@@ -326,6 +328,13 @@ impl Session {
             .await?;
         let number = |row: &SimpleQueryRow, index| row.get(index).and_then(|text| text.parse().ok());
         Ok(rows.first().and_then(|row| Some((number(row, 0)?, number(row, 1)?))))
+    }
+
+    /// How large all databases of the cluster are on the disk.
+    pub async fn databases_bytes(&self) -> Result<u64, PostgresError> {
+        let query = "SELECT sum(pg_database_size(oid)) FROM pg_database";
+        let rows = self.rows_within(SIZE_LIMIT, query).await?;
+        Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or_default())
     }
 
     /// Makes a follower the primary and returns when it takes writes. Called on one that does already, it does nothing.

@@ -154,6 +154,32 @@ fn a_damaged_backup_is_refused_and_the_database_serves_as_before() {
     assert_eq!(unproven.code, Some(1), "{unproven:#?}");
     let listed = switchback.must(&["backup", "list", "--json"]).json();
     assert!(listed[0]["refuted"].as_str().unwrap().contains("damaged"), "{listed:#}");
+    assert!(left_in(&switchback, "data/restored").is_empty(), "as large as the database");
+}
+
+/// The database that serves needs the space more.
+#[test]
+fn a_backup_is_neither_made_nor_proven_where_there_is_no_room_for_it() {
+    let switchback = shop(App::guestbook("shop"));
+    switchback.must(&["backup"]);
+    // As if the database were larger than any disk.
+    let description = archive(&switchback).join("base/1/backup.json");
+    let mut backup: Value = serde_json::from_slice(&std::fs::read(&description).unwrap()).unwrap();
+    backup["data_bytes"] = (1u64 << 60).into();
+    backup["stored_bytes"] = (1u64 << 60).into();
+    std::fs::write(&description, backup.to_string()).unwrap();
+
+    let unproven = switchback.cli(&["drill", "restore", "--seconds", "3"]);
+    assert_eq!(unproven.code, Some(1), "{unproven:#?}");
+    assert!(unproven.stderr.contains("no room for a second copy of the database"), "{unproven:#?}");
+    let listed = switchback.must(&["backup", "list", "--json"]).json();
+    assert!(listed[0]["refuted"].is_null(), "that says nothing about the backup: {listed:#}");
+    assert!(switchback.must(&["why"]).stdout.contains("no room for a second copy of the database"));
+    let refused = switchback.cli(&["backup"]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains("no room for another copy of the database"), "{refused:#?}");
+    assert!(refused.stderr.contains("free some space there"), "{refused:#?}");
+    assert!(left_in(&switchback, "data/restored").is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod prove;
 mod restore;
+mod room;
 mod schedule;
 mod scratch;
 mod status;
@@ -80,6 +81,12 @@ impl Machine {
         timeout(TURN_LIMIT, turn.lock_owned())
             .await
             .map_err(|_| StepError::new("a backup is being made or proven for too long"))
+    }
+
+    /// Whether the last copy or proof that was made by itself failed for this reason.
+    fn failed_before(&self, id: &ResourceId, reason: &str) -> bool {
+        let seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(id).and_then(|seen| seen.failed.as_ref()).is_some_and(|failed| failed.reason == reason)
     }
 
     fn note_failed_backup(&self, id: &ResourceId, error: Option<StepError>) {

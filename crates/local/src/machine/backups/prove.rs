@@ -65,16 +65,21 @@ impl Machine {
                 if error.damaged {
                     backup.refuted = Some(error.reason.clone());
                 }
-                self.remember(
-                    id.as_str(),
-                    format!("backup {} is not proven", backup.number),
-                    error.reason.clone(),
-                );
+                // It is tried every minute, for as long as there is no room.
+                if !self.failed_before(id, &error.reason) {
+                    self.remember(
+                        id.as_str(),
+                        format!("backup {} is not proven", backup.number),
+                        error.reason.clone(),
+                    );
+                }
                 Err(error)
             }
         };
-        blocking(move || catalog.update(&backup)).await?;
-        outcome
+        let written = blocking(move || catalog.update(&backup)).await;
+        let backup = outcome?;
+        written?;
+        Ok(backup)
     }
 
     /// How many tables were read, how many of them were compared, and how many rows there are.
@@ -86,6 +91,15 @@ impl Machine {
         timeline: u32,
         report: &Report,
     ) -> Result<(u32, u32, u64), StepError> {
+        let node = DatabaseNode {
+            id: NodeId::new(job.id.resource().clone(), DRILL_NUMBER),
+            port: DRILL_PORT,
+            ..self.drilled(job)?
+        };
+        let scratch = self.scratch(job, self.restored(&node.id), &node)?;
+        // What a daemon that was killed has left of the last one takes as much room.
+        self.discard(&scratch).await?;
+        self.room_for(backup)?;
         // Damage of the primary says nothing about the backup.
         let at_rest = contents_at_rest(&job.paths, &job.credentials)
             .await
@@ -103,12 +117,6 @@ impl Machine {
             }
         };
         self.store_log_up_to_now(job, archive).await?;
-        let node = DatabaseNode {
-            id: NodeId::new(job.id.resource().clone(), DRILL_NUMBER),
-            port: DRILL_PORT,
-            ..self.drilled(job)?
-        };
-        let scratch = self.scratch(job, self.restored(&node.id), &node)?;
         let process =
             self.recover(&scratch, archive, backup, timeline, Replay::PauseAt(until), report).await?;
         report(Event::Note { text: "reading every table of what was restored".to_owned() });

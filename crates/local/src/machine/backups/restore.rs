@@ -9,7 +9,7 @@ use plan::{Action, Restore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::blocking;
-use crate::backup::{Archive, BaseBackup, Catalog, Lineage, WalName, base_for, base_for_latest};
+use crate::backup::{Archive, Catalog, Lineage, WalName, base_for, base_for_latest};
 use crate::chain;
 use crate::jobs::node::NodeJob;
 use crate::keeper::Begin;
@@ -17,13 +17,10 @@ use crate::machine::apply::{Event, Report};
 use crate::machine::nodes::{at, move_if_there};
 use crate::machine::{Machine, StepError};
 use crate::postgres::{self, Owner, Replay};
-use crate::release::DiskFloor;
 
 /// For the log up to now to be stored before a restore begins.
 const STORE_LIMIT: Duration = Duration::from_secs(60);
 const STORE_POLL: Duration = Duration::from_millis(50);
-/// What must stay free beside what is restored.
-const ROOM: DiskFloor = DiskFloor { percent: 0, bytes: 512 * 1024 * 1024 };
 /// A new primary that is not ready by then is taken back.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
@@ -104,16 +101,6 @@ impl Machine {
         };
         self.room_for(backup)?;
         Ok((backup.number, lineage.timeline))
-    }
-
-    fn room_for(&self, backup: &BaseBackup) -> Result<(), StepError> {
-        match ROOM.check(self.inner.setup.state.root(), backup.data_bytes) {
-            Ok(Err(low)) => {
-                Err(StepError::new(format!("there is no room for a second copy of the database: {low}"))
-                    .hint("free some space; nothing was changed"))
-            }
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
     }
 
     /// Resolves when everything that was written by now is in the archive. Returns the timeline that is being written.

@@ -72,7 +72,8 @@ impl Machine {
         Machine::remove_tree(root.to_owned()).await
     }
 
-    /// Unpacks a copy, starts it, and returns when it has replayed the log as far as it is to. It still runs.
+    /// Unpacks a copy, starts it, and returns when it has replayed the log as far as it is to. It still runs. Nothing is
+    /// left of one that fails: it is as large as the database, and may have failed because the disk is full.
     pub(super) async fn recover(
         &self,
         scratch: &Scratch,
@@ -83,6 +84,24 @@ impl Machine {
         report: &Report,
     ) -> Result<Process, StepError> {
         self.discard(scratch).await?;
+        let recovered = self.unpack_and_replay(scratch, archive, backup, timeline, replay, report).await;
+        if recovered.is_err()
+            && let Err(error) = self.discard(scratch).await
+        {
+            tracing::warn!(node = %scratch.job.id, error = error.reason, "what was unpacked could not be deleted");
+        }
+        recovered
+    }
+
+    async fn unpack_and_replay(
+        &self,
+        scratch: &Scratch,
+        archive: &Archive,
+        backup: &BaseBackup,
+        timeline: u32,
+        replay: Replay,
+        report: &Report,
+    ) -> Result<Process, StepError> {
         let NodeJob { paths, owner, .. } = &scratch.job;
         let engine = &scratch.job.engine();
         let major = engine.version.major().to_string();
@@ -145,6 +164,7 @@ impl Machine {
         let began = Instant::now();
         let mut said = began;
         while began.elapsed() < REPLAY_LIMIT {
+            self.room_is_left()?;
             let arrived = async {
                 let session = scratch.session().await?;
                 match replay {

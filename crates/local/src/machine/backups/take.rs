@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use model::ResourceId;
 use tokio::time::sleep;
 
+use super::room::{room_for_copy, room_is_left_for_copy};
 use super::{blocking, unknown};
 use crate::backup::{Archive, BaseBackup, Catalog, excess};
 use crate::chain;
@@ -46,10 +47,13 @@ impl Machine {
             let reason = format!("{} is not there", archive.base().display());
             return Err(StepError::new(reason).hint("mount the disk it is on"));
         }
+        let session = self.session(&job.id).await?;
+        // First, so that whoever keeps fewer from now on has made room with that.
+        self.delete_excess(id, archive, report).await;
+        room_for_copy(archive, &session).await?;
         job.owner.make_folder(&folder, 0o700).map_err(|error| at(&folder, &error))?;
         let began = Timestamp::now();
         report(Event::Note { text: format!("backup {number}: copying {}", job.id) });
-        let session = self.session(&job.id).await?;
         let engine = job.engine();
         let copying = base_backup(&engine, &job.paths, &job.credentials, &job.owner, &folder);
         tokio::pin!(copying);
@@ -57,6 +61,9 @@ impl Machine {
             tokio::select! {
                 copied = &mut copying => break copied,
                 () = sleep(PROGRESS_INTERVAL) => {}
+            }
+            if !room_is_left_for_copy(archive) {
+                break Err(PostgresError::NoSpace { log: String::new() });
             }
             if let Ok(Some((done, all))) = session.copy_progress().await {
                 let mb = |bytes: u64| bytes / 1_000_000;
@@ -84,7 +91,10 @@ impl Machine {
             refuted: None,
         };
         let (admitted, described) = (catalog.clone(), backup.clone());
-        blocking(move || admitted.admit(&described)).await?;
+        if let Err(error) = blocking(move || admitted.admit(&described)).await {
+            self.clear_partial_copies(&catalog, number).await?;
+            return Err(error);
+        }
         // So that the copy can be brought to the moment at which it ended without waiting for the segment to fill.
         session.hand_over_log().await?;
         self.delete_excess(id, archive, report).await;

@@ -73,3 +73,13 @@ async fn a_restore_of_everything_is_refused_where_the_log_has_a_gap_and_one_to_a
     let before = RecoveryTarget::Time { unix_us: 2_000_000_000 };
     assert_eq!(machine.begin_of_restore(&holed, Some(1), before).await, Ok((1, 1)));
 }
+
+#[tokio::test]
+async fn a_restore_without_room_for_it_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path(), None);
+    let archive = archive(&folder, u64::MAX, &[1]);
+    let refused = machine.begin_of_restore(&archive, Some(1), RecoveryTarget::Latest).await.unwrap_err();
+    assert!(refused.reason.contains("no room"), "{refused:?}");
+    assert!(refused.hint.unwrap().contains("free some space"));
+}
