@@ -106,6 +106,9 @@ pub enum ApplyError {
     RolledBack { what: String, error: StepError },
     #[error("the app was brought down meanwhile")]
     Interrupted,
+    /// A restore that is taken up again found no turn.
+    #[error("{}", .0.reason)]
+    BackupUnderWay(StepError),
     #[error(transparent)]
     DiskLow(#[from] DiskLow),
     #[error(transparent)]
@@ -118,6 +121,9 @@ impl ApplyError {
             ApplyError::Stale { .. } => Some("plan again: `switchback plan`".into()),
             ApplyError::OtherApp(_) => Some("name that app's folder with -C".into()),
             ApplyError::Interrupted => Some("`switchback up` goes on with it".into()),
+            ApplyError::BackupUnderWay(_) => {
+                Some("wait for it to end; `switchback up` goes on with the restore".into())
+            }
             ApplyError::Busy => Some("wait for it to end; `switchback status` shows it".into()),
             ApplyError::RolledBack { error, .. } => error.hint.clone(),
             ApplyError::DiskLow(_) => Some("free some space; nothing was changed".into()),
@@ -174,10 +180,21 @@ impl Machine {
             Ok(Some(journal)) => {
                 let text = format!("taking up plan {} at step {}", journal.plan.id, journal.cursor + 1);
                 report(Event::Note { text });
-                Some(self.carry_on(journal, report).await)
+                Some(self.resume_from(journal, report).await)
             }
             Err(error) => Some(Err(error.into())),
         }
+    }
+
+    async fn resume_from(&self, journal: Journal, report: &Report) -> Result<Applied, ApplyError> {
+        let prepares = |step: &plan::Step| matches!(step.action, Action::PrepareRestore { .. });
+        // As whoever began it did: what it reads must not be deleted meanwhile.
+        let _no_other = if journal.plan.steps.iter().any(prepares) {
+            Some(self.hold_backups().await.map_err(ApplyError::BackupUnderWay)?)
+        } else {
+            None
+        };
+        self.carry_on(journal, report).await
     }
 
     async fn carry_on(&self, mut journal: Journal, report: &Report) -> Result<Applied, ApplyError> {

@@ -485,9 +485,11 @@ pub(super) fn step_refused(error: StepError) -> Failure {
 
 pub(super) fn apply_failed(error: &ApplyError) -> Failure {
     let failure = match error {
-        ApplyError::Stale { .. } | ApplyError::OtherApp(_) | ApplyError::Busy | ApplyError::DiskLow(_) => {
-            Failure::refused(error.to_string())
-        }
+        ApplyError::Stale { .. }
+        | ApplyError::OtherApp(_)
+        | ApplyError::Busy
+        | ApplyError::BackupUnderWay(_)
+        | ApplyError::DiskLow(_) => Failure::refused(error.to_string()),
         ApplyError::RolledBack { error: step, .. } => Failure {
             last_lines: step.last_lines.clone(),
             ..Failure::failed(format!("{error}. Everything was taken back"))

@@ -1,18 +1,20 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use model::{AppName, ByteSize, Lsn, RecoveryTarget};
+use model::{AppName, ByteSize, DatabaseNode, Lsn, NodeId, RecoveryTarget, Size, Zone};
+use plan::{Action, Interruption, Plan, Step};
 use tempfile::TempDir;
 
 use super::*;
 use crate::backup::{Archive, BaseBackup, Catalog, SEGMENT_BYTES};
 use crate::cgroup::Cgroups;
+use crate::machine::{ApplyError, Event, Report};
 use crate::output::Logs;
 use crate::paths::StateDir;
 use crate::postgres::Owner;
 use crate::process::{BaseEnv, Processes};
 use crate::setup::Setup;
-use crate::store::{Journal, Store, World};
+use crate::store::{Direction, Journal, Store, World};
 
 /// Where nothing runs.
 fn machine(root: &Path, journal: Option<&Journal>) -> Machine {
@@ -82,4 +84,62 @@ async fn a_restore_without_room_for_it_is_refused() {
     let refused = machine.begin_of_restore(&archive, Some(1), RecoveryTarget::Latest).await.unwrap_err();
     assert!(refused.reason.contains("no room"), "{refused:?}");
     assert!(refused.hint.unwrap().contains("free some space"));
+}
+
+fn interrupted_restore() -> Journal {
+    let node = DatabaseNode {
+        id: NodeId::new(ResourceId::new("db").unwrap(), 2),
+        zone: Zone::new("a").unwrap(),
+        port: 5_433,
+        size: Size::UNLIMITED,
+        database: "shop".to_owned(),
+    };
+    let action = Action::PrepareRestore { node, backup: 1, timeline: 1, to: RecoveryTarget::Latest };
+    let plan = Plan {
+        id: "0123456789abcdef".to_owned(),
+        app: AppName::new("shop").unwrap(),
+        parent: 0,
+        changes: Vec::new(),
+        steps: vec![Step { action, interruption: Interruption::None }],
+    };
+    Journal { plan, direction: Direction::Forward, cursor: 0 }
+}
+
+/// Retention could delete the copy that it reads.
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_is_taken_up_again_waits_for_its_turn_and_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path(), Some(&interrupted_restore()));
+    let steps: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let report: Report = {
+        let (machine, steps) = (machine.clone(), Arc::clone(&steps));
+        Arc::new(move |event| {
+            if let Event::Started { .. } = event {
+                steps.lock().unwrap().push(machine.backup_turn().is_err());
+            }
+        })
+    };
+    let held = machine.hold_backups().await.unwrap();
+    let resumed = machine.resume(&report);
+    tokio::pin!(resumed);
+    timeout(Duration::from_secs(60), &mut resumed).await.expect_err("it does not wait");
+    assert!(steps.lock().unwrap().is_empty());
+    drop(held);
+    // There is no database of that name.
+    let ended = resumed.await.unwrap();
+    assert!(matches!(ended, Err(ApplyError::RolledBack { .. })), "{ended:?}");
+    assert_eq!(*steps.lock().unwrap(), [true], "its turn while it is carried out");
+    assert!(machine.backup_turn().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_finds_no_turn_stays_to_be_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path(), Some(&interrupted_restore()));
+    let report: Report = Arc::new(|_| {});
+    let held = machine.hold_backups().await.unwrap();
+    let ended = machine.resume(&report).await.unwrap();
+    assert!(matches!(ended, Err(ApplyError::BackupUnderWay(_))), "{ended:?}");
+    drop(held);
+    assert!(machine.resume(&report).await.is_some());
 }
