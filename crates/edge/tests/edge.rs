@@ -7,6 +7,7 @@ mod certificates;
 mod drain;
 mod fields;
 mod h2;
+mod h2_lost;
 mod h2_streams;
 mod in_flight;
 mod interim;

@@ -23,14 +23,14 @@ pub fn request(method: &str, path: &str) -> Request<()> {
     Request::builder().method(method).uri(format!("http://test{path}")).body(()).expect("a request")
 }
 
-struct Answer {
-    head: Response<()>,
-    body: Vec<u8>,
-    trailers: Option<HeaderMap>,
+pub struct Answer {
+    pub head: Response<()>,
+    pub body: Vec<u8>,
+    pub trailers: Option<HeaderMap>,
 }
 
 /// Sends a request with a body (an empty one ends at the head) and trailers.
-async fn exchange(
+pub async fn exchange(
     sender: &SendRequest<Bytes>,
     request: Request<()>,
     body: &[u8],
@@ -101,7 +101,8 @@ async fn h2_mirror() -> Instance {
     .await
 }
 
-fn h2c(instance: &Instance) -> Front {
+/// In front of one instance that speaks HTTP/2.
+pub fn h2c(instance: &Instance) -> Front {
     let mut web = upstream(vec![endpoint("one", instance)]);
     web.protocol = UpstreamProtocol::H2c;
     Front::with(web, |_| {})

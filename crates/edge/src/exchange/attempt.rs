@@ -11,7 +11,7 @@ use super::ongoing::{Ongoing, State};
 use super::pump::{Pace, PumpError, pump, upload};
 use super::scratch::Scratch;
 use super::seam::{
-    Downstream, RequestSink, ResponseSink, ResponseSource, Sink, Source, SourceError, Upstream,
+    Downstream, HeadError, RequestSink, ResponseSink, ResponseSource, Sink, Source, SourceError, Upstream,
 };
 use super::tunnel::tunnel;
 use crate::balance::Lease;
@@ -31,15 +31,19 @@ pub(crate) enum Verdict {
     Broken,
     /// The client went away, or stopped taking or sending.
     ClientGone,
+    /// The upstream did nothing with the request: it never left, or the upstream says so.
+    Unsent,
     /// The connection failed and no byte of a response came.
     Lost,
+    /// The upstream gave up on this request alone, and no byte of a response came.
+    Reset,
     /// The endpoint was declared down while no byte of a response had come.
     Down,
     /// No response head in time.
     Late,
     /// The upstream answered what cannot be passed on.
     Unusable,
-    /// The client's body is at fault; answer this status.
+    /// The request is at fault, its body or what it asks for; answer this status.
     Refused(u16),
 }
 
@@ -93,13 +97,18 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
             timeouts.write_idle,
             pin!(async {
                 request_sink.head(request).await?;
-                if has_body { request_sink.flush().await } else { request_sink.end(None).await }
+                // A failure to send says less than what the upstream may have answered before it closed: only reading
+                // tells.
+                let _ = if has_body { request_sink.flush().await } else { request_sink.end(None).await };
+                Ok(())
             }),
         )
         .await;
-    // A failure to send says less than what the upstream may have answered before it closed: only reading tells.
-    if passed_on.is_err() {
-        return Verdict::Lost;
+    match passed_on {
+        Ok(Ok(())) => {}
+        Ok(Err(HeadError::Unsayable)) => return Verdict::Refused(400),
+        Ok(Err(HeadError::Over)) => return Verdict::Unsent,
+        Err(_) => return Verdict::Lost,
     }
     {
         let pace = Pace { read_idle: timeouts.request_body_idle, write_idle: timeouts.write_idle };
@@ -228,6 +237,8 @@ async fn final_head<F: Future<Output = Result<(), PumpError>>>(
             Waited::Over(verdict) => return Err(verdict),
             Waited::Failed(SourceError::Reject(_)) => return Err(Verdict::Unusable),
             Waited::Failed(_) if answer.began() => return Err(Verdict::Unusable),
+            Waited::Failed(SourceError::Unprocessed) => return Err(Verdict::Unsent),
+            Waited::Failed(SourceError::Reset) => return Err(Verdict::Reset),
             Waited::Failed(_) => return Err(Verdict::Lost),
         }
     }

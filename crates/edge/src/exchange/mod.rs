@@ -19,6 +19,6 @@ pub(crate) use relay::{ConnectError, Connector, run};
 pub(crate) use reply::{reason_phrase, reply};
 pub(crate) use scratch::Scratch;
 pub(crate) use seam::{
-    Downstream, Next, Piece, RequestSink, ResponseSink, ResponseSource, Sink, SinkError, Source, SourceError,
-    Upstream,
+    Downstream, HeadError, Next, Piece, RequestSink, ResponseSink, ResponseSource, Sink, SinkError, Source,
+    SourceError, Upstream,
 };

@@ -29,6 +29,10 @@ pub(crate) struct ConnectError;
 pub(crate) trait Connector {
     type Connection: Upstream;
 
+    /// Whether an upstream may say afterwards that it did nothing with a request, which can then be sent again whatever it
+    /// asks for, if its body is still there.
+    const SAYS_WHAT_IT_DID_NOT_BEGIN: bool;
+
     /// A connection that is there and can take a request now.
     fn pooled(thread: &Rc<Thread>, view: &View, endpoint: &Arc<Endpoint>) -> Option<Self::Connection>;
 
@@ -146,7 +150,7 @@ async fn relay<C: Connector, D: Downstream>(
     let cluster = &upstream.cluster;
     cluster.request_started(started);
     let idempotent = scratch.request.is_idempotent();
-    if idempotent && scratch.request.has_body() {
+    if (idempotent || C::SAYS_WHAT_IT_DID_NOT_BEGIN) && scratch.request.has_body() {
         scratch.upload.begin(Replay::Kept { bytes: Vec::new(), limit: upstream.replay_body_bytes });
     }
     let mut tried: SmallVec<[Arc<Endpoint>; 4]> = SmallVec::new();
@@ -192,7 +196,8 @@ async fn relay<C: Connector, D: Downstream>(
                 ending.outcome = access_log::Outcome::ClientGone;
                 return;
             }
-            Ok(Verdict::Lost | Verdict::Down) => (Outcome::Lost, replayable, 502),
+            Ok(Verdict::Unsent) => (Outcome::Lost, scratch.upload.replay.is_possible(), 502),
+            Ok(Verdict::Lost | Verdict::Reset | Verdict::Down) => (Outcome::Lost, replayable, 502),
             Ok(Verdict::Late) => (Outcome::TimedOut, false, 504),
             Ok(Verdict::Unusable) => (Outcome::Lost, false, 502),
             Ok(Verdict::Refused(status)) => (Outcome::ClientGone, false, status),
@@ -228,8 +233,8 @@ async fn pick(
     scratch.watchdog.within(upstream.queue_timeout, Box::pin(place.pick(tried)).as_mut()).await.ok()
 }
 
-/// Sends the request to one endpoint; a second time on a new connection when the pooled one turns out to be dead,
-/// which is the pool's fault and neither the endpoint's nor the budget's.
+/// Sends the request to one endpoint; once more on a new connection when the pooled one turns out to be dead, which is
+/// the pool's fault and neither the endpoint's nor the budget's.
 async fn try_endpoint<C: Connector, D: Downstream>(
     thread: &Rc<Thread>,
     view: &View,
@@ -241,6 +246,7 @@ async fn try_endpoint<C: Connector, D: Downstream>(
 ) -> Result<Verdict, ConnectError> {
     let endpoint = lease.endpoint();
     let mut pooled = C::pooled(thread, view, endpoint);
+    let mut sent_twice = false;
     loop {
         let mut connection = match pooled.take() {
             Some(connection) => connection,
@@ -256,14 +262,17 @@ async fn try_endpoint<C: Connector, D: Downstream>(
         let marks = view.marks.as_ref();
         let terms = Terms { thread, timeouts: &view.timeouts, lease, marks, repeatable };
         let verdict = pin!(attempt(&terms, scratch, down, &mut connection, sent)).await;
-        let stale = verdict == Verdict::Lost
-            && connection.is_reused()
-            && scratch.request.is_idempotent()
-            && scratch.upload.replay.is_possible();
+        let harmless = match verdict {
+            Verdict::Unsent => true,
+            Verdict::Lost => scratch.request.is_idempotent(),
+            _ => false,
+        };
+        let stale = harmless && connection.is_reused() && scratch.upload.replay.is_possible();
         C::give_back(thread, view, endpoint, connection);
-        if !stale {
+        if !stale || sent_twice {
             return Ok(verdict);
         }
+        sent_twice = true;
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) enum SourceError {
     Truncated,
     #[error("the other side reset the stream")]
     Reset,
+    #[error("the other side says that it did not begin with the message before")]
+    Unprocessed,
     #[error("the connection failed")]
     Io(#[from] io::Error),
 }
@@ -64,6 +66,15 @@ impl From<io::Error> for SinkError {
     fn from(_: io::Error) -> SinkError {
         SinkError
     }
+}
+
+/// Why a request was not begun. Nothing of it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadError {
+    #[error("the protocol of the upstream has no way to say it")]
+    Unsayable,
+    #[error("the connection takes no further request")]
+    Over,
 }
 
 /// A body being read.
@@ -91,7 +102,7 @@ pub(crate) trait Sink {
 /// The request on its way to an upstream.
 pub(crate) trait RequestSink: Sink {
     /// Begins the request; nothing need leave before the first flush.
-    async fn head(&mut self, head: &RequestHead) -> Result<(), SinkError>;
+    async fn head(&mut self, head: &RequestHead) -> Result<(), HeadError>;
 }
 
 /// The response coming from an upstream.

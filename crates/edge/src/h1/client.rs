@@ -10,7 +10,7 @@ use super::buffer::Inbox;
 use super::stream::{Outbox, Wire};
 use super::{Expected, HeadLimits, parse_response_head};
 use crate::exchange::{
-    Next, Piece, RequestSink, ResponseSource, Sink, SinkError, Source, SourceError, Upstream,
+    HeadError, Next, Piece, RequestSink, ResponseSource, Sink, SinkError, Source, SourceError, Upstream,
 };
 use crate::head::{BodyLength, HeaderList, Known, Persistence, RequestHead, ResponseHead, write_line};
 
@@ -140,7 +140,7 @@ pub(crate) struct ClientRequest<'a> {
 }
 
 impl RequestSink for ClientRequest<'_> {
-    async fn head(&mut self, head: &RequestHead) -> Result<(), SinkError> {
+    async fn head(&mut self, head: &RequestHead) -> Result<(), HeadError> {
         write_request_head(head, self.out.bytes());
         self.sending.framing = match head.length {
             BodyLength::None | BodyLength::Known(0) => Outgoing::Nothing,

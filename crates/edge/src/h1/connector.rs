@@ -17,6 +17,8 @@ pub(crate) struct ClientConnector;
 impl Connector for ClientConnector {
     type Connection = Client;
 
+    const SAYS_WHAT_IT_DID_NOT_BEGIN: bool = false;
+
     fn pooled(thread: &Rc<Thread>, view: &View, endpoint: &Arc<Endpoint>) -> Option<Client> {
         thread.pool.take(endpoint, view.timeouts.upstream_idle)
     }

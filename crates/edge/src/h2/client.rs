@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
+use h2::Reason;
 use h2::client::ResponseFuture;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri};
@@ -12,7 +13,7 @@ use super::body::{Incoming, Outgoing};
 use super::connector::OnConnection;
 use super::fields;
 use crate::exchange::{
-    Next, Piece, RequestSink, ResponseSource, Sink, SinkError, Source, SourceError, Upstream,
+    HeadError, Next, Piece, RequestSink, ResponseSource, Sink, SinkError, Source, SourceError, Upstream,
 };
 use crate::h1::{Expected, Reject, parse_content_length};
 use crate::head::{BodyLength, HeaderList, Known, Persistence, RequestHead, ResponseHead, Version};
@@ -71,8 +72,8 @@ pub(crate) struct ClientRequest<'a> {
 }
 
 impl RequestSink for ClientRequest<'_> {
-    async fn head(&mut self, head: &RequestHead) -> Result<(), SinkError> {
-        let request = convert(head).ok_or(SinkError)?;
+    async fn head(&mut self, head: &RequestHead) -> Result<(), HeadError> {
+        let request = convert(head).ok_or(HeadError::Unsayable)?;
         let mut sender = self.place.connection().sender();
         let opened = match poll_fn(|cx| sender.poll_ready(cx)).await {
             Ok(()) => sender.send_request(request, !head.has_body()),
@@ -80,7 +81,7 @@ impl RequestSink for ClientRequest<'_> {
         };
         let Ok((response, stream)) = opened else {
             self.place.connection().retire();
-            return Err(SinkError);
+            return Err(HeadError::Over);
         };
         *self.waiting.borrow_mut() = Some(response);
         if head.has_body() {
@@ -128,11 +129,13 @@ impl ResponseSource for ClientResponse<'_> {
         let response = match ready!(std::pin::Pin::new(response).poll(cx)) {
             Ok(response) => response,
             Err(error) => {
-                // Whatever ends the connection ends it for the next stream too.
-                if !error.is_reset() {
+                let failure = failure(&error);
+                // Whatever ends the connection ends it for the next stream too, and where one stream was refused the next
+                // would be.
+                if !matches!(failure, SourceError::Reset) {
                     self.place.connection().retire();
                 }
-                return Poll::Ready(Err(SourceError::Reset));
+                return Poll::Ready(Err(failure));
             }
         };
         *waiting = None;
@@ -178,6 +181,19 @@ impl Source for ClientResponse<'_> {
     fn become_tunnel(&mut self) {}
 }
 
+/// Why there is no answer. A stream above the last one that a GOAWAY names (only those get it for their error), and one
+/// that was refused, were not processed in any way (RFC 9113, 6.8 and 8.7).
+fn failure(error: &h2::Error) -> SourceError {
+    let refused = error.reason() == Some(Reason::REFUSED_STREAM);
+    if error.is_remote() && (error.is_go_away() || refused) {
+        SourceError::Unprocessed
+    } else if error.is_reset() {
+        SourceError::Reset
+    } else {
+        SourceError::Truncated
+    }
+}
+
 fn begin(head: &mut ResponseHead, status: u16, map: &http::HeaderMap) {
     head.clear();
     head.status = status;
@@ -188,6 +204,7 @@ fn begin(head: &mut ResponseHead, status: u16, map: &http::HeaderMap) {
     fields::read(map, &mut head.headers);
 }
 
+/// `None`: HTTP/1 says more than HTTP/2 can, such as a target with `<` in it, or nothing of the authority.
 fn convert(head: &RequestHead) -> Option<Request<()>> {
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(Scheme::HTTP);

@@ -1,8 +1,10 @@
 //! HTTP/2 connections to endpoints: a few for all the requests of a thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -21,7 +23,9 @@ const STREAMS_PER_CONNECTION: usize = 128;
 /// A connection that carries many streams. Its own task drives it.
 #[derive(Debug)]
 pub(crate) struct Multiplexed {
-    sender: SendRequest<Bytes>,
+    /// Sends nothing itself; its clones do.
+    sender: RefCell<SendRequest<Bytes>>,
+    opened: Instant,
     state: Rc<State>,
 }
 
@@ -29,18 +33,21 @@ pub(crate) struct Multiplexed {
 #[derive(Debug)]
 struct State {
     streams: Cell<usize>,
-    /// It failed, ended or said GOAWAY: no further stream.
+    /// It failed, ended or refused a stream: no further one.
     over: Cell<bool>,
     cut: CancellationToken,
 }
 
 impl Multiplexed {
+    /// Whether it takes further streams, as far as is known: the instance may have said GOAWAY.
     pub(crate) fn is_usable(&self) -> bool {
-        !self.state.over.get()
+        // Never pending, as nothing was sent by this handle.
+        let cx = &mut Context::from_waker(Waker::noop());
+        !self.state.over.get() && matches!(self.sender.borrow_mut().poll_ready(cx), Poll::Ready(Ok(())))
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.streams() < STREAMS_PER_CONNECTION.min(self.sender.current_max_send_streams())
+        self.streams() < STREAMS_PER_CONNECTION.min(self.sender.borrow().current_max_send_streams())
     }
 
     pub(crate) fn streams(&self) -> usize {
@@ -58,7 +65,7 @@ impl Multiplexed {
     }
 
     pub(super) fn sender(&self) -> SendRequest<Bytes> {
-        self.sender.clone()
+        self.sender.borrow().clone()
     }
 
     /// Counts a stream until the guard is dropped.
@@ -92,8 +99,11 @@ pub(crate) struct ClientConnector;
 impl Connector for ClientConnector {
     type Connection = ClientStream;
 
+    const SAYS_WHAT_IT_DID_NOT_BEGIN: bool = true;
+
     fn pooled(thread: &Rc<Thread>, _: &View, endpoint: &Arc<Endpoint>) -> Option<ClientStream> {
-        thread.pool.multiplexed(endpoint).map(|connection| ClientStream::new(connection.stream(), true))
+        let connection = thread.pool.multiplexed(endpoint, |_| true)?;
+        Some(ClientStream::new(connection.stream(), true))
     }
 
     async fn connect(
@@ -101,11 +111,13 @@ impl Connector for ClientConnector {
         view: &View,
         endpoint: &Arc<Endpoint>,
     ) -> Result<ClientStream, ConnectError> {
-        // One connects, the others wait and find what it got.
+        // One connects, the others wait and find what it got. What was there before is no new connection.
+        let asked = Instant::now();
         let gate = thread.pool.gate(endpoint);
         let _turn = gate.lock().await;
-        if let Some(stream) = ClientConnector::pooled(thread, view, endpoint) {
-            return Ok(stream);
+        let new = thread.pool.multiplexed(endpoint, |connection| connection.opened >= asked);
+        if let Some(connection) = new {
+            return Ok(ClientStream::new(connection.stream(), true));
         }
         let connection = connect(thread, view, endpoint).await?;
         thread.pool.share(endpoint, Rc::clone(&connection));
@@ -142,5 +154,5 @@ async fn connect(
         }
         driven.over.set(true);
     });
-    Ok(Rc::new(Multiplexed { sender, state }))
+    Ok(Rc::new(Multiplexed { sender: RefCell::new(sender), opened: Instant::now(), state }))
 }

@@ -81,11 +81,19 @@ impl Pool {
         });
     }
 
-    /// The connection with the fewest streams that takes another one.
-    pub(crate) fn multiplexed(&self, endpoint: &Arc<Endpoint>) -> Option<Rc<Multiplexed>> {
+    /// Of those that `suits` takes, the connection with the fewest streams that takes another one.
+    pub(crate) fn multiplexed(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        suits: impl Fn(&Multiplexed) -> bool,
+    ) -> Option<Rc<Multiplexed>> {
         self.with(endpoint, |connections| {
-            connections.multiplexed.retain(|connection| connection.is_usable());
-            let open = connections.multiplexed.iter().filter(|connection| connection.has_room());
+            // One that takes no more stays for as long as it has streams, so that they can be cut.
+            connections.multiplexed.retain(|connection| connection.streams() > 0 || connection.is_usable());
+            let open = connections
+                .multiplexed
+                .iter()
+                .filter(|connection| suits(connection) && connection.is_usable() && connection.has_room());
             open.min_by_key(|connection| connection.streams()).cloned()
         })
     }
@@ -111,7 +119,7 @@ impl Pool {
             connections.open.retain(|stream| stream.strong_count() > 0);
             connections
                 .multiplexed
-                .retain(|connection| connection.is_usable() && (connection.streams() > 0 || !removed));
+                .retain(|connection| connection.streams() > 0 || (connection.is_usable() && !removed));
             !(removed && connections.open.is_empty() && connections.multiplexed.is_empty())
         });
     }
