@@ -8,7 +8,7 @@ use crate::head::{HeaderList, Known};
 
 /// Bytes of one line with a chunk size, its extensions included. Nobody uses extensions but attackers (CVE-2023-39326).
 const LONGEST_SIZE_LINE: usize = 256;
-/// Bytes of all trailers of a message.
+/// Bytes of all trailers of a message: they stay below it.
 const MOST_TRAILER_BYTES: usize = 8 * 1024;
 /// Trailer fields of a message.
 const MOST_TRAILERS: usize = 64;
@@ -83,7 +83,8 @@ impl ChunkDecoder {
                     _ => return Err(Reject::Chunk),
                 },
                 State::Trailers => {
-                    let room = MOST_TRAILER_BYTES - self.trailer_bytes;
+                    // The end of the last line may have gone beyond it.
+                    let room = MOST_TRAILER_BYTES.saturating_sub(self.trailer_bytes);
                     let Some(line) = line(rest, room, Reject::Trailers)? else {
                         return Ok(Step::More { used });
                     };
@@ -163,4 +164,20 @@ fn parse_size_line(line: &[u8]) -> Result<u64, Reject> {
     Ok(line[..digits]
         .iter()
         .fold(0, |size, digit| size * 16 + u64::from((*digit as char).to_digit(16).unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailers_stay_below_their_limit_though_a_line_may_end_beyond_it() {
+        // Lengths of the only line, with its end.
+        for (length, fits) in [(8_191, true), (8_192, false), (8_193, false), (8_194, false)] {
+            let line = format!("X: {}\r\n", "y".repeat(length - 5));
+            let step = ChunkDecoder::default().decode(format!("0\r\n{line}\r\n").as_bytes());
+            let expected = if fits { Ok(Step::End { used: length + 5 }) } else { Err(Reject::Trailers) };
+            assert_eq!(step, expected, "{length}");
+        }
+    }
 }

@@ -39,6 +39,7 @@ tests! { is_cut:
     a_folded_trailer = 400, chunks("5\r\nhello\r\n0\r\nX: y\r\n z\r\n\r\n");
     a_trailer_without_a_colon = 400, chunks("5\r\nhello\r\n0\r\nGET /smuggled HTTP/1.1\r\n\r\n");
     a_space_before_the_colon_of_a_trailer = 400, chunks("5\r\nhello\r\n0\r\nX : y\r\n\r\n");
+    a_trailer_as_long_as_all_may_be = 400, chunks(&format!("0\r\nX: {}\r\n\r\n", "y".repeat(8_188)));
     too_many_trailers = 400, chunks(&format!("0\r\n{}\r\n", "X: y\r\n".repeat(1_000)));
 }
 
