@@ -3,6 +3,9 @@
 //! `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded`, `X-Request-Id` and `traceparent` decide who is blamed, billed and
 //! let in, so from a peer that is not trusted all of them are replaced. From a trusted one they are kept, and the
 //! peer itself is appended to `X-Forwarded-For`.
+//!
+//! CGI, WSGI and their kin make `HTTP_X_FORWARDED_FOR` of `X_Forwarded_For` as well. Nobody has an honest use for such a
+//! name, so what looks like a field that the edge writes or takes out never passes, whoever sends it.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -44,6 +47,9 @@ pub(crate) fn prepare_request(
     if headers.get(Known::Connection).is_some() {
         headers.drop_nominated();
     }
+    headers.drop_look_alikes(|known| {
+        known.must_reach_upstream() || known.is_hop_by_hop() || known == Known::SwitchbackFresh
+    });
 
     let mut client = peer.address;
     let mut chain = [0; 512];

@@ -27,6 +27,21 @@ async fn nobody_can_forge_who_they_are() {
     assert_eq!(request.field("tracestate"), None);
     let trace = request.field("traceparent").expect("a traceparent");
     assert!(!trace.contains("0af7651916cd43dd8448eb211c80319c") && trace.len() == 55);
+
+    // A server in the manner of CGI takes these for the ones above.
+    let alike = "X_Forwarded_For: 1.2.3.4\r\nx-forwarded_for: 1.2.3.4\r\nX_Forwarded_Proto: https\r\nX_Forwarded-Host: evil\r\n\
+                 X_Request_Id: mine\r\nSwitchback_Fresh: 1.5\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\n\
+                 User_Agent: curl\r\nX_Forwarded_For_Me: 1\r\n_: 2\r\n";
+    for trusted in [Vec::new(), vec!["127.0.0.0/8".to_owned()]] {
+        let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+            config.trusted_proxies = trusted
+        });
+        let request = seen(&mut front.client().await, alike).await;
+        let names =
+            request.head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, _)| name);
+        let names: Vec<&str> = names.filter(|name| name.contains('_')).collect();
+        assert_eq!(names, ["User_Agent", "X_Forwarded_For_Me", "_"], "the others mean nothing to the edge");
+    }
 }
 
 #[tokio::test]

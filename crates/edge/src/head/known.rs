@@ -31,6 +31,9 @@ pub(crate) enum Known {
     XRequestId,
 }
 
+/// Bytes of the longest name that is known.
+const LONGEST: usize = 17;
+
 impl Known {
     pub(crate) fn of(name: &[u8]) -> Known {
         let (known, spelling): (Known, &[u8]) = match (name.len(), name[0] | 0x20) {
@@ -62,6 +65,18 @@ impl Known {
             _ => return Known::Other,
         };
         if name.eq_ignore_ascii_case(spelling) { known } else { Known::Other }
+    }
+
+    /// What a reader takes the name for to whom `_` and `-` are the same, as they are in the variables of CGI and its heirs.
+    pub(crate) fn of_look_alike(name: &[u8]) -> Known {
+        let mut dashed = [0; LONGEST];
+        let Some(dashed) = dashed.get_mut(..name.len()) else {
+            return Known::Other;
+        };
+        for (to, from) in dashed.iter_mut().zip(name) {
+            *to = if *from == b'_' { b'-' } else { *from };
+        }
+        Known::of(dashed)
     }
 
     /// Fields of one connection that are never passed on (RFC 9110, 7.6.1), apart from what `Connection` nominates.

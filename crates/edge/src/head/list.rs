@@ -105,6 +105,16 @@ impl HeaderList {
         }
     }
 
+    /// Takes out every field that `unwanted` picks when `_` in its name is read as `-`.
+    pub(crate) fn drop_look_alikes(&mut self, unwanted: impl Fn(Known) -> bool) {
+        for field in self.fields.iter_mut().filter(|field| field.known == Known::Other) {
+            let name = field.name.of(&self.text);
+            if memchr::memchr(b'_', name).is_some() {
+                field.dropped |= unwanted(Known::of_look_alike(name));
+            }
+        }
+    }
+
     /// Takes out what `Connection` nominates, then nothing else: the fixed hop-by-hop fields are the writer's affair.
     pub(crate) fn drop_nominated(&mut self) {
         for at in 0..self.fields.len() {
