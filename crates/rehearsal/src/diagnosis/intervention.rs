@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::say::{figure, percent};
+use super::say::{figure, percent, without_advice};
 use super::{Confidence, Diagnosis, Kind, Verdict};
 
 /// What a tenth less of one tier did.
@@ -89,7 +89,7 @@ pub fn can_test(kind: Kind) -> bool {
     }
 }
 
-/// The diagnosis with what the trials say of it. One that they contradict is one no more.
+/// The diagnosis with what the trials say of it. One that they contradict is withdrawn, and what it advised with it.
 pub fn judge(diagnosis: Diagnosis, suspect: &Trial, other: &Trial) -> Diagnosis {
     let mut diagnosis = diagnosis;
     if diagnosis.verdict != Verdict::Bottleneck {
@@ -101,26 +101,36 @@ pub fn judge(diagnosis: Diagnosis, suspect: &Trial, other: &Trial) -> Diagnosis 
             diagnosis.confidence = Confidence::Good;
             diagnosis.sentence = format!("{}. Proved: {said}", diagnosis.sentence);
         }
-        (Effect::None, _) => {
-            diagnosis.verdict = Verdict::Unexplained;
-            diagnosis.confidence = Confidence::Low;
-            diagnosis.recommendation = None;
-            diagnosis.sentence =
-                format!("not what it looked like: {said}. It looked like this: {}", diagnosis.sentence);
-        }
+        // Of two that hold it, what helps one alone gains next to nothing.
         (Effect::Full, Effect::Full) => {
-            diagnosis.verdict = Verdict::TwoCandidates;
-            diagnosis.confidence = Confidence::Low;
-            diagnosis.doubts.push(format!("both hold it: {said}"));
+            return withdrawn(diagnosis, &format!("{} is not alone in holding it: {said}", suspect.tier));
         }
-        _ => diagnosis.doubts.push(format!("the test says nothing clear: {said}")),
+        (Effect::None, _) | (Effect::Unclear, Effect::Full) => {
+            return withdrawn(diagnosis, &format!("not what it looked like: {said}"));
+        }
+        (Effect::Full | Effect::Unclear, Effect::None | Effect::Unclear) => {
+            diagnosis.doubts.push(format!("the test says nothing clear: {said}"));
+        }
     }
     diagnosis
+}
+
+fn withdrawn(diagnosis: Diagnosis, because: &str) -> Diagnosis {
+    Diagnosis {
+        verdict: Verdict::Unexplained,
+        confidence: Confidence::Low,
+        sentence: format!("{because}. It looked like this: {}", without_advice(&diagnosis)),
+        recommendation: None,
+        alternatives: Vec::new(),
+        falsified_by: String::new(),
+        ..diagnosis
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnosis::{Change, Recommendation};
 
     fn trial(tier: &str, before: u64, during: u64) -> Trial {
         Trial { tier: tier.to_owned(), taken: 0.1, before, during }
@@ -141,31 +151,69 @@ mod tests {
     }
 
     fn diagnosis() -> Diagnosis {
+        let says = "go to stage 2".to_owned();
+        let change = Change::Stage { stage: 2, web_instances: 2, read_replicas: 0 };
+        let recommendation = Recommendation { change, says, predicted: None };
         Diagnosis {
             verdict: Verdict::Bottleneck,
             causes: Vec::new(),
             capacity: 200.0,
-            sentence: "the app's processors".to_owned(),
+            sentence: "what gives way is the app's processors; go to stage 2".to_owned(),
             evidence: Vec::new(),
-            recommendation: None,
-            alternatives: Vec::new(),
+            recommendation: Some(recommendation.clone()),
+            alternatives: vec![recommendation],
             confidence: Confidence::Fair,
             doubts: Vec::new(),
             falsified_by: String::new(),
         }
     }
 
-    fn check(web: u64, primary: u64) -> (Verdict, Confidence) {
-        let judged = judge(diagnosis(), &trial("web", 2_000, web), &trial("primary", 2_000, primary));
-        (judged.verdict, judged.confidence)
+    /// Of a hundred requests nothing is clear.
+    const UNCLEAR: (u64, u64) = (100, 95);
+
+    fn judged(web: (u64, u64), primary: (u64, u64)) -> Diagnosis {
+        judge(diagnosis(), &trial("web", web.0, web.1), &trial("primary", primary.0, primary.1))
+    }
+
+    fn check(web: (u64, u64), primary: (u64, u64), verdict: Verdict, confidence: Confidence) {
+        let judged = judged(web, primary);
+        assert_eq!((judged.verdict, judged.confidence), (verdict, confidence), "{}", judged.sentence);
     }
 
     #[test]
     fn a_diagnosis_is_proved_contradicted_or_left_as_it_is() {
-        assert_eq!(check(1_800, 2_000), (Verdict::Bottleneck, Confidence::Good));
-        assert_eq!(check(2_000, 2_000), (Verdict::Unexplained, Confidence::Low));
-        assert_eq!(check(2_000, 1_800), (Verdict::Unexplained, Confidence::Low));
-        assert_eq!(check(1_800, 1_800), (Verdict::TwoCandidates, Confidence::Low));
-        assert_eq!(check(1_900, 2_000), (Verdict::Bottleneck, Confidence::Fair));
+        let (full, none) = ((2_000, 1_800), (2_000, 2_000));
+        check(full, none, Verdict::Bottleneck, Confidence::Good);
+        check(none, none, Verdict::Unexplained, Confidence::Low);
+        check(none, full, Verdict::Unexplained, Confidence::Low);
+        check(full, full, Verdict::Unexplained, Confidence::Low);
+        check(UNCLEAR, full, Verdict::Unexplained, Confidence::Low);
+        check(UNCLEAR, none, Verdict::Bottleneck, Confidence::Fair);
+        check(full, UNCLEAR, Verdict::Bottleneck, Confidence::Fair);
+    }
+
+    /// Whoever reads only the sentence, or only what to do, is told the same as who reads the verdict.
+    #[test]
+    fn what_is_withdrawn_advises_nothing_any_more() {
+        let (full, none) = ((2_000, 1_800), (2_000, 2_000));
+        for (web, primary, begins) in [
+            (full, full, "web is not alone in holding it: a tenth less of web: 10 % less was served"),
+            (UNCLEAR, full, "not what it looked like: a tenth less of web"),
+            (none, none, "not what it looked like: a tenth less of web"),
+        ] {
+            let judged = judged(web, primary);
+            assert_eq!(judged.verdict, Verdict::Unexplained);
+            assert!(judged.sentence.starts_with(begins), "{}", judged.sentence);
+            assert!(judged.sentence.contains("a tenth less of primary"), "{}", judged.sentence);
+            assert!(
+                judged.sentence.ends_with("what gives way is the app's processors"),
+                "{}",
+                judged.sentence
+            );
+            assert_eq!((judged.recommendation, judged.alternatives), (None, Vec::new()));
+        }
+        let proved = judged(full, none);
+        assert!(proved.sentence.contains("; go to stage 2. Proved: "), "{}", proved.sentence);
+        assert!(proved.recommendation.is_some());
     }
 }

@@ -154,7 +154,7 @@ pub enum Verdict {
     TwoCandidates,
     /// The objective was kept in all steps.
     NoBottleneckUpTo,
-    /// It gave way, and nothing that is measured was full.
+    /// It gave way, and by what is not known: nothing that is measured was full, or a test contradicts what was.
     Unexplained,
     /// The run says nothing about the app.
     Invalid,

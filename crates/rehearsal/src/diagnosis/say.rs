@@ -123,6 +123,13 @@ fn advice(recommendation: &Recommendation) -> String {
     }
 }
 
+/// What gives way, as [`explained`] has it, and no word of what to do about it.
+pub(super) fn without_advice(diagnosis: &Diagnosis) -> &str {
+    let Diagnosis { sentence, recommendation, .. } = diagnosis;
+    let advised = recommendation.as_ref().map(advice).unwrap_or_default();
+    sentence.strip_suffix(&advised).map_or(sentence.as_str(), |what| what.trim_end_matches("; "))
+}
+
 /// What the primary does, where that is what counts.
 fn reads(staircase: &Staircase, knee: &Knee, kind: Kind) -> String {
     let primary = knee.full.tier(tier::PRIMARY);
