@@ -113,7 +113,7 @@ const LEAST_ANSWERS: u64 = 200;
 /// A latency that is longer by less is as it was.
 const TOLERATED_RATIO: f64 = 1.05;
 
-/// A share of failures that is higher by less is as it was.
+/// A share of what failed, or was shed, that is higher by less is as it was.
 const TOLERATED_SHARE: f64 = 0.001;
 
 /// Of visits. Bursts by chance are a few percent.
@@ -202,6 +202,7 @@ struct Tally {
     latency: Vec<(usize, u64)>,
     settled: u64,
     failed: u64,
+    shed: u64,
 }
 
 /// What a sample, drawn or whole, comes to.
@@ -210,6 +211,8 @@ struct Figures {
     /// In µs, of [`QUANTILES`].
     quantiles: [Option<f64>; 3],
     failed: f64,
+    /// Said so fast that the quantiles are better for it.
+    shed: f64,
 }
 
 impl Sample {
@@ -229,6 +232,7 @@ impl Sample {
             latency: summary.latency.buckets().map(|(bound, count)| (positions[&bound], count)).collect(),
             settled: summary.settled(),
             failed: summary.failed(),
+            shed: summary.shed(),
         };
         Sample { seconds: summaries.iter().map(tally).collect(), bounds: bounds.into_iter().collect() }
     }
@@ -239,7 +243,7 @@ impl Sample {
 
     fn figures<'a>(&'a self, seconds: impl Iterator<Item = &'a Tally>) -> Figures {
         let mut counts = vec![0; self.bounds.len()];
-        let (mut all, mut settled, mut failed) = (0, 0, 0);
+        let (mut all, mut settled, mut failed, mut shed) = (0, 0, 0, 0);
         for tally in seconds {
             for (at, count) in &tally.latency {
                 counts[*at] += count;
@@ -247,11 +251,14 @@ impl Sample {
             }
             settled += tally.settled;
             failed += tally.failed;
+            shed += tally.shed;
         }
         let buckets = || self.bounds.iter().copied().zip(counts.iter().copied());
+        let share = |of: u64| if settled == 0 { 0.0 } else { of as f64 / settled as f64 };
         Figures {
             quantiles: QUANTILES.map(|(_, of)| quantile(buckets(), all, of).map(|us| us as f64)),
-            failed: if settled == 0 { 0.0 } else { failed as f64 / settled as f64 },
+            failed: share(failed),
+            shed: share(shed),
         }
     }
 
@@ -305,21 +312,27 @@ fn changes_of(
             });
         }
     }
-    let change = now.failed - then.failed;
-    let (low, high) = interval(change, drawn.iter().map(|(then, now)| now.failed - then.failed));
-    changes.push(Change {
-        name: "errors",
-        class: class.map(ToOwned::to_owned),
-        before: then.failed,
-        after: now.failed,
-        unit: Metric::Errors.unit(),
-        change,
-        low,
-        high,
-        is_worse: low > TOLERATED_SHARE,
-        is_better: high < -TOLERATED_SHARE,
-        metric: Metric::Errors,
-    });
+    let shares: [(_, fn(&Figures) -> f64, _); 2] = [
+        ("errors", |figures| figures.failed, Metric::Errors),
+        ("shed", |figures| figures.shed, Metric::Shed),
+    ];
+    for (name, share, metric) in shares {
+        let change = share(&now) - share(&then);
+        let (low, high) = interval(change, drawn.iter().map(|(then, now)| share(now) - share(then)));
+        changes.push(Change {
+            name,
+            class: class.map(ToOwned::to_owned),
+            before: share(&then),
+            after: share(&now),
+            unit: metric.unit(),
+            change,
+            low,
+            high,
+            is_worse: low > TOLERATED_SHARE,
+            is_better: high < -TOLERATED_SHARE,
+            metric,
+        });
+    }
     changes
 }
 

@@ -96,6 +96,26 @@ fn more_failures_are_a_regression() {
     assert_eq!(comparison.exit_code(), 1);
 }
 
+/// To refuse is quick: by its latency such an app is better than before.
+#[test]
+fn an_app_that_refuses_its_visitors_is_a_regression_however_fast_it_does() {
+    let mut refusing = record(2, 20.0, 0);
+    for second in &mut refusing.seconds {
+        let class = second.classes.get_mut("page").unwrap();
+        class.outcomes = BTreeMap::from([(Outcome::Ok, 40), (Outcome::Shed, 60)]);
+    }
+    let comparison = compare(&record(1, 50.0, 0), &refusing, 1);
+    assert!(change(&comparison, "p50", None).is_better && !change(&comparison, "errors", None).is_worse);
+    for class in [None, Some("page")] {
+        let shed = change(&comparison, "shed", class);
+        assert!(shed.is_worse && (shed.before, shed.after, shed.unit) == (0.0, 0.6, "share"), "{shed:?}");
+    }
+    let shed = change(&comparison, "shed", None);
+    assert_eq!(shed.to_string(), "shed is 60% instead of 0%, +60.00 points (from +60.00 to +60.00): worse");
+    assert_eq!(comparison.exit_code(), 1);
+    assert!(change(&compare(&refusing, &record(1, 50.0, 0), 1), "shed", None).is_better);
+}
+
 #[test]
 fn what_is_unlike_is_not_judged() {
     let before = record(1, 50.0, 0);
