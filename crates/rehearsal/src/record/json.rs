@@ -7,12 +7,13 @@ use thiserror::Error;
 
 use super::{Record, VERSION};
 
-/// Half a day by the second has less. More is refused before it is looked at.
+/// The longest rehearsal ([`crate::profile::LONGEST_MS`]) has less, up to 400 visits a second. More is refused before it is
+/// looked at.
 pub const MOST_BYTES: usize = 512 * 1024 * 1024;
 
 #[derive(Debug, Error)]
 pub enum ReadError {
-    #[error("the record has {0} bytes, more than {most}: it cannot have been written by a rehearsal", most = MOST_BYTES)]
+    #[error("the record has {0} bytes, and no more than {most} are read: rehearse again, and for shorter", most = MOST_BYTES)]
     TooLarge(usize),
     #[error("this is no record of a rehearsal; name the JSON file that `switchback rehearse` has written")]
     NoRecord(#[source] serde_json::Error),

@@ -1,6 +1,7 @@
 //! Records as they are kept.
 
 use proptest::prelude::*;
+use rehearsal::profile::LONGEST_MS;
 use rehearsal::record::json::{self, ReadError};
 use serde_json::Value;
 
@@ -16,6 +17,16 @@ fn changed(change: impl FnOnce(&mut Value)) -> ReadError {
 fn what_was_written_is_read() {
     let record = sample::front_page(30, 1);
     assert_eq!(json::read(json::write(&record).as_bytes()).unwrap(), record);
+}
+
+/// What is measured for hours and then refused was measured for nothing.
+#[test]
+fn the_longest_rehearsal_can_be_read_again() {
+    const SECONDS: u32 = 300;
+    let each = json::write(&sample::front_page(SECONDS, 1)).len() as f64 / f64::from(SECONDS);
+    // Twenty times as many visitors as these make each second three to four times as long.
+    let longest = each * 4.0 * LONGEST_MS as f64 / 1e3;
+    assert!(longest < json::MOST_BYTES as f64, "{each} bytes a second, {longest} in all");
 }
 
 /// A later version may have dropped what we would rely on, so the version is looked at before anything else is.

@@ -82,7 +82,7 @@ pub struct RehearseArgs {
     /// What is required, such as `p99 < 250ms`, `errors < 0.1%` or `p95{write} < 1s` [default: `slo` of the manifest]
     #[arg(long = "threshold", value_name = "THRESHOLD")]
     thresholds: Vec<Threshold>,
-    /// How long all of it takes, in seconds
+    /// How long all of it takes, in seconds, up to six hours
     #[arg(long, value_name = "SECONDS")]
     duration: Option<u64>,
     /// Visits per second that are usual; peaks of `viral` and `tv-ad` are multiples of it [default: by the access log]
