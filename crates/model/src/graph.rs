@@ -187,7 +187,7 @@ pub struct RehearsedStep {
     pub form: BTreeMap<String, String>,
     /// Before it, to read and to write.
     pub think_ms: u64,
-    /// The status that is success; `None`: 200 to 399.
+    /// The status that is success; `None`: 200 to 399, but for a redirect to another site.
     pub expect: Option<u16>,
 }
 

@@ -33,6 +33,12 @@ pub struct Origin {
     pub tls: Option<Tls>,
 }
 
+impl Origin {
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -90,7 +96,7 @@ pub struct Step {
     /// Sent as `application/x-www-form-urlencoded`. `{random}` in a value is a word that no other visit has, of this run or of
     /// another, the same in all of its steps. Hidden fields of the last page's form with the same action, such as a token against forgery, are sent along.
     pub form: Vec<(String, String)>,
-    /// What counts as success. Empty: 200 to 399.
+    /// What counts as success. Empty: 200 to 399, but for a redirect to another site.
     pub expect: Vec<u16>,
     /// What a browser fetches along with it. Each once a visit, as class `asset`.
     pub assets: Vec<String>,

@@ -112,8 +112,9 @@ static STEP: Table = Table {
             kind: Kind::Integer { min: 200, max: 599 },
             default: Default::Absent("200 to 399"),
             does: "The status that is success.",
-            choose: "Needed only where the app answers success with another, or failure with one of these.",
-            without: "Any from 200 to 399.",
+            choose: "Needed only where the app answers success with another, or failure with one of these, or sends visitors to \
+                     another site, as to pay there.",
+            without: "Any from 200 to 399, but for a redirect to another site.",
             see_also: &["rehearsal.visit.NAME.steps"],
             example: "expect = 303\npost = \"/sign\"",
         },

@@ -93,7 +93,7 @@ pub struct Shared {
 impl Shared {
     pub fn new(origin: Origin, tls: Option<TlsClient>, connections: u32, body_limit: u64) -> Shared {
         Shared {
-            scheme: if origin.tls.is_some() { "https" } else { "http" },
+            scheme: origin.scheme(),
             origin,
             tls,
             open: Rc::new(Cell::new(0)),

@@ -22,7 +22,8 @@ use crate::chance;
 use crate::client::answer::{Failure, Head};
 use crate::client::cookies::Jar;
 use crate::client::http2::Asker;
-use crate::client::{Answer, Connection, Request, Wants, form, location};
+use crate::client::location::{self, Leads};
+use crate::client::{Answer, Connection, Request, Wants, form};
 use crate::load::{Method, Protocol, Step};
 use crate::record::Outcome;
 
@@ -277,19 +278,24 @@ impl Visitor<'_> {
             for cookie in &answer.head.cookies {
                 self.state.borrow_mut().jar.set(cookie, &path, Timestamp::now());
             }
-            let led_to = self.redirect(&answer.head, &path);
-            let outcome = match &led_to {
-                Some(_) if redirects == limits.redirects => Outcome::TooMuch,
-                Some(_) => Outcome::Ok,
-                None => judge(&answer.head, expect),
+            let leads = self.leads(&answer.head, &path);
+            let outcome = match &leads {
+                Leads::Here(_) if redirects == limits.redirects => Outcome::TooMuch,
+                Leads::Here(_) => Outcome::Ok,
+                // Nothing of what it leads to was measured. Files may well be kept elsewhere.
+                Leads::Elsewhere if expect.is_empty() && class != thread.script.asset_class => {
+                    Outcome::Status
+                }
+                Leads::Elsewhere | Leads::Nowhere => judge(&answer.head, expect),
             };
             // The clock on the wall, by which the kernel timed it, may have been set meanwhile.
             let arrived = thread.clock.moment(answer.arrived).min(now).max(sent.get());
             let answered = Some((arrived, sent.get()));
             thread.recorder.borrow_mut().end(ticket, Ended { outcome, answered });
             self.tell_failure(&path, outcome, Some(answer.head.status));
-            let Some(next) = led_to.filter(|_| outcome == Outcome::Ok) else {
-                return Ok(Fetched { outcome, path, page: answer.page });
+            let next = match leads {
+                Leads::Here(next) if outcome == Outcome::Ok => next,
+                _ => return Ok(Fetched { outcome, path, page: answer.page }),
             };
             redirects += 1;
             if expect.contains(&answer.head.status) {
@@ -341,12 +347,9 @@ impl Visitor<'_> {
         }
     }
 
-    /// Where an answer leads, within the origin.
-    fn redirect(&self, head: &Head, path: &str) -> Option<String> {
-        if !matches!(head.status, 301 | 302 | 303 | 307 | 308) {
-            return None;
-        }
-        self.resolve(head.location.as_deref()?, path)
+    fn leads(&self, head: &Head, path: &str) -> Leads {
+        let client = &self.thread.client;
+        location::follow(head.status, head.location.as_deref(), client.scheme, &client.origin.authority, path)
     }
 
     fn resolve(&self, to: &str, path: &str) -> Option<String> {

@@ -1,13 +1,15 @@
 //! Whether what a rehearsal will ask for is there: each path once, before the crowd comes.
 //!
 //! A log remembers pages and assets of earlier releases, and a page may name what never was. Left in, these would count
-//! as failures of the app for as long as the rehearsal lasts. What answers that it has failed (500 and above) is there: it stays,
-//! as a failure of the app that visitors will see, and is told beforehand.
+//! as failures of the app for as long as the rehearsal lasts. A page that only leads to another site is not there either: nobody
+//! follows it, so what it measures is a redirect. What answers that it has failed (500 and above) is there: it stays, as a failure
+//! of the app that visitors will see, and is told beforehand.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Answer, Ask, NoAnswer, Page, Site};
+use crate::client::location::{self, Leads};
 
 /// Beyond it a path is taken as it is.
 const MAX_REQUESTS: usize = 500;
@@ -21,10 +23,15 @@ const MAX_TIME: Duration = Duration::from_secs(15);
 /// So many paths are named in a note.
 const NAMED: usize = 3;
 
+/// Characters of where a path leads.
+const MOST_OF_LOCATION: usize = 100;
+
 /// Asks for what a site has.
 #[derive(Debug)]
 pub struct Check {
     site: Site,
+    scheme: &'static str,
+    authority: String,
     waiting: VecDeque<String>,
     asked: usize,
     /// Why, for each that is not there.
@@ -39,13 +46,22 @@ pub struct Check {
 pub struct AllFail(String);
 
 impl Check {
-    pub fn of(site: Site) -> Check {
+    /// Of the site that calls itself `authority`, asked by `scheme`.
+    pub fn of(site: Site, scheme: &'static str, authority: &str) -> Check {
         let pages = site.pages.iter().map(|page| &page.path);
         let assets = site.pages.iter().flat_map(|page| &page.assets);
         let mut known = BTreeSet::new();
         let paths =
             pages.chain(&site.searches).chain(assets).filter(|path| known.insert(*path)).cloned().collect();
-        Check { waiting: paths, asked: 0, gone: BTreeMap::new(), failing: BTreeMap::new(), site }
+        Check {
+            waiting: paths,
+            asked: 0,
+            gone: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            site,
+            scheme,
+            authority: authority.to_owned(),
+        }
     }
 
     /// What to ask for next, `spent` after the first. `None`: no more.
@@ -59,7 +75,10 @@ impl Check {
 
     pub fn answered(&mut self, path: &str, answer: &Result<Answer, NoAnswer>) {
         let (list, why) = match answer {
-            Ok(answer) if (200..400).contains(&answer.status) => return,
+            Ok(answer) if (200..400).contains(&answer.status) => match self.leads_elsewhere(path, answer) {
+                Some(location) => (&mut self.gone, format!("leads to another site ({location})")),
+                None => return,
+            },
             Ok(answer) if answer.status >= 500 => {
                 (&mut self.failing, format!("is answered with {}", answer.status))
             }
@@ -67,6 +86,15 @@ impl Check {
             Err(NoAnswer(why)) => (&mut self.gone, format!("was not answered: {why}")),
         };
         list.insert(path.to_owned(), why);
+    }
+
+    /// Where to, of a page that does. Files may well be kept elsewhere.
+    fn leads_elsewhere(&self, path: &str, answer: &Answer) -> Option<String> {
+        let location = answer.location.as_deref();
+        let leads = location::follow(answer.status, location, self.scheme, &self.authority, path);
+        let is_asset = || self.site.pages.iter().flat_map(|page| &page.assets).any(|asset| asset == path);
+        let location = location.filter(|_| leads == Leads::Elsewhere && !is_asset())?;
+        Some(location.escape_debug().take(MOST_OF_LOCATION).collect())
     }
 
     /// What is there, with a note of what is not and of what fails.
@@ -122,7 +150,7 @@ mod tests {
             searches: vec!["/search?q=red".to_owned()],
             ..Site::default()
         };
-        let mut check = Check::of(site);
+        let mut check = Check::of(site, "http", "shop.example");
         let mut asked = Vec::new();
         while let Some(ask) = check.next(Duration::ZERO) {
             check.answered(&ask.path, &answer(&ask.path));
@@ -178,12 +206,43 @@ mod tests {
         assert!(refused.contains("`/` was not answered: no connection"), "{refused}");
     }
 
+    fn redirect(to: &str) -> Result<Answer, NoAnswer> {
+        Ok(Answer { status: 301, location: Some(to.to_owned()), ..Answer::default() })
+    }
+
+    /// As with an app that wants TLS and is asked without: it would pass by its redirects, and nothing of it was measured.
+    #[test]
+    fn an_app_that_only_leads_to_another_site_is_refused_with_where() {
+        let refused =
+            checked(|path| redirect(&format!("https://shop.example{path}"))).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "no page is answered as it should be, before any load: `/` leads to another site (https://shop.example/), \
+             `/old` leads to another site (https://shop.example/old)"
+        );
+    }
+
+    #[test]
+    fn a_page_that_leads_to_another_site_is_left_out_and_one_that_leads_to_another_page_is_not() {
+        let site = checked(|path| match path {
+            "/old" => redirect("//elsewhere.example/"),
+            "/search?q=red" => redirect("/search"),
+            // Where the app keeps its files.
+            "/app.css" => redirect("https://files.example/app.css"),
+            _ => status(200),
+        });
+        let site = site.unwrap();
+        assert_eq!((site.pages.len(), site.pages[0].assets.len(), site.searches.len()), (1, 2, 1));
+        assert_eq!(
+            site.notes,
+            ["Left out, as it is not there: `/old` leads to another site (//elsewhere.example/)."]
+        );
+    }
+
     #[test]
     fn it_ends_in_time() {
-        let mut check = Check::of(Site {
-            searches: (0..2_000).map(|at| format!("/?q={at}")).collect(),
-            ..Site::default()
-        });
+        let searches = (0..2_000).map(|at| format!("/?q={at}")).collect();
+        let mut check = Check::of(Site { searches, ..Site::default() }, "http", "shop.example");
         assert_eq!(check.next(MAX_TIME), None);
         assert_eq!((0..).take_while(|_| check.next(Duration::ZERO).is_some()).count(), MAX_REQUESTS);
     }

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::html::{self, Search};
-use super::reference::{MAX_PATH_BYTES, Target, resolve};
+use super::reference::MAX_PATH_BYTES;
 use super::{Answer, Ask, NoAnswer, Page, Site, is_asset, is_delicate, is_search};
+use crate::client::location;
 
 /// How far it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,7 @@ pub enum NothingFound {
 
 #[derive(Debug)]
 pub struct Crawl {
+    scheme: &'static str,
     authority: String,
     limits: Limits,
     waiting: VecDeque<Want>,
@@ -126,9 +128,10 @@ enum Cut {
 }
 
 impl Crawl {
-    /// Of the site that calls itself `authority`.
-    pub fn new(authority: &str, limits: Limits) -> Crawl {
+    /// Of the site that calls itself `authority`, asked by `scheme`.
+    pub fn new(scheme: &'static str, authority: &str, limits: Limits) -> Crawl {
         let mut crawl = Crawl {
+            scheme,
             authority: authority.to_owned(),
             limits,
             waiting: VecDeque::new(),
@@ -243,14 +246,14 @@ impl Crawl {
 
     fn redirected(&mut self, want: &Want, answer: &Answer) {
         let location = answer.location.as_deref().unwrap_or_default();
-        match resolve(&self.authority, &want.path, location) {
-            Target::Elsewhere if want.is_start => {
+        match location::resolve(location, self.scheme, &self.authority, &want.path) {
+            None if want.is_start => {
                 let shown = location.escape_debug().take(100).collect();
                 self.start = Err(NothingFound::Elsewhere(shown));
             }
-            Target::Elsewhere => {}
+            None => {}
             // Back to where it came from, or too often.
-            Target::Here(path) if want.redirects >= self.limits.redirects || self.known.contains(&path) => {
+            Some(path) if want.redirects >= self.limits.redirects || self.known.contains(&path) => {
                 if want.redirects >= self.limits.redirects {
                     self.cut.insert(Cut::Redirects);
                 }
@@ -258,7 +261,7 @@ impl Crawl {
                     self.start = Err(NothingFound::Endless(path));
                 }
             }
-            Target::Here(path) => {
+            Some(path) => {
                 let redirects = want.redirects + 1;
                 self.want(Want { path, redirects, ..want.clone() });
                 // It is what the visit to `/` leads to: the next to be looked at.

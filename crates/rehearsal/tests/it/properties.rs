@@ -83,7 +83,7 @@ pub fn threshold(input: &[u8]) {
 /// An app whose every page is this one is crawled to an end, stays on its site, and gives what can be asked for.
 pub fn crawled_page(input: &[u8]) {
     let limits = Limits { pages: 10, requests: 20, ..Limits::default() };
-    let mut crawl = Crawl::new("a", limits);
+    let mut crawl = Crawl::new("http", "a", limits);
     let mut asked = 0;
     while let Some(ask) = crawl.next(Duration::ZERO) {
         asked += 1;

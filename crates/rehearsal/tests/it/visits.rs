@@ -123,11 +123,33 @@ async fn redirects_are_followed_within_the_origin_and_count_as_requests() {
         "/b?c" => answer(307, "Location: http://elsewhere.example/\r\n", ""),
         _ => answer(404, "", ""),
     });
-    let seen = one_visit(&app, visit(vec![step("/")])).await;
+    let pays_elsewhere = Step { expect: vec![307], ..step("/") };
+    let seen = one_visit(&app, visit(vec![pays_elsewhere])).await;
     seen.assert_all("page", Outcome::Ok);
     assert_eq!(app.paths()[..2], ["/", "/b?c"]);
     assert_eq!(seen.sent("page") as usize, app.paths().len());
     assert!(app.paths().iter().all(|path| path == "/" || path == "/b?c"));
+}
+
+/// As of an app that wants TLS and is asked without: nothing of it was measured.
+#[tokio::test]
+async fn a_page_that_leads_to_another_site_is_a_failure_and_a_file_that_does_is_not() {
+    let app = App::start(|seen| match seen.path.as_str() {
+        "/page" => answer(200, "", "x"),
+        path => answer(301, &format!("Location: https://{}{path}\r\n", seen.field("host").unwrap()), ""),
+    });
+    let page = Step { assets: vec!["/file".to_owned()], ..step("/page") };
+    let away = Step { class: "away".to_owned(), ..step("/away") };
+    let never = Step { class: "never".to_owned(), ..step("/never") };
+    let seen = one_visit(&app, visit(vec![page, away, never])).await;
+    seen.assert_all("page", Outcome::Ok);
+    seen.assert_all("asset", Outcome::Ok);
+    seen.assert_all("away", Outcome::Status);
+    assert_eq!(seen.sent("never"), 0);
+    assert_eq!(seen.end.failed[0].status, Some(301));
+
+    let app = App::start(|_| answer(302, "", ""));
+    one_visit(&app, visit(vec![step("/")])).await.assert_all("page", Outcome::Ok);
 }
 
 #[tokio::test]

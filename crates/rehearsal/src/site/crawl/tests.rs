@@ -5,7 +5,7 @@ fn crawl(
     limits: Limits,
     app: impl Fn(&str) -> Result<Answer, NoAnswer>,
 ) -> (Result<Site, NothingFound>, Vec<String>) {
-    let mut crawl = Crawl::new("shop.example", limits);
+    let mut crawl = Crawl::new("http", "shop.example", limits);
     let mut asked = Vec::new();
     while let Some(ask) = crawl.next(Duration::ZERO) {
         let mut answer = app(&ask.path);
@@ -120,6 +120,15 @@ fn a_start_page_elsewhere_is_said() {
     );
 }
 
+/// Which asks for the same again would not find the end of it.
+#[test]
+fn a_start_page_that_wants_tls_is_elsewhere() {
+    let (site, asked) = crawl(Limits::default(), |path| redirect(&format!("https://shop.example{path}")));
+    let refused = site.unwrap_err().to_string();
+    assert!(refused.starts_with("`/` leads to `https://shop.example/`, which is another site"), "{refused}");
+    assert_eq!(asked, ["/", MISSING_PATH]);
+}
+
 #[test]
 fn a_start_page_that_is_redirected_is_the_page_it_leads_to() {
     let (site, asked) = crawl(Limits::default(), |path| match path {
@@ -165,7 +174,7 @@ fn an_app_of_endless_pages_is_crawled_to_each_of_the_limits() {
 
 #[test]
 fn time_is_a_limit_too() {
-    let mut crawl = Crawl::new("shop.example", Limits::default());
+    let mut crawl = Crawl::new("http", "shop.example", Limits::default());
     let ask = crawl.next(Duration::ZERO).unwrap();
     crawl.answered(&ask.path, html("<a href=/two>two</a>"));
     assert_eq!(crawl.next(Duration::from_secs(15)), None);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use model::Rehearsal;
 use rehearsal::fetch::Fetcher;
-use rehearsal::load::Visit;
+use rehearsal::load::{Origin, Visit};
 use rehearsal::site::Site;
 use rehearsal::site::access_log::AccessLog;
 use rehearsal::site::check::{AllFail, Check};
@@ -62,8 +62,8 @@ pub fn explore(
     let is_known = log.classes.landings >= LEAST_LANDINGS;
     let found = async {
         match is_known {
-            true => checked(&fetcher, log.site()).await.map_err(|none| none.to_string()),
-            false => crawled(&fetcher, &target.origin.authority).await.map_err(|none| none.to_string()),
+            true => checked(&fetcher, log.site(), &target.origin).await.map_err(|none| none.to_string()),
+            false => crawled(&fetcher, &target.origin).await.map_err(|none| none.to_string()),
         }
     };
     let mix = if is_known {
@@ -111,9 +111,9 @@ fn read_log(app: &App) -> Result<AccessLog, Problem> {
     Ok(log)
 }
 
-async fn checked(fetcher: &Fetcher, site: Site) -> Result<Site, AllFail> {
+async fn checked(fetcher: &Fetcher, site: Site, origin: &Origin) -> Result<Site, AllFail> {
     let began = Instant::now();
-    let mut check = Check::of(site);
+    let mut check = Check::of(site, origin.scheme(), &origin.authority);
     while let Some(ask) = check.next(began.elapsed()) {
         let answer = fetcher.fetch(&ask).await;
         check.answered(&ask.path, &answer);
@@ -121,9 +121,9 @@ async fn checked(fetcher: &Fetcher, site: Site) -> Result<Site, AllFail> {
     check.finish()
 }
 
-async fn crawled(fetcher: &Fetcher, authority: &str) -> Result<Site, NothingFound> {
+async fn crawled(fetcher: &Fetcher, origin: &Origin) -> Result<Site, NothingFound> {
     let began = Instant::now();
-    let mut crawl = Crawl::new(authority, Limits::default());
+    let mut crawl = Crawl::new(origin.scheme(), &origin.authority, Limits::default());
     while let Some(ask) = crawl.next(began.elapsed()) {
         let answer = fetcher.fetch(&ask).await;
         crawl.answered(&ask.path, answer);
