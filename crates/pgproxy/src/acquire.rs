@@ -94,6 +94,9 @@ pub(crate) async fn acquire(
 }
 
 /// Changes a connection's settings to the `wanted` ones, all or none.
+///
+/// # Errors
+/// When the connection is lost, or in no state to be given to anybody.
 pub(crate) async fn apply(
     shared: &Shared,
     server: &mut Server,
@@ -102,6 +105,11 @@ pub(crate) async fn apply(
     let sql = server.settings.change_to(wanted);
     if !sql.is_empty() {
         if let Err(error) = server.ask(&sql).await? {
+            // Not for what is wanted, but for what is there: the time limit of who had it before, or no memory.
+            if error_field(&error, b'C').is_some_and(|sqlstate| [&b"57"[..], b"53"].contains(&&sqlstate[..2]))
+            {
+                return Err(io::Error::other("settings were interrupted"));
+            }
             let text = error_field(&error, b'M').unwrap_or_default();
             let message = String::from_utf8_lossy(text);
             let hint = "Mind the settings in the connection's URL or options.";

@@ -23,7 +23,7 @@ use crate::opening::CANCEL_REQUEST;
 use crate::server::CancelKey;
 use crate::shared::{Cancelled, Shared};
 
-/// A cancel request that cannot be delivered by then is dropped, as PostgreSQL drops one that comes too late.
+/// A cancel request that is not worked on by then is waited for no longer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of a request for a client of a proxy: the code, and the key of [`crate::shared::Slot::key`].
 const PACKET_BYTES: usize = 12;
@@ -58,10 +58,12 @@ async fn cancel_here(packet: &[u8], shared: &Shared) -> Known {
         Cancelled::Itself => return Known::Yes,
         Cancelled::Served { by } => by,
     };
-    deliver_in_time(code, &serving, shared).await;
+    let is_over = deliver_in_time(code, &serving, shared).await;
     // It may have come to something later than what was meant.
     serving.was_asked.store(true, Release);
-    serving.under_way.fetch_sub(1, AcqRel);
+    if is_over {
+        serving.under_way.fetch_sub(1, AcqRel);
+    }
     Known::Yes
 }
 
@@ -70,19 +72,27 @@ pub(crate) async fn cancel_abandoned(key: &CancelKey, shared: &Shared) {
     deliver_in_time(&CANCEL_REQUEST.to_be_bytes(), key, shared).await;
 }
 
-async fn deliver_in_time(code: &[u8; 4], key: &CancelKey, shared: &Shared) {
-    match timeout(CANCEL_TIMEOUT, deliver(code, key)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(cause)) => {
-            tracing::debug!(database = shared.name, %cause, "a cancel request was not delivered")
+/// Whether it has come or never will. Otherwise a postmaster that hangs may have it still, and work on it whenever it goes on:
+/// the connection is kept to its client until then, and never given to another.
+async fn deliver_in_time(code: &[u8; 4], key: &CancelKey, shared: &Shared) -> bool {
+    let delivering = async {
+        let connection = match connect(&key.target.upstream).await {
+            Ok(connection) => connection,
+            Err(cause) => {
+                tracing::debug!(database = shared.name, %cause, "a cancel request was not sent");
+                return true;
+            }
+        };
+        let sent = send(connection, &[&code[..], &key.pid_and_secret].concat()).await;
+        if let Err(cause) = &sent {
+            tracing::debug!(database = shared.name, %cause, "a cancel request may come late");
         }
-        Err(_) => tracing::debug!(database = shared.name, "a cancel request was not delivered in time"),
-    }
-}
-
-async fn deliver(code: &[u8; 4], serving: &CancelKey) -> io::Result<()> {
-    let connection = connect(&serving.target.upstream).await?;
-    send(connection, &[&code[..], &serving.pid_and_secret].concat()).await
+        sent.is_ok()
+    };
+    timeout(CANCEL_TIMEOUT, delivering).await.unwrap_or_else(|_| {
+        tracing::debug!(database = shared.name, "a cancel request may come late");
+        false
+    })
 }
 
 /// Sends a CancelRequest and waits until it was worked on: whoever gets one closes then.

@@ -92,6 +92,8 @@ impl Session {
         self.registered.slot.serve_by(None);
         self.replica = None;
         self.is_routed = false;
+        // What is said from here on is said by us.
+        self.withheld = None;
         let Some(server) = self.server.take() else { return false };
         server.wire.written > self.unit.written_before
     }
@@ -195,6 +197,11 @@ impl Session {
     async fn replay_here(&mut self, cause: &str) -> Result<(), End> {
         let statements = self.statements_before.clone().unwrap_or_else(|| self.statements.clone());
         let told = (self.status, self.is_in_group);
+        let unnamed = self.unnamed.clone();
+        // As what is in flight has found it.
+        if let Some(before) = self.expected.unnamed_before() {
+            self.unnamed = before.clone();
+        }
         let expected = std::mem::take(&mut self.expected);
         self.held = None;
         let block = self.block();
@@ -217,8 +224,13 @@ impl Session {
             self.client.input.clear();
             self.expected = expected;
             (self.status, self.is_in_group) = told;
+            self.unnamed = unnamed;
             self.fail(&refusal, block);
         } else {
+            if self.client.input.is_empty() {
+                // The next request is yet to be given its place.
+                (self.is_routed, self.withheld) = (false, None);
+            }
             self.shared.counters.replays.fetch_add(1, Relaxed);
         }
         self.client.input.unsplit(held);
@@ -245,6 +257,8 @@ impl Session {
             if rewound.answered.is_empty() {
                 return Ok(Ok(()));
             }
+            // What it was before the first of these is not known.
+            self.unnamed = None;
             self.client.input.clear();
             self.client.input.extend_from_slice(&rewound.answered);
             self.is_muted = true;

@@ -259,3 +259,30 @@ async fn where_cancel_requests_are_handed_on_nothing_else_is_heard() {
     }
     assert_eq!(value(&client, "select 1").await, "1");
 }
+
+/// The postmaster has the request and works on it when it goes on, whoever is served by that connection then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_request_that_comes_late_cancels_nobody_else() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let client = proxy.connect().await.unwrap();
+    let other = proxy.connect().await.unwrap();
+    let cancel = client.cancel_token();
+    let asking = tokio::spawn(async move { value(&client, "select 'done' from pg_sleep(7)").await });
+    let sleeping = "select count(*) from pg_stat_activity where state = 'active' and wait_event = 'PgSleep'";
+    within("it runs", async {
+        while cluster.sql(sleeping) != "1" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let postmaster = cluster.postmaster();
+    signal("-STOP", postmaster);
+    // Returns when nobody waits for it any more.
+    cancel.cancel_query(NoTls).await.unwrap();
+    assert_eq!(asking.await.unwrap(), "done");
+    let asking = tokio::spawn(async move { value(&other, "select 'as well' from pg_sleep(1)").await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    signal("-CONT", postmaster);
+    assert_eq!(asking.await.unwrap(), "as well");
+}

@@ -170,6 +170,10 @@ impl Cluster {
         }
     }
 
+    pub fn postmaster(&self) -> u32 {
+        self.postmaster.as_ref().expect("it runs").id()
+    }
+
     /// To all processes.
     pub fn signal(&self, name: &str) {
         let Some(postmaster) = &self.postmaster else { return };

@@ -673,3 +673,71 @@ async fn a_read_on_a_replica_is_cancelled_when_its_client_resets_the_connection(
         until_reads_land(&proxy.connect().await.unwrap()).await;
     }
 }
+
+const END_IDLE_BLOCKS: &str =
+    "select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'";
+
+/// The error is ours and no answer of a replica that would be withheld.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_on_a_lost_replica_that_reads_otherwise_elsewhere_is_to_be_run_again() {
+    let (_primary, replica, proxy) = split_in_two().await;
+    proxy.until(|db| [REPLICA, OTHER].iter().all(|node| db.nodes[*node].state == NodeState::Serving)).await;
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("begin read only").await.unwrap();
+    assert_eq!(value(&client, WHERE).await, "t");
+    value(&client, "select now()").await;
+    replica.sql(END_IDLE_BLOCKS);
+    assert_eq!(within("an answer", sqlstate(&client, "select 1")).await, "40001");
+    client.simple_query("rollback").await.unwrap();
+    assert_eq!(value(&client, "select 2").await, "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_a_transaction_that_was_run_again_on_another_replica_is_given_its_place() {
+    let (primary, replica, proxy) = split_in_two().await;
+    proxy.until(|db| [REPLICA, OTHER].iter().all(|node| db.nodes[*node].state == NodeState::Serving)).await;
+    let client = proxy.connect().await.unwrap();
+    let before = reads(&proxy);
+    client.simple_query("begin read only").await.unwrap();
+    assert_eq!(value(&client, "select a from t where id = 1").await, "0");
+    assert!(reads(&proxy) > before);
+    replica.sql(END_IDLE_BLOCKS);
+    proxy.until(|db| db.replays_total == 1).await;
+    client.simple_query("select pg_advisory_lock(7)").await.unwrap();
+    let locks = "select count(*) from pg_locks where locktype = 'advisory'";
+    assert_eq!((primary.sql(locks), replica.sql(locks)), ("1".to_owned(), "0".to_owned()));
+}
+
+/// The one that was there when it was sent, and not the one that a request behind it has put in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_run_again_binds_the_unnamed_statement_that_it_was_sent_for() {
+    const BIND: &[u8] = &[0; 8];
+    const EXECUTE: &[u8] = &[0; 5];
+    let primary = Cluster::create();
+    let proxy = start(of(&primary));
+    proxy.connect().await.unwrap().batch_execute(SCHEMA).await.unwrap();
+    let mut client = Raw::connect(&proxy).await;
+    client.say_at_once(&[(b'P', b"\0select 'first' from t\0\0\0"), (b'S', b"")]).await;
+    assert_eq!(client.answer().await, "1ZI");
+    let locker = proxy.connect().await.unwrap();
+    locker.batch_execute("begin; lock table t").await.unwrap();
+    let group = [(b'B', BIND), (b'E', EXECUTE), (b'S', &[][..])];
+    client.say_at_once(&group).await;
+    client.say_at_once(&[(b'P', b"\0select 'second'\0\0\0")]).await;
+    client.say_at_once(&group).await;
+    let waits = "select pg_terminate_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'";
+    within("it waits, and is ended", async {
+        while primary.sql(waits) != "t" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    locker.batch_execute("commit").await.unwrap();
+    let row = |answer: Vec<crate::wire::Message>| {
+        let row = answer.into_iter().find(|(tag, _)| *tag == b'D').expect("a row").1;
+        String::from_utf8(row[6..].to_vec()).unwrap()
+    };
+    assert_eq!(row(client.whole_answer().await), "first");
+    assert_eq!(row(client.whole_answer().await), "second");
+    assert_eq!(proxy.db().replays_total, 1);
+}
