@@ -21,6 +21,8 @@ const MAX_ON_SERVER: usize = 500;
 
 /// Given once in a process; 0 is nobody's.
 pub(crate) type StatementId = u64;
+/// What the names that we give begin with.
+pub(crate) const OURS: &str = "pgproxy_";
 /// Of a statement that no client can mean.
 pub(crate) const NOBODYS: StatementId = StatementId::MAX;
 
@@ -88,7 +90,7 @@ pub(crate) enum Named {
 }
 
 fn server_name(id: StatementId) -> String {
-    format!("pgproxy_{id}")
+    format!("{OURS}{id}")
 }
 
 pub(crate) fn write_close(id: StatementId, out: &mut BytesMut) {

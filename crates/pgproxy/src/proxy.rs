@@ -29,7 +29,7 @@ use crate::pool::Pool;
 use crate::prepared::Statement;
 use crate::replicas::{Positions, Replica, Replicas, configured, watch_primary, watch_standby};
 use crate::scram::Pretender;
-use crate::session::{REPLAYED, XID};
+use crate::session::{DEALLOCATE, REPLAYED, XID};
 use crate::shared::{Clients, Served, Shared};
 use crate::status::{Counters, DatabaseStatus, Status};
 use crate::tls;
@@ -286,6 +286,7 @@ impl Handle {
             load: Load::default(),
             cache: Mutex::default(),
             xid: Arc::new(Statement::new(XID)),
+            deallocate: Arc::new(Statement::new(DEALLOCATE)),
             replayed: Arc::new(Statement::new(REPLAYED)),
             definitions_changed: Notify::new(),
             replicas: watch::Sender::new(Replicas::default()),

@@ -74,6 +74,8 @@ pub(crate) struct Server {
     pub skips_to_sync: bool,
     /// An answer may still come that belongs to no request: nobody else may get it.
     pub may_say_more: bool,
+    /// A question of ours has failed the client's transaction with this: the Query behind it is answered so.
+    pub untold: Option<BytesMut>,
     pub status: TransactionStatus,
     /// A write may be rewritten to several statements, of which a Query alone answers more than one.
     pub has_rules: bool,
@@ -151,6 +153,7 @@ impl Server {
             unnamed: 0,
             skips_to_sync: false,
             may_say_more: false,
+            untold: None,
             status: TransactionStatus::Idle,
             has_rules: true,
             replayed: Lsn::default(),
@@ -212,7 +215,7 @@ impl Server {
                 }
                 b'E' => return Err(judge(&said)),
                 b'Z' => return Ok(()),
-                _ => self.learn(&said),
+                _ => learn(&mut self.parameters, &said),
             }
         }
     }
@@ -291,7 +294,7 @@ impl Server {
                         self.status = status(&said);
                         return Ok(answer);
                     }
-                    _ => self.learn(&said),
+                    _ => learn(&mut self.parameters, &said),
                 }
             }
         };
@@ -307,16 +310,6 @@ impl Server {
             if let Err(cause) = self.wire.fill().await {
                 return cause;
             }
-        }
-    }
-
-    /// What a message says about the session, whoever reads it.
-    pub fn learn(&mut self, message: &[u8]) {
-        if message[0] == b'S'
-            && let Some((name, value)) = split_cstr(body(message))
-        {
-            let value = if name == IN_HOT_STANDBY { b"off" } else { until_nul(value) };
-            Arc::make_mut(&mut self.parameters).insert(name.to_vec(), value.to_vec());
         }
     }
 
@@ -377,6 +370,16 @@ fn judge(error: &[u8]) -> NotConnected {
         // The role or database does not exist, or not yet.
         Some(b"3D000") => refused("3D000", text(b'M')),
         _ => refused("28000", format!("PostgreSQL does not let the proxy in: {}", text(b'M'))),
+    }
+}
+
+/// What a message says about the session, whoever reads it.
+pub(crate) fn learn(parameters: &mut Arc<Parameters>, message: &[u8]) {
+    if message[0] == b'S'
+        && let Some((name, value)) = split_cstr(body(message))
+    {
+        let value = if name == IN_HOT_STANDBY { b"off" } else { until_nul(value) };
+        Arc::make_mut(parameters).insert(name.to_vec(), value.to_vec());
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub cache: Mutex<Cache>,
     /// What asks for the id of a transaction.
     pub xid: Arc<Statement>,
+    /// What is run in place of a client's DEALLOCATE.
+    pub deallocate: Arc<Statement>,
     /// What asks a replica how far it has replayed.
     pub replayed: Arc<Statement>,
     pub known: watch::Sender<Arc<Known>>,

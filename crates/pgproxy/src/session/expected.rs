@@ -49,6 +49,10 @@ pub(super) enum What {
     Execute {
         sets: Option<Vec<Assignment>>,
     },
+    /// An Execute of the DEALLOCATE of what the client has prepared by this name.
+    Deallocate {
+        name: Vec<u8>,
+    },
     /// Of a portal, or of a statement that is none of ours.
     Close,
     CloseUnnamed {
@@ -79,6 +83,12 @@ pub(super) enum What {
         name: Vec<u8>,
         statement: Arc<Statement>,
     },
+}
+
+impl What {
+    pub fn is_execute(&self) -> bool {
+        matches!(self, What::Execute { .. } | What::Deallocate { .. })
+    }
 }
 
 /// A COPY IN that has begun.
@@ -145,7 +155,7 @@ impl Queue {
 
     /// Whether anything runs behind what is being answered.
     pub fn has_more_to_run(&self) -> bool {
-        self.0.iter().any(|expected| matches!(expected.what, What::Bind { .. } | What::Execute { .. }))
+        self.0.iter().any(|expected| matches!(expected.what, What::Bind { .. }) || expected.what.is_execute())
     }
 
     /// Whether a statement of this name is prepared or closed in what is awaited.
@@ -177,14 +187,27 @@ impl Queue {
     /// How many answers of statements are awaited.
     pub fn statements(&self) -> usize {
         let is_statement =
-            |expected: &&Expected| matches!(expected.what, What::Execute { .. } | What::Query { .. });
+            |expected: &&Expected| expected.what.is_execute() || matches!(expected.what, What::Query { .. });
         self.0.iter().filter(is_statement).count()
     }
 
     /// Whether the group at the front lacks its Sync.
     pub fn is_group_open(&self) -> bool {
-        let is_extended = self.0.front().is_some_and(|head| matches!(head.what, What::Execute { .. }));
+        let is_extended = self.0.front().is_some_and(|head| head.what.is_execute());
         is_extended && !self.has_sync()
+    }
+
+    /// Whether the group at the front is one of ours alone.
+    pub fn is_group_ours(&self) -> bool {
+        let mut ends =
+            self.0.iter().filter(|expected| matches!(expected.what, What::Sync | What::Query { .. }));
+        ends.next().is_some_and(|end| end.audience == Audience::Proxy)
+    }
+
+    /// Whether a Query of the client's is next behind what is at the front.
+    pub fn is_query_next(&self) -> bool {
+        let next = self.0.get(1);
+        next.is_some_and(|next| next.audience == Audience::Client && matches!(next.what, What::Query { .. }))
     }
 
     pub fn has_sync(&self) -> bool {

@@ -121,6 +121,7 @@ impl Session {
                 What::Bind { .. } => out.extend_from_slice(message::BIND_COMPLETE),
                 What::Describe => out.extend_from_slice(message::NO_DATA),
                 What::Execute { .. } => message::command_complete(&mut out, "COMMIT"),
+                What::Deallocate { .. } => message::command_complete(&mut out, "DEALLOCATE"),
                 What::Close | What::CloseUnnamed { .. } | What::CloseOurs(_) | What::CloseDone { .. } => {
                     out.extend_from_slice(message::CLOSE_COMPLETE);
                 }

@@ -42,6 +42,10 @@ impl Held {
     /// Parts of replies, in order. Gives back what is too much to hold.
     pub fn hold(&mut self, said: &[u8]) -> BytesMut {
         self.settle_order();
+        self.put(said)
+    }
+
+    fn put(&mut self, said: &[u8]) -> BytesMut {
         let spilled =
             if self.said.len() + said.len() > MAX_HELD_BYTES { self.said.split() } else { BytesMut::new() };
         self.said.put_slice(said);
@@ -72,16 +76,16 @@ impl Held {
         self.said.put_slice(error);
     }
 
-    /// What belongs to no request keeps its place. `false`: nothing is before it.
-    pub fn aside(&mut self, said: &[u8]) -> bool {
+    /// What belongs to no request keeps its place. Gives back what is too much to hold; `None`: nothing is before it.
+    pub fn aside(&mut self, said: &[u8]) -> Option<BytesMut> {
         let is_first = self.said.is_empty() && (self.is_query() || self.completion.is_empty());
-        if !is_first {
-            if !self.is_query() {
-                self.settle_order();
-            }
-            self.said.put_slice(said);
+        if is_first {
+            return None;
         }
-        !is_first
+        if !self.is_query() {
+            self.settle_order();
+        }
+        Some(self.put(said))
     }
 
     /// All of it, in order.

@@ -16,7 +16,7 @@ use super::held::{Asked, Held};
 use super::unit::Xid;
 use crate::connection::is_open;
 use crate::message::{self, FLUSH, SYNC, until_nul};
-use crate::prepared::NOBODYS;
+use crate::prepared::{NOBODYS, Statement};
 use crate::server::columns;
 use crate::statement::{Description, Facts, Kind};
 
@@ -32,20 +32,33 @@ const DESCRIBE: &[u8] = b"D\0\0\0\x06P\0";
 const BIND_NOTHING: &[u8] = &[0; 6];
 
 impl Session {
-    /// Before a COMMIT whose answer may be lost. Only between requests: it must not part a request of the client's.
-    pub(super) fn ask_before_commit(&mut self, kind: Kind) {
-        let can_be_asked = kind == Kind::Commit
+    /// Before a Query with a COMMIT whose answer may be lost. An error of ours is the answer to that: see
+    /// [`Server::untold`](crate::server::Server::untold).
+    pub(super) fn ask_before_query(&mut self, kind: Kind) {
+        if self.can_be_asked_before(kind) {
+            self.ask_for_xid(Committed::ByCommand);
+            self.output().put_slice(SYNC);
+            self.expected.push(What::Sync, Audience::Proxy);
+        }
+    }
+
+    /// The same before messages that run a COMMIT. An error of ours is one of their group, and the COMMIT is skipped.
+    pub(super) fn ask_before_group(&mut self, kind: Kind) {
+        if self.can_be_asked_before(kind) {
+            self.ask_for_xid(Committed::ByCommand);
+            self.output().put_slice(FLUSH);
+        }
+    }
+
+    /// Only between requests: a question must not part a request of the client's.
+    fn can_be_asked_before(&mut self, kind: Kind) -> bool {
+        kind == Kind::Commit
             && !self.is_in_group
             && self.expected.is_empty()
             && self.status == message::TransactionStatus::InBlock
             && self.replica.is_none()
             && self.unit.wants_xid()
-            && self.knows_xids();
-        if can_be_asked {
-            self.ask_for_xid(Committed::ByCommand);
-            self.output().put_slice(SYNC);
-            self.expected.push(What::Sync, Audience::Proxy);
-        }
+            && self.knows_xids()
     }
 
     /// Before the Sync of a write without a block.
@@ -59,6 +72,14 @@ impl Session {
     fn ask_for_xid(&mut self, committed: Committed) {
         let statement = self.shared.xid.clone();
         self.prepare(&statement);
+        self.write_run(&statement);
+        self.expected.push(What::Bind { of: statement.id }, Audience::Proxy);
+        self.expected.push(What::Xid(committed), Audience::Proxy);
+        self.unit.expect_xid(self.shared.pool.with_horizons(|horizons| horizons.now()));
+    }
+
+    /// Binds and executes a statement of ours.
+    pub(super) fn write_run(&mut self, statement: &Statement) {
         let out = self.output();
         message::message(out, b'B', |out| {
             out.put_u8(0);
@@ -66,9 +87,6 @@ impl Session {
             out.put_slice(BIND_NOTHING);
         });
         out.put_slice(EXECUTE);
-        self.expected.push(What::Bind { of: 0 }, Audience::Proxy);
-        self.expected.push(What::Xid(committed), Audience::Proxy);
-        self.unit.expect_xid(self.shared.pool.with_horizons(|horizons| horizons.now()));
     }
 
     pub(super) fn learn_xid(&mut self, row: &[u8], committed: Committed) {

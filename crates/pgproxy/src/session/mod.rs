@@ -8,6 +8,7 @@
 //!  client.output <--replies.rs-- server.input        recovery.rs: when that connection is lost
 //! ```
 
+mod deallocate;
 mod expected;
 mod failure;
 mod held;
@@ -47,6 +48,7 @@ use crate::shared::{Registered, Served, Shared};
 use crate::statement::Assignment;
 use crate::tls::ClientStream;
 use crate::wire::Wire;
+pub(crate) use deallocate::DEALLOCATE;
 use expected::Queue;
 use held::Held;
 pub(crate) use implicit::XID;
@@ -99,6 +101,8 @@ pub(crate) struct Session {
     named_discards: bool,
     /// What the last Bind has bound sets when it is run.
     bound_sets: Option<Vec<Assignment>>,
+    /// The statement that it deallocates.
+    bound_deallocates: Option<Vec<u8>>,
     startup_settings: Settings,
     settings: Settings,
     judge: Judge,
@@ -223,6 +227,7 @@ impl Session {
             bound_discards: false,
             named_discards: false,
             bound_sets: None,
+            bound_deallocates: None,
             startup_settings: settings.clone(),
             settings,
             judge,

@@ -232,6 +232,8 @@ impl Session {
                 (self.is_routed, self.withheld) = (false, None);
             }
             self.shared.counters.replays.fetch_add(1, Relaxed);
+            // Of what was set again, too.
+            self.tell_parameters();
         }
         self.client.input.unsplit(held);
         Ok(())

@@ -15,7 +15,7 @@ use crate::message::{
     no_longer_waits, until_nul,
 };
 use crate::prepared::{NOBODYS, Statement};
-use crate::server::{Server, status};
+use crate::server::{Server, learn, status};
 use crate::settings::{Setting, Settings};
 use crate::statement::{ALL, Assignment};
 
@@ -156,13 +156,19 @@ impl Session {
         match tag {
             b'S' => {
                 if let Some(server) = &mut self.server {
-                    server.learn(said);
-                    self.told = server.parameters.clone();
+                    learn(&mut server.parameters, said);
+                }
+                if !self.is_muted {
+                    learn(&mut self.told, said);
                 }
                 self.aside(said)
             }
-            b'N' | b'A' => self.aside(said),
+            b'A' => self.aside(said),
+            // Of what we have asked ourselves.
+            b'N' if !is_for_client => Fate::Drop,
+            b'N' => self.aside(said),
             b'Z' => self.ready(said),
+            b'C' | b'E' if is_for_client && self.is_answer_untold() => self.tell_untold(),
             b'E' => self.error(said, fate),
             b'1' => {
                 self.pop_unasked(fate, |what| matches!(what, What::Parse { .. } | What::ParseUnnamed { .. }))
@@ -176,7 +182,7 @@ impl Session {
                 self.pop_if(fate, |what| matches!(what, What::Describe));
                 self.hold(fate, |held| held.describe(said))
             }
-            b'I' | b's' => self.pop_if(fate, |what| matches!(what, What::Execute { .. })),
+            b'I' | b's' => self.pop_if(fate, What::is_execute),
             b'C' => self.command_complete(said, fate),
             b'D' => {
                 match self.expected.front().map(|head| &head.what) {
@@ -207,11 +213,25 @@ impl Session {
 
     /// Says something that belongs to no request, and so not to what is compared.
     fn aside(&mut self, said: &[u8]) -> Fate {
-        if self.is_muted || !self.is_for_client() {
+        if self.is_muted {
             return Fate::Drop;
         }
-        if !self.held.as_mut().is_some_and(|held| held.aside(said)) {
-            self.own_aside.put_slice(said);
+        match self.held.as_mut().and_then(|held| held.aside(said)) {
+            Some(spilled) => self.tell(&spilled),
+            None => self.own_aside.put_slice(said),
+        }
+        Fate::Drop
+    }
+
+    fn is_answer_untold(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.untold.is_some())
+    }
+
+    /// In place of what the server says of a COMMIT that it has made a ROLLBACK. Nothing else for the client is before it.
+    #[cold]
+    fn tell_untold(&mut self) -> Fate {
+        if let Some(error) = self.server.as_mut().and_then(|server| server.untold.take()) {
+            self.tell(&error);
         }
         Fate::Drop
     }
@@ -252,6 +272,14 @@ impl Session {
                 let sets = sets.take();
                 self.expected.pop();
                 sets
+            }
+            Some(What::Deallocate { name }) => {
+                let name = std::mem::take(name);
+                self.expected.pop();
+                if command == b"DEALLOCATE" {
+                    self.is_deallocated(&name);
+                }
+                None
             }
             Some(What::Xid(_) | What::Replayed) => {
                 self.expected.pop();
@@ -415,6 +443,12 @@ impl Session {
         };
         // Whoever asked: the client's statement cannot be carried out.
         let fate = if is_ours_alone { Fate::Drop } else { Fate::Forward };
+        if is_ours_alone
+            && self.expected.is_query_next()
+            && let Some(server) = &mut self.server
+        {
+            server.untold = Some(said.into());
+        }
         let fate = self.hold(fate, |held| held.fail(said));
         if self.expected.is_empty() {
             // Nothing is committed, and a client that has not ended its group may wait for this.
@@ -479,13 +513,16 @@ impl Session {
         }
     }
 
-    /// A statement whose result has other columns than when it was prepared never works again on its connection.
+    /// A statement whose result has other columns than when it was prepared never works again on its connection, nor does
+    /// one that is not there.
     fn forget_outdated_statement(&mut self, error: &[u8]) {
         let Some(&What::Bind { of }) = self.expected.front().map(|head| &head.what) else { return };
-        if error_field(error, b'C') == Some(b"0A000")
-            && let Some(server) = &mut self.server
-        {
-            server.prepared.outdate(of);
+        let Some(server) = &mut self.server else { return };
+        match error_field(error, b'C') {
+            Some(b"0A000") => server.prepared.outdate(of),
+            // By SQL in a function, or among other statements, one can be taken away unseen.
+            Some(b"26000") => server.prepared.remove(of),
+            _ => {}
         }
     }
 

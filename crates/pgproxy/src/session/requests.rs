@@ -12,7 +12,7 @@ use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES, Malformed};
 use crate::load::Load;
 use crate::message::{self, CLOSE_COMPLETE, FLUSH, Refusal, TransactionStatus, body, split_cstr, until_nul};
-use crate::prepared::{NOBODYS, Named, Statement, write_close};
+use crate::prepared::{NOBODYS, Named, OURS, Statement, write_close};
 use crate::statement::{Facts, Kind, single};
 
 /// Prepared statements of one client at once.
@@ -149,7 +149,11 @@ impl Session {
             b'D' => self.describe(said)?,
             b'E' => {
                 let sets = self.bound_sets.clone();
-                self.forward(said, What::Execute { sets });
+                let what = match self.bound_deallocates.take() {
+                    Some(name) => What::Deallocate { name },
+                    None => What::Execute { sets },
+                };
+                self.forward(said, what);
                 let is_unnamed = until_nul(body(said)).is_empty();
                 if is_unnamed && self.bound_discards || !is_unnamed && self.named_discards {
                     self.has_discarded = true;
@@ -211,9 +215,14 @@ impl Session {
             Piece::Whole => self.facts(until_nul(body(said))),
             Piece::Head => Facts::UNKNOWN,
         };
-        self.ask_before_commit(facts.kind);
+        self.ask_before_query(facts.kind);
         self.unit.record(said);
         let before = self.unnamed.take();
+        if !self.is_in_group
+            && let Some(name) = self.deallocated(until_nul(body(said)), &facts)
+        {
+            return self.deallocate_by_query(name, &facts);
+        }
         let translated = self.as_extended(said, &facts).map(Asked::Query);
         if translated.is_some_and(|asked| self.is_settled_by_sync(&facts, asked)) {
             self.count(facts.kind);
@@ -247,7 +256,7 @@ impl Session {
         };
         if name.is_empty() {
             let kind = self.facts_of(&statement).kind;
-            self.ask_before_commit(kind);
+            self.ask_before_group(kind);
         }
         self.unit.record(said);
         self.is_in_group = true;
@@ -314,24 +323,30 @@ impl Session {
         if let Some(statement) = &statement {
             let facts = self.facts_of(statement);
             if !self.is_in_group && !name.is_empty() {
-                self.ask_before_commit(facts.kind);
+                self.ask_before_group(facts.kind);
             }
             self.note_in_group(&facts);
+            self.bound_deallocates = statement.text().and_then(|sql| self.deallocated(sql, &facts));
             self.note_portal(portal, facts.discards);
             self.bound_sets = facts.sets;
         } else {
             // One made by SQL, which is of this connection, or none.
             self.note_in_group(&Facts { pins: false, ..Facts::UNKNOWN });
             self.note_portal(portal, false);
+            self.bound_deallocates = None;
             self.bound_sets = None;
         }
         self.unit.record(said);
         self.is_in_group = true;
         self.ensure(name, statement.as_ref());
+        let stand_in = self.bound_deallocates.clone().map(|name| self.stand_in_for(&name));
         let before = said.len() - HEADER_BYTES - rest.len();
         rewritten(self.output(), said, |out| {
             message::cstr(out, portal);
-            write_name(out, name, statement.as_deref());
+            match &stand_in {
+                Some(stand_in) => stand_in.write_name(out),
+                None => write_name(out, name, statement.as_deref()),
+            }
             (before, rest)
         });
         let of = statement.as_ref().filter(|_| !name.is_empty()).map_or(0, |statement| statement.id);
@@ -445,7 +460,7 @@ impl Session {
     }
 
     /// A statement is about to run.
-    fn note(&mut self, facts: &Facts) {
+    pub(super) fn note(&mut self, facts: &Facts) {
         if !self.is_muted {
             self.count(facts.kind);
         }
@@ -551,7 +566,7 @@ impl Session {
         }
     }
 
-    fn remember_statements(&mut self) {
+    pub(super) fn remember_statements(&mut self) {
         self.statements_before.get_or_insert_with(|| self.statements.clone());
     }
 
@@ -591,7 +606,7 @@ fn rewritten<'a>(out: &mut BytesMut, said: &[u8], front: impl FnOnce(&mut BytesM
 fn write_name(out: &mut BytesMut, name: &[u8], statement: Option<&Statement>) {
     match statement {
         Some(statement) if !name.is_empty() => statement.write_name(out),
-        None if name.starts_with(b"pgproxy_") => {
+        None if name.starts_with(OURS.as_bytes()) => {
             // Ours, so none of the client's.
             out.put_u8(b'?');
             message::cstr(out, name);

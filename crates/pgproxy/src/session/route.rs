@@ -230,6 +230,11 @@ impl Session {
 
     /// Whether an error of the replica is none of the statement's.
     pub(super) fn repair_of(&mut self, error: &[u8]) -> Option<Repair> {
+        if self.is_block_failed_by_us() {
+            // Everything of the client's is answered.
+            self.expected.clear();
+            return Some(Repair::Once);
+        }
         let can_be_repaired = self.replica.is_some()
             && (self.withheld.as_ref().is_some_and(|withheld| !withheld.is_whole) || self.is_muted)
             && self.unit.can_be_repeated();
@@ -237,10 +242,10 @@ impl Session {
             return None;
         }
         let sqlstate = error_field(error, b'C')?;
-        let has_run = matches!(
-            self.expected.front().map(|head| &head.what),
-            Some(What::Execute { .. } | What::Query { .. })
-        );
+        let has_run = self
+            .expected
+            .front()
+            .is_some_and(|head| head.what.is_execute() || matches!(head.what, What::Query { .. }));
         repair(sqlstate, has_run)
     }
 

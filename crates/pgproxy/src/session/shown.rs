@@ -63,7 +63,7 @@ impl Session {
             out.put_slice(PORTAL);
         });
         out.put_slice(SYNC);
-        for what in [What::Bind { of: 0 }, What::Replayed, What::Close, What::Sync] {
+        for what in [What::Bind { of: statement.id }, What::Replayed, What::Close, What::Sync] {
             self.expected.push(what, Audience::Proxy);
         }
     }
@@ -93,6 +93,11 @@ impl Session {
         if self.withheld.as_ref().is_some_and(|withheld| withheld.is_whole) {
             self.withheld = None;
         }
+    }
+
+    /// Whether an error ends the client's transaction, of which it has heard of none: a question of ours has failed in it.
+    pub(super) fn is_block_failed_by_us(&self) -> bool {
+        self.replica.is_some() && self.status == TransactionStatus::InBlock && self.expected.is_group_ours()
     }
 
     /// What was asked behind a request is answered, with a position or without.

@@ -13,6 +13,7 @@ mod words;
 
 pub(crate) use set::{ALL, Assignment};
 pub(crate) use single::{Description, Single, single};
+use sqlclass::Detail;
 pub(crate) use verdict::Verdict;
 use words::{Word, Words};
 
@@ -93,6 +94,18 @@ impl Facts {
         sets: None,
         single: None,
     };
+}
+
+/// The name in what is surely one DEALLOCATE of one statement, and nothing else.
+pub(crate) fn deallocated(sql: &[u8]) -> Option<String> {
+    let words = Words::of(sql);
+    if words.first() != Some(Word::Discard) || words.has_inner_semicolon {
+        return None;
+    }
+    match sqlclass::details(std::str::from_utf8(sql).ok()?).pop() {
+        Some(Detail::Deallocate { name }) => Some(name),
+        _ => None,
+    }
 }
 
 /// Judges the text of a Query or Parse message by its words.
@@ -218,6 +231,25 @@ mod tests {
                 "prepare transaction 'x'",
             ],
         );
+    }
+
+    #[test]
+    fn a_deallocate_of_one_statement_is_known_by_its_name() {
+        for (sql, name) in [
+            ("deallocate a", Some("a")),
+            ("DEALLOCATE PREPARE A1;", Some("a1")),
+            ("/* an app */ deallocate \"A \"\"1\"\"\"", Some("A \"1\"")),
+            ("deallocate all", None),
+            ("deallocate prepare all", None),
+            ("deallocate \"all\"", Some("all")),
+            ("deallocate a; deallocate b", None),
+            ("begin; deallocate a", None),
+            ("discard all", None),
+            ("deallocate", None),
+            ("select 'deallocate a'", None),
+        ] {
+            assert_eq!(deallocated(sql.as_bytes()).as_deref(), name, "{sql}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::failover::{
     move_to, pair, take_over, until_it_waits_for_the_standby, until_the_standby_has_what_waits_for_it,
 };
 use crate::proxy::{Proxy, config, of, running, sqlstate, start, value, within};
+use crate::wire::{Raw, ToSay};
 
 /// How a client sends its statements.
 #[derive(Debug, Clone, Copy)]
@@ -419,4 +420,90 @@ async fn beside_another_proxy_a_write_that_was_lost_is_done_again_though_its_id_
     assert_eq!(value(&client, "select count(*) from t").await, "1");
     let db = proxy.db();
     assert_eq!((db.settled_commits_total, db.replays_total, db.unknown_outcomes_total), (0, 1, 0));
+}
+
+/// They say how far it is, to somebody who watches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_notices_of_a_write_come_while_it_runs_however_many_there_are() {
+    const MANY: usize = 1_000;
+    let (_cluster, proxy) = running();
+    let holder = proxy.connect().await.unwrap();
+    holder
+        .batch_execute(
+            "create table t (a int);
+             create function noisy() returns int language plpgsql as $$ begin
+                 for n in 1..1000 loop raise notice '%', repeat('x', 1000); end loop;
+                 perform pg_advisory_xact_lock(7);
+                 return 1;
+             end $$",
+        )
+        .await
+        .unwrap();
+    holder.simple_query("select pg_advisory_lock(7)").await.unwrap();
+    let mut raw = Raw::connect(&proxy).await;
+    let insert: [ToSay<'_>; 4] =
+        [(b'P', b"\0insert into t select noisy()\0\0\0"), (b'B', &[0; 8]), (b'E', &[0; 5]), (b'S', b"")];
+    raw.say_at_once(&insert).await;
+    let mut notices = 0;
+    within("most of the notices", async {
+        // Up to the limit they are held.
+        while notices < MANY - 100 {
+            notices += usize::from(raw.read().await.0 == b'N');
+        }
+    })
+    .await;
+    holder.simple_query("select pg_advisory_unlock(7)").await.unwrap();
+    let rest = raw.answer().await;
+    assert_eq!(notices + rest.matches('N').count(), MANY);
+    assert!(rest.ends_with("NCZI"), "{rest}");
+}
+
+/// The id of its transaction is asked for in the block of the client's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_an_error_of_the_proxys_question_has_made_a_rollback_is_answered_by_that_error() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    const RUN: [ToSay<'_>; 3] = [(b'B', &[0; 8]), (b'E', &[0; 5]), SYNC];
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let mut raw = Raw::connect(&proxy).await;
+    let begun: [(ToSay<'_>, &str); 2] =
+        [((b'Q', b"begin\0"), "CZT"), ((b'Q', b"insert into t values (1)\0"), "CZT")];
+    raw.say_at_once(&[(b'Q', b"create table t (a int)\0"), (b'P', b"end\0commit\0\0\0"), SYNC]).await;
+    for expected in ["CZI", "1ZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+    // Unseen in a function, it takes the question away, which then fails for certain.
+    let forget: ToSay<'_> = (b'Q', b"do $$ begin execute 'deallocate all'; end $$\0");
+    let commits: [(&[ToSay<'_>], &[&str]); 4] = [
+        (&[(b'Q', b"commit\0")], &["EZI"]),
+        (&[&[(b'P', &b"\0commit\0\0\0"[..])], &RUN[..]].concat(), &["EZE"]),
+        (&[&[(b'P', &b"\0commit\0\0\0"[..]), SYNC], &RUN[..]].concat(), &["EZE", "EZE"]),
+        (&[(b'B', b"\0end\0\0\0\0\0\0\0"), (b'E', &[0; 5]), SYNC], &["EZE"]),
+    ];
+    let rows = "select count(*) from t";
+    for (committed, (commit, answers)) in commits.into_iter().enumerate() {
+        for is_forgotten in [false, true] {
+            for (request, expected) in begun {
+                raw.say_at_once(&[request]).await;
+                assert_eq!(raw.answer().await, expected);
+            }
+            if !is_forgotten {
+                raw.say_at_once(&[(b'Q', b"commit\0")]).await;
+                assert_eq!(raw.answer().await, "CZI", "it is asked anew");
+                continue;
+            }
+            raw.say_at_once(&[forget]).await;
+            assert_eq!(raw.answer().await, "CZT");
+            raw.say_at_once(commit).await;
+            for expected in answers {
+                let answer = raw.whole_answer().await;
+                assert_eq!(answer[0].0, b'E', "{answer:?}");
+                let tags: String = answer.iter().map(|(tag, _)| *tag as char).collect();
+                assert_eq!(tags + &(answer[answer.len() - 1].1[0] as char).to_string(), *expected);
+            }
+            raw.say_at_once(&[(b'Q', b"rollback\0")]).await;
+            raw.answer().await;
+        }
+        assert_eq!(cluster.sql(rows), (committed + 1).to_string());
+    }
 }

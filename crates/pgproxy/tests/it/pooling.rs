@@ -7,6 +7,7 @@ use pgproxy::{Database, PoolMode};
 
 use crate::cluster::Cluster;
 use crate::proxy::{Proxy, of, running, sqlstate, start, value};
+use crate::wire::{Message, Raw};
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -108,6 +109,39 @@ async fn a_setting_that_is_reset_is_what_the_session_began_with() {
     client.simple_query("drop table mine").await.unwrap();
     client.simple_query("discard all").await.unwrap();
     assert_eq!(value(&proxy.connect().await.unwrap(), "show work_mem").await, "4MB");
+}
+
+/// On a connection of its own the proxy sets it again, and what PostgreSQL says meanwhile is for the client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_postgres_tells_a_client_while_its_settings_are_set_again_is_told() {
+    const NOTIFICATIONS: usize = 100;
+    let (_cluster, proxy) = running();
+    let other = proxy.connect().await.unwrap();
+    let mut raw = Raw::connect_with(&proxy, b"TimeZone\0Asia/Tokyo\0").await;
+    raw.say(b'Q', b"listen news\0").await;
+    let mut told = raw.whole_answer().await;
+    for n in 0..NOTIFICATIONS {
+        let news = format!("notify news, '{n}'");
+        let set_and_reset = async {
+            for query in [&b"set timezone to 'Europe/Berlin'\0"[..], b"reset timezone\0"] {
+                raw.say(b'Q', query).await;
+                told.extend(raw.whole_answer().await);
+            }
+        };
+        let (_, notified) = tokio::join!(set_and_reset, other.simple_query(&news));
+        notified.unwrap();
+    }
+    raw.say(b'Q', b"select pg_sleep(0.1)\0").await;
+    told.extend(raw.whole_answer().await);
+    raw.say(b'Q', b"show timezone\0").await;
+    told.extend(raw.whole_answer().await);
+    let said = |tag: u8, part: &[u8]| -> Vec<Message> {
+        let is_it = |(is, body): &&Message| *is == tag && body.windows(part.len()).any(|text| text == part);
+        told.iter().filter(is_it).cloned().collect()
+    };
+    assert_eq!(said(b'A', b"news").len(), NOTIFICATIONS);
+    let timezone = said(b'S', b"TimeZone").pop().unwrap().1;
+    assert_eq!(timezone.escape_ascii().to_string(), "TimeZone\\x00Asia/Tokyo\\x00");
 }
 
 /// Django says it so for each of its connections.

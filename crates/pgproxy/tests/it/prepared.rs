@@ -4,8 +4,8 @@ use futures_util::future::{join_all, try_join_all};
 use pgproxy::Database;
 
 use crate::cluster::Cluster;
-use crate::proxy::{Proxy, of, start, value};
-use crate::wire::{Raw, ToSay};
+use crate::proxy::{Proxy, of, sqlstate, start, value};
+use crate::wire::{Message, Raw, ToSay};
 
 fn two_connections() -> (Cluster, Proxy) {
     let cluster = Cluster::create();
@@ -356,4 +356,95 @@ async fn a_name_that_was_freed_and_given_again_behind_an_error_is_free() {
     for expected in ["3ZI", "EZI", "EZI"] {
         assert_eq!(raw.answer().await, expected);
     }
+}
+
+/// Drivers that cannot send a Close do so: psycopg 3 with an older libpq, PHP's PDO, DBD::Pg, Rails.
+#[tokio::test]
+async fn a_deallocate_by_sql_of_what_the_protocol_has_prepared_is_answered_as_by_postgres() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    const A: ToSay<'_> = (b'P', b"a\0select 1\0\0\0");
+    const DESCRIBE: ToSay<'_> = (b'D', b"Sa\0");
+    const QUERY: ToSay<'_> = (b'Q', b"deallocate a\0");
+    const PARSE: ToSay<'_> = (b'P', b"\0deallocate a\0\0\0");
+    const RUN: [ToSay<'_>; 3] = [(b'B', &[0; 8]), (b'D', b"P\0"), (b'E', &[0; 5])];
+    let (cluster, proxy) = two_connections();
+    // Somebody else has the same, and keeps it.
+    let other = proxy.connect().await.unwrap();
+    let theirs = other.prepare("select 1").await.unwrap();
+    let extended = [&[PARSE][..], &RUN, &[SYNC]].concat();
+    let sessions: [(&[ToSay<'_>], usize); 20] = [
+        (&[A, SYNC], 1),
+        (&[QUERY, DESCRIBE, SYNC], 2),
+        (&[A, SYNC, QUERY, A, SYNC, DESCRIBE, SYNC], 4),
+        (&[(b'Q', b"DEALLOCATE PREPARE \"a\" ;\0"), QUERY], 2),
+        // By the extended protocol, and what follows it in its group.
+        (&[A, SYNC], 1),
+        (&extended, 1),
+        (&extended, 1),
+        (&[&[A][..], &extended[..4], &[A, DESCRIBE, SYNC]].concat(), 1),
+        // It is no part of its transaction.
+        (&[(b'Q', b"begin\0"), QUERY, (b'Q', b"rollback\0")], 3),
+        (&[DESCRIBE, SYNC], 1),
+        // It does not end one, nor is it done in one that has failed.
+        (&[A, SYNC, (b'Q', b"begin; select 2\0"), QUERY, (b'Q', b"commit\0")], 4),
+        (&[A, SYNC, (b'Q', b"begin; select 1 / 0\0")], 2),
+        (&[QUERY], 1),
+        (&extended, 1),
+        (&[(b'Q', b"rollback\0"), DESCRIBE, SYNC], 2),
+        (&[(b'Q', b"select 1 / 0\0"), QUERY, DESCRIBE, SYNC], 3),
+        // Nor is it one that SQL has made.
+        (&[(b'Q', b"prepare b as select 2\0"), (b'Q', b"execute b\0")], 2),
+        (&[(b'Q', b"deallocate b\0"), (b'Q', b"deallocate b\0")], 2),
+        (&[(b'Q', b"deallocate nobodys\0")], 1),
+        (&[(b'Q', b"deallocate pgproxy_1\0"), (b'Q', b"deallocate all\0")], 2),
+    ];
+    let (mut direct, mut through) = (Raw::connect_directly(&cluster).await, Raw::connect(&proxy).await);
+    for (said, answers) in sessions {
+        for client in [&mut direct, &mut through] {
+            client.say_at_once(said).await;
+        }
+        for at in 0..answers {
+            let expected = direct.whole_answer().await;
+            assert_eq!(tags(&through.whole_answer().await), tags(&expected), "answer {at} to {said:?}");
+        }
+    }
+    assert_eq!(other.query(&theirs, &[]).await.unwrap().len(), 1);
+}
+
+/// The types of messages, with what is said of a command, a transaction and an error.
+fn tags(messages: &[Message]) -> Vec<String> {
+    let tag = |(tag, body): &Message| {
+        let text = match tag {
+            b'C' | b'Z' => body.escape_ascii().to_string(),
+            b'E' => {
+                let fields = body.split(|byte| *byte == 0);
+                fields
+                    .filter(|field| field.starts_with(b"C"))
+                    .map(|code| code.escape_ascii().to_string())
+                    .collect()
+            }
+            _ => String::new(),
+        };
+        format!("{} {text}", *tag as char)
+    };
+    messages.iter().map(tag).collect()
+}
+
+#[tokio::test]
+async fn a_client_can_not_deallocate_what_others_have_prepared() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let (client, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    let select = client.prepare("select 1").await.unwrap();
+    let name = value(&client, "select name from pg_prepared_statements").await;
+    let deallocate = format!("deallocate {name}");
+    assert_eq!(sqlstate(&other, &deallocate).await, "26000");
+    assert_eq!(other.execute(&deallocate, &[]).await.err().unwrap().code().unwrap().code(), "26000");
+    assert_eq!(client.query(&select, &[]).await.unwrap().len(), 1);
+    // In a function nobody sees it: who finds one missing is told, once.
+    let forget = "create function forget() returns int language plpgsql as $$ begin execute 'deallocate all'; return 1; end $$";
+    other.simple_query(forget).await.unwrap();
+    assert_eq!(value(&other, "select forget()").await, "1");
+    assert_eq!(client.query(&select, &[]).await.err().unwrap().code().unwrap().code(), "26000");
+    assert_eq!(client.query(&select, &[]).await.unwrap().len(), 1);
 }

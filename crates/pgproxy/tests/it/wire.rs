@@ -57,24 +57,31 @@ fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
 
 impl Raw {
     pub async fn connect(proxy: &Proxy) -> Raw {
-        Raw::log_in(Box::new(TcpStream::connect(proxy.address).await.unwrap())).await
+        Raw::connect_with(proxy, b"").await
+    }
+
+    /// With parameters of its own, each with its end and that of its value.
+    pub async fn connect_with(proxy: &Proxy, parameters: &[u8]) -> Raw {
+        Raw::log_in(Box::new(TcpStream::connect(proxy.address).await.unwrap()), parameters).await
     }
 
     /// It resets its connection when it is dropped.
     pub async fn connect_abrupt(proxy: &Proxy) -> Raw {
         let stream = TcpStream::connect(proxy.address).await.unwrap();
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-        Raw::log_in(Box::new(stream)).await
+        Raw::log_in(Box::new(stream), b"").await
     }
 
     pub async fn connect_directly(cluster: &Cluster) -> Raw {
-        Raw::log_in(Box::new(UnixStream::connect(cluster.socket()).await.unwrap())).await
+        Raw::log_in(Box::new(UnixStream::connect(cluster.socket()).await.unwrap()), b"").await
     }
 
-    async fn log_in(stream: Box<dyn Stream>) -> Raw {
+    async fn log_in(stream: Box<dyn Stream>, parameters: &[u8]) -> Raw {
         use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
         let mut raw = Raw(stream, Vec::new());
-        raw.0.write_all(b"\0\0\0\x12\0\x03\0\0user\0app\0\0").await.unwrap();
+        let startup = [&b"\0\x03\0\0user\0app\0"[..], parameters, b"\0"].concat();
+        raw.0.write_all(&(startup.len() as u32 + 4).to_be_bytes()).await.unwrap();
+        raw.0.write_all(&startup).await.unwrap();
         let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
         assert_eq!(raw.read().await.0, b'R');
         let length = (scram.message().len() as u32).to_be_bytes();
