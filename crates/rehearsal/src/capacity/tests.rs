@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::diagnosis::{self, Shape, Verdict, diagnose};
 use crate::record::ClassSecond;
 
 const REQUESTS_PER_VISIT: f64 = 10.0;
@@ -177,6 +178,36 @@ fn an_app_that_answers_nothing_is_not_climbed() {
     let step = Step::of(&dead(&first), &objective()).unwrap();
     assert_eq!((step.achieved, step.failed, step.p99_us), (0.0, 1.0, None));
     assert_eq!(staircase.next(&[step]), None);
+}
+
+/// Its search is over after two steps, as there is nothing below to climb from: that says enough.
+#[test]
+fn an_app_that_is_slow_at_any_load_is_said_to_be_and_not_a_run_that_says_nothing() {
+    let staircase = staircase();
+    let (_, steps) = climb(&staircase, &App { capacity: 1e4, service_ms: 400.0 });
+    let stairs = steps[staircase.probes(&steps).unwrap()..].to_vec();
+    assert!(stairs.len() == 2 && stairs.iter().all(|step| !step.kept), "{stairs:?}");
+    let shape = Shape {
+        stage: 1,
+        machine_cores: 2.0,
+        web_instances: 1,
+        web_cores: None,
+        web_workers: None,
+        database_cores: None,
+        standbys: 0,
+        read_replicas: 0,
+        limits_enforced: true,
+        next: Vec::new(),
+    };
+    let steps = stairs.iter().map(|step| diagnosis::Step::of(step, &[], 0..8)).collect();
+    let found = diagnose(&diagnosis::Staircase { steps, shape, faults: Vec::new(), top_statement: None });
+    assert_eq!(found.verdict, Verdict::Unexplained, "{}", found.sentence);
+    assert!(
+        found.sentence.starts_with("the objective is missed at the lowest load already"),
+        "{}",
+        found.sentence
+    );
+    assert_eq!(Capacity::of(stairs, 1).at_objective, None);
 }
 
 #[test]

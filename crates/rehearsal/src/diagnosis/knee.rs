@@ -51,7 +51,8 @@ fn reached(step: &Step) -> Reached {
     Reached { offered: step.offered, achieved: step.achieved, is_kept: step.missed.is_empty() }
 }
 
-fn missed(step: &Step) -> String {
+/// In words, what a bad step missed, and at which rate.
+pub(super) fn missed(step: &Step) -> String {
     if step.missed.is_empty() {
         return format!("{}/s answered of {}/s", say::figure(step.achieved), say::figure(step.offered));
     }

@@ -57,6 +57,8 @@ const MOST_FAILING: f64 = 0.05;
 const MOST_UNSEEN: f64 = 0.5;
 /// Steps without which there is no curve.
 const LEAST_STEPS: usize = 3;
+/// Steps without which one that is missed may be chance. Where the first of these is, there is no curve to be looked at.
+const LEAST_MISSED: usize = 2;
 
 /// What is diagnosed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -317,11 +319,12 @@ fn judge(all: &[Candidate]) -> (Verdict, &[Candidate]) {
 pub fn faults(staircase: &Staircase) -> Vec<String> {
     let mut faults = staircase.faults.clone();
     let steps = &staircase.steps;
+    let least = if knee::gave_way(steps) == Some(0) { LEAST_MISSED } else { LEAST_STEPS };
     if steps.is_empty() {
         faults.push("no rate was found that the app serves".to_owned());
-    } else if steps.len() < LEAST_STEPS {
+    } else if steps.len() < least {
         let count = model::counted(steps.len(), "step");
-        faults.push(format!("of {count} nothing can be said, {LEAST_STEPS} are needed"));
+        faults.push(format!("of {count} nothing can be said, {least} are needed"));
     }
     let cores = staircase.shape.machine_cores;
     for step in knee::gave_way(steps).map_or(&steps[..], |at| &steps[..=at]) {
@@ -414,6 +417,24 @@ mod tests {
             staircase.steps[at].tiers.insert(tier::MACHINE.to_owned(), machine);
             assert_eq!(!faults(&staircase).is_empty(), is_invalid, "{at}");
         }
+    }
+
+    #[test]
+    fn two_steps_say_something_only_where_the_objective_is_missed_in_both() {
+        let mut staircase = staircase();
+        staircase.steps.truncate(2);
+        assert_eq!(diagnose(&staircase).verdict, Verdict::Invalid);
+        // That the first was missed may be chance.
+        staircase.steps[0].missed = vec!["p99 < 250ms: is 400ms, not kept".to_owned()];
+        assert_eq!(diagnose(&staircase).verdict, Verdict::Invalid);
+        staircase.steps[1].missed = staircase.steps[0].missed.clone();
+        let said = diagnose(&staircase);
+        assert_eq!((said.verdict, faults(&staircase)), (Verdict::Unexplained, Vec::new()));
+        let begins =
+            "the objective is missed at the lowest load already (p99 < 250ms: is 400ms, not kept at 10/s)";
+        assert!(said.sentence.starts_with(begins), "{}", said.sentence);
+        staircase.steps.truncate(1);
+        assert_eq!(faults(&staircase), ["of 1 step nothing can be said, 2 are needed"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::candidates::{Candidate, Residence};
 use super::evidence::{more, tier};
-use super::knee::Knee;
+use super::knee::{self, Knee};
 use super::law::{Bound, Demands, Plant};
 use super::recommend::{Recommendation, recommend};
 use super::{Confidence, Diagnosis, Kind, Line, Staircase, Step, Verdict};
@@ -323,12 +323,10 @@ pub(super) fn none_up_to(staircase: &Staircase) -> Diagnosis {
 }
 
 pub(super) fn too_slow_at_once(staircase: &Staircase) -> Diagnosis {
-    let first = &staircase.steps[0];
+    let missed = knee::missed(&staircase.steps[0]);
     let sentence = format!(
-        "the objective is missed at the lowest load already ({}/s: p99 {}): it is slow, or the staircase begins too high; begin \
-         lower, or allow more time",
-        figure(first.offered),
-        milliseconds(first.p99_us as f64 / 1e6)
+        "the objective is missed at the lowest load already ({missed}): it is so whatever the load, or the search began too \
+         high; mend that first, or allow more"
     );
     nothing(Verdict::Unexplained, sentence)
 }

@@ -172,7 +172,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         }
         let record = conductor.end();
         if record.is_proof() && target.is_ours {
-            write::remember_capacity(&app, &record, &climb.capacity)?;
+            write::remember_capacity(&app, &record.shape, &climb.capacity)?;
             tell_why(&app, &climb.diagnosis);
         }
         Outcome { record, climb: Some(climb), judgements: Vec::new() }

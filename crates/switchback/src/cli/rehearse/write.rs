@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use local::user::give_to_owner_of;
 use rehearsal::capacity::Capacity;
-use rehearsal::record::Record;
 use rehearsal::report::{self, Document};
 use serde::{Deserialize, Serialize};
 
@@ -82,15 +81,26 @@ fn beside(base: &Path) -> Result<Written, Problem> {
     Ok(Written { page: named(".html"), json: named(".json") })
 }
 
-/// Keeps what a record has proved of this app.
+/// Keeps what was proved of an app of this shape. That it keeps its objective at no rate proves that what was kept before is so
+/// no more.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn remember_capacity(app: &App, record: &Record, capacity: &Capacity) -> Result<(), Problem> {
-    let Some(rate) = capacity.at_objective else { return Ok(()) };
-    let remembered = Remembered { shape: record.shape.clone(), visits_per_second: rate.visits_per_second };
+pub fn remember_capacity(app: &App, shape: &str, capacity: &Capacity) -> Result<(), Problem> {
+    let path = folder(app)?.join(CAPACITY_FILE);
+    let Some(rate) = capacity.at_objective else { return forget(&path) };
+    let remembered = Remembered { shape: shape.to_owned(), visits_per_second: rate.visits_per_second };
     let text = serde_json::to_vec(&remembered).map_err(|error| Problem::failed(error.to_string()))?;
-    put(app, &folder(app)?.join(CAPACITY_FILE), &text)
+    put(app, &path, &text)
+}
+
+fn forget(path: &Path) -> Result<(), Problem> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Problem::failed(format!("{}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Visits per second that an app of this shape was found to serve.
@@ -124,4 +134,28 @@ fn put(app: &App, path: &Path, bytes: &[u8]) -> Result<(), Problem> {
         .open(path)
         .map_err(failed)?;
     give_to_owner_of(&app.dir, &file).and_then(|()| file.write_all(bytes)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use local::paths::StateDir;
+    use rehearsal::capacity::Rate;
+
+    use super::*;
+
+    #[test]
+    fn what_an_app_served_once_is_forgotten_when_it_keeps_its_objective_at_no_rate() {
+        let folder = tempfile::tempdir().unwrap();
+        let app =
+            App { dir: folder.path().to_owned(), state: StateDir::at(&folder.path().join(".switchback")) };
+        let found = |at_objective| Capacity { at_objective, ..Capacity::of(Vec::new(), 1) };
+        let none = || remember_capacity(&app, "stage 1", &found(None)).unwrap();
+        // Where nothing was known there is nothing to forget.
+        none();
+        let rate = Rate { visits_per_second: 12.0, requests_per_second: 40.0 };
+        remember_capacity(&app, "stage 1", &found(Some(rate))).unwrap();
+        assert_eq!(capacity(&app, "stage 1"), Some(12.0));
+        none();
+        assert_eq!(capacity(&app, "stage 1"), None);
+    }
 }
