@@ -11,7 +11,7 @@ use manifest::{Manifest, PRESETS};
 use model::{Cpu, Rehearsal, Resource, ResourceGraph, Threshold};
 use rehearsal::capacity::{Effort, Staircase};
 use rehearsal::load::{Phase, Visit};
-use rehearsal::record::Record;
+use rehearsal::record::{Record, Second};
 use rehearsal::site::mix;
 use rehearsal::summary::Summary;
 use tokio::runtime::Runtime;
@@ -334,12 +334,7 @@ impl Trip<'_> {
         let mut outcome = None;
         let until = async { outcome = told.await.ok() };
         let played = self.runtime.block_on(conductor.play(vec![phase], until))?;
-        // Requests of the last seconds were cut with the load, and say nothing.
-        let seconds = conductor.seconds(&played);
-        let patience = usize::try_from(LIMITS.patience_ms.div_ceil(1_000)).unwrap_or(usize::MAX);
-        let summary = Summary::of(&seconds[..seconds.len().saturating_sub(patience + 1)]);
-        let (sent, shed) = (summary.sent, summary.shed());
-        let failed = sent - summary.ok() - shed;
+        let Requests { sent, failed, shed } = Requests::of(conductor.seconds(&played));
         let requests =
             format!("under {rate:.0} visits/s {failed} of {sent} requests failed, {shed} were shed");
         let (changes, took) = match outcome {
@@ -354,6 +349,29 @@ impl Trip<'_> {
         };
         conductor.note(format!("moved within {:.1} s; {requests}", took.as_secs_f64()));
         Ok(Some(Move { changes, took, visits_per_second: rate, sent, failed, shed }))
+    }
+}
+
+/// That visitors made while a stage was taken.
+#[derive(Debug, PartialEq, Eq)]
+struct Requests {
+    sent: u64,
+    failed: u64,
+    shed: u64,
+}
+
+impl Requests {
+    /// Of all `seconds` of a load that was stopped. What had no answer by then was cut with the load, and says nothing, where
+    /// it had not had all the time that visitors have; before, it has failed.
+    fn of(seconds: &[Second]) -> Requests {
+        let patience = usize::try_from(LIMITS.patience_ms.div_ceil(1_000)).unwrap_or(usize::MAX);
+        let (whole, last) = seconds.split_at(seconds.len().saturating_sub(patience.saturating_add(1)));
+        let (whole, last) = (Summary::of(whole), Summary::of(last));
+        Requests {
+            sent: whole.sent + last.settled(),
+            failed: whole.sent - whole.ok() - whole.shed() + last.failed(),
+            shed: whole.shed() + last.shed(),
+        }
     }
 }
 
@@ -404,4 +422,33 @@ fn graph_at(app: &App, manifest: &Manifest, stage: u8) -> Result<ResourceGraph, 
         }
     }
     Ok(graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use rehearsal::record::{ClassSecond, Outcome as Ended};
+
+    use super::*;
+
+    /// Of ten requests, those that did not end well, and so many without an end.
+    fn second(at: u32, ended: &[(Ended, u32)], without_end: u32) -> Second {
+        let badly: u32 = ended.iter().map(|(_, count)| count).sum();
+        let outcomes = ended.iter().copied().chain([(Ended::Ok, 10 - badly - without_end)]).collect();
+        let class = ClassSecond { sent: 10, outcomes, ..ClassSecond::default() };
+        Second { at, classes: [("page".to_owned(), class)].into(), ..Second::default() }
+    }
+
+    /// Those are the seconds in which the new stage serves alone.
+    #[test]
+    fn what_failed_in_the_last_seconds_of_a_move_is_counted_and_what_was_cut_with_the_load_is_not() {
+        let mut seconds: Vec<Second> = (0..20).map(|at| second(at, &[], 0)).collect();
+        assert_eq!(Requests::of(&seconds), Requests { sent: 200, failed: 0, shed: 0 });
+        seconds[12] = second(12, &[(Ended::Status, 2), (Ended::Shed, 1)], 0);
+        seconds[19] = second(19, &[(Ended::Broken, 1), (Ended::Shed, 2)], 4);
+        assert_eq!(Requests::of(&seconds), Requests { sent: 196, failed: 3, shed: 3 });
+        // Before, whoever has no answer had waited for it as long as visitors do.
+        seconds[10] = second(10, &[(Ended::Status, 1), (Ended::Shed, 1)], 3);
+        assert_eq!(Requests::of(&seconds), Requests { sent: 196, failed: 7, shed: 4 });
+        assert_eq!(Requests::of(&seconds[19..]), Requests { sent: 6, failed: 1, shed: 2 });
+    }
 }
