@@ -8,7 +8,9 @@ use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
 use crate::proxy::{Proxy, config, value, within};
-use crate::reads::{OTHER, WHERE, node, split, split_with, until_reads_land, with_replica};
+use crate::reads::{
+    OTHER, WHERE, node, reads, split, split_in_two, split_with, until_reads_land, with_replica,
+};
 
 /// A proxy with a second replica, whose replay stands still. Of each replica one client at a time can be served, and none
 /// is waited for.
@@ -100,4 +102,29 @@ async fn a_log_that_ends_before_what_was_shown_does_not_hold_reads_back() {
     let (primary, _replica, _proxy) = split_with(|database| database.freshness = Some(marks.clone())).await;
     let end: u64 = primary.sql("select pg_current_wal_lsn() - '0/0'").parse().unwrap();
     assert!(Freshness::open(&marks).unwrap().shown() <= end);
+}
+
+/// It is asked in the transaction of the client's own, and its error ends that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_in_which_a_replica_can_not_say_how_far_it_is_goes_on() {
+    let (_primary, _replica, proxy) = split_in_two().await;
+    let client = proxy.connect().await.unwrap();
+    // Unseen in a function, it takes the question away, which then fails for certain.
+    let functions = "create function forget() returns int language plpgsql as
+             $$ begin execute 'deallocate all'; return 1; end $$;
+         create function forgetful() returns int stable language plpgsql as $$ begin return forget(); end $$;
+         create function known() returns int stable language sql as 'select 1'";
+    client.simple_query(functions).await.unwrap();
+    within("what they do is known", async {
+        while value(&client, "select standby(), known()").await != "t" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let before = reads(&proxy);
+    client.simple_query("begin read only").await.unwrap();
+    assert_eq!(value(&client, "select forgetful()").await, "1");
+    assert!(reads(&proxy) > before, "it was asked of a replica");
+    assert_eq!(value(&client, "select a from t where id = 1").await, "0");
+    client.simple_query("commit").await.unwrap();
 }
