@@ -4,6 +4,9 @@
 //! [`Statement`] with a name of ours, under which it is prepared on a connection when somebody needs it there, and
 //! stays for the next. Both sides are bounded: the cache forgets the statement that was looked up longest ago (clients
 //! that hold it keep it), and a connection closes the one it used longest ago.
+//!
+//! PostgreSQL reads a text once, when it is parsed: names by the search path, literals by the time zone, `'today'` by the
+//! day. So statements are equal when their [`Context`] is, too, and one that is of a moment is equal to no other.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,8 +14,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::message::{cstr, message};
-use crate::statement::{Facts, judge};
+use crate::message::{cstr, message, until_nul};
+use crate::statement::{Facts, is_of_a_moment, judge};
 
 /// Statements known by their text at once, of all clients of a database.
 const MAX_CACHED: usize = 5_000;
@@ -26,8 +29,14 @@ pub(crate) const OURS: &str = "pgproxy_";
 /// Of a statement that no client can mean.
 pub(crate) const NOBODYS: StatementId = StatementId::MAX;
 
+/// A hash of everything but its text on which it depends what a statement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Context(pub u64);
+
 pub(crate) struct Statement {
     pub id: StatementId,
+    /// Where it means the same to every client. `None`: it is of one client alone.
+    pub context: Option<Context>,
     /// That a server knows it by.
     name: Box<str>,
     /// See [`Statement::facts`].
@@ -42,16 +51,21 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl Statement {
     /// `definition`: what follows the name in a Parse message.
     pub fn new(definition: &[u8]) -> Statement {
-        Statement::of(Some(Bytes::copy_from_slice(definition)))
+        Statement::of(Some(Bytes::copy_from_slice(definition)), None)
     }
 
     pub fn too_large_to_keep() -> Statement {
-        Statement::of(None)
+        Statement::of(None, None)
     }
 
-    fn of(definition: Option<Bytes>) -> Statement {
+    fn of(definition: Option<Bytes>, context: Option<Context>) -> Statement {
         let id = NEXT_ID.fetch_add(1, Relaxed);
-        Statement { id, name: server_name(id).into(), facts: OnceLock::new(), definition }
+        Statement { id, context, name: server_name(id).into(), facts: OnceLock::new(), definition }
+    }
+
+    /// See [`Statement::new`].
+    pub fn definition(&self) -> Option<&[u8]> {
+        self.definition.as_deref()
     }
 
     /// By its words, which are read when this is first asked: the grammar leaves nothing to them of most.
@@ -61,7 +75,7 @@ impl Statement {
 
     /// Its text; `None` when that was too large to keep.
     pub fn text(&self) -> Option<&[u8]> {
-        self.definition.as_deref().map(crate::message::until_nul)
+        self.definition().map(until_nul)
     }
 
     pub fn write_name(&self, out: &mut BytesMut) {
@@ -100,18 +114,29 @@ pub(crate) fn write_close(id: StatementId, out: &mut BytesMut) {
     });
 }
 
-/// The statements of all clients of a database, by definition.
+/// The statements of all clients of a database, by definition and what follows it here: the context.
 #[derive(Default)]
-pub(crate) struct Cache(Lru<Bytes, Arc<Statement>>);
+pub(crate) struct Cache {
+    known: Lru<Bytes, Arc<Statement>>,
+    /// Of the one that is looked up.
+    key: Vec<u8>,
+}
 
 impl Cache {
-    pub fn get_or_insert(&mut self, definition: &[u8]) -> Arc<Statement> {
-        if let Some(statement) = self.0.touch(definition) {
+    /// The one that all clients share in this context; one of its own where it is of a moment.
+    pub fn get_or_insert(&mut self, definition: &[u8], context: Context) -> Arc<Statement> {
+        self.key.clear();
+        self.key.extend_from_slice(definition);
+        self.key.extend_from_slice(&context.0.to_ne_bytes());
+        if let Some(statement) = self.known.touch(&self.key[..]) {
             return statement.clone();
         }
-        let statement = Arc::new(Statement::new(definition));
-        let key = statement.definition.clone().unwrap_or_default();
-        self.0.insert(key, statement.clone(), MAX_CACHED);
+        if is_of_a_moment(until_nul(definition)) {
+            return Arc::new(Statement::new(definition));
+        }
+        let key = Bytes::copy_from_slice(&self.key);
+        let statement = Arc::new(Statement::of(Some(key.slice(..definition.len())), Some(context)));
+        self.known.insert(key, statement.clone(), MAX_CACHED);
         statement
     }
 }
@@ -208,14 +233,27 @@ mod tests {
     #[test]
     fn equal_statements_are_one_and_the_one_used_longest_ago_is_forgotten() {
         let mut cache = Cache::default();
-        let first = cache.get_or_insert(b"select 1\0\0\0");
+        let mut id = |definition: &[u8]| cache.get_or_insert(definition, Context(1)).id;
+        let first = id(b"select 1\0\0\0");
         for n in 0..MAX_CACHED - 1 {
-            cache.get_or_insert(format!("select {n} + 1\0\0\0").as_bytes());
+            id(format!("select {n} + 1\0\0\0").as_bytes());
         }
-        assert_eq!(cache.get_or_insert(b"select 1\0\0\0").id, first.id);
-        cache.get_or_insert(b"one too many\0\0\0");
-        assert_eq!(cache.get_or_insert(b"select 1\0\0\0").id, first.id);
-        assert_eq!(cache.0.entries.len(), MAX_CACHED);
+        assert_eq!(id(b"select 1\0\0\0"), first);
+        id(b"one too many\0\0\0");
+        assert_eq!(id(b"select 1\0\0\0"), first);
+        assert_eq!(cache.known.entries.len(), MAX_CACHED);
+    }
+
+    #[test]
+    fn a_statement_is_another_in_another_context_and_each_time_when_it_is_of_a_moment() {
+        let mut cache = Cache::default();
+        let mut of = |definition: &[u8], context| cache.get_or_insert(definition, context);
+        let [one, other] = [Context(1), Context(2)].map(|context| of(b"select 1\0\0\0", context));
+        assert_ne!(one.id, other.id);
+        assert_eq!(one.text(), other.text());
+        let again = [(); 2].map(|()| of(b"select date 'today'\0\0\0", Context(1)));
+        assert_ne!(again[0].id, again[1].id);
+        assert_eq!(again[0].context, None);
     }
 
     #[test]

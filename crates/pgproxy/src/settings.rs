@@ -26,9 +26,28 @@ const READS: &str = "switchback.reads";
 pub(crate) struct Settings {
     values: Arc<BTreeMap<Box<str>, Setting>>,
     hash: u64,
+    /// See [`Settings::meaning`].
+    meaning: u64,
     /// As they are asked for each request.
     allow_replica: bool,
 }
+
+/// Settings that change nothing in what a statement means. All others are taken to.
+const NO_MEANING: &[&str] = &[
+    "application_name",
+    "client_min_messages",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "enable_seqscan",
+    "idle_in_transaction_session_timeout",
+    "jit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "statement_timeout",
+    "synchronous_commit",
+    "work_mem",
+];
 
 impl Settings {
     pub fn builder() -> Builder {
@@ -47,8 +66,28 @@ impl Settings {
         builder.build()
     }
 
+    /// Those of these names.
+    pub fn only(&self, names: &[&str]) -> Settings {
+        self.filtered(|name| names.contains(&name))
+    }
+
+    /// Those of other names.
+    pub fn except(&self, names: &[&str]) -> Settings {
+        self.filtered(|name| !names.contains(&name))
+    }
+
+    fn filtered(&self, is_kept: impl Fn(&str) -> bool) -> Settings {
+        let kept = self.values.iter().filter(|(name, _)| is_kept(name));
+        Builder(kept.map(|(name, setting)| (name.clone(), setting.clone())).collect()).build()
+    }
+
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.values.get(name)
+    }
+
+    /// A hash of those of which [`has_meaning`] says so.
+    pub fn meaning(&self) -> u64 {
+        self.meaning
     }
 
     /// Whether they leave the session's reads to replicas.
@@ -111,11 +150,19 @@ impl Builder {
     }
 
     pub fn build(self) -> Settings {
-        let mut hasher = DefaultHasher::new();
+        let (mut hasher, mut meaning) = (DefaultHasher::new(), DefaultHasher::new());
         self.0.hash(&mut hasher);
+        self.0.iter().filter(|(name, _)| has_meaning(name)).for_each(|setting| setting.hash(&mut meaning));
         let allow_replica = allow_replica(&self.0);
-        Settings { values: Arc::new(self.0), hash: hasher.finish(), allow_replica }
+        let (hash, meaning) = (hasher.finish(), meaning.finish());
+        Settings { values: Arc::new(self.0), hash, meaning, allow_replica }
     }
+}
+
+/// Whether it may depend on the setting what a statement means. It does not on those of apps and extensions, which have a
+/// dot in their names.
+pub(crate) fn has_meaning(name: &str) -> bool {
+    !name.contains('.') && !NO_MEANING.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// A standby knows no serializable transactions.
@@ -162,6 +209,18 @@ mod tests {
         );
         assert_ne!(first, second);
         assert_eq!(first.with("timezone", Setting::Raw("it's \\ odd".to_owned())), first);
+    }
+
+    #[test]
+    fn what_statements_mean_does_not_depend_on_settings_of_the_app_and_of_their_time() {
+        let meaning = |name: &str| Settings::default().with(name, Setting::Sql("1".to_owned())).meaning();
+        let none = Settings::default().meaning();
+        for name in ["application_name", "Statement_Timeout", "app.tenant"] {
+            assert_eq!(meaning(name), none, "{name}");
+        }
+        for name in ["timezone", "search_path", "role", "bytea_output", "array_nulls"] {
+            assert_ne!(meaning(name), none, "{name}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!  client.output <--replies.rs-- server.input        recovery.rs: when that connection is lost
 //! ```
 
+mod context;
 mod deallocate;
 mod expected;
 mod failure;
@@ -48,6 +49,7 @@ use crate::shared::{Registered, Served, Shared};
 use crate::statement::Assignment;
 use crate::tls::ClientStream;
 use crate::wire::Wire;
+use context::Reported;
 pub(crate) use deallocate::DEALLOCATE;
 use expected::Queue;
 use held::Held;
@@ -89,6 +91,9 @@ pub(crate) struct Session {
     /// Since it was last at rest.
     may_have_written: bool,
     may_have_defined: bool,
+    /// The search path, the time zone or the like.
+    may_have_altered: bool,
+    reported: Reported,
     expected: Queue,
     /// The client's prepared statements, by its names.
     statements: HashMap<Vec<u8>, Arc<Statement>>,
@@ -99,7 +104,7 @@ pub(crate) struct Session {
     bound_discards: bool,
     /// So may what was bound by some name since it was last at rest.
     named_discards: bool,
-    /// What the last Bind has bound sets when it is run.
+    /// What is bound without a name sets this when it is run.
     bound_sets: Option<Vec<Assignment>>,
     /// The statement that it deallocates.
     bound_deallocates: Option<Vec<u8>>,
@@ -220,6 +225,8 @@ impl Session {
             has_rows: false,
             may_have_written: false,
             may_have_defined: false,
+            may_have_altered: false,
+            reported: Reported::default(),
             expected: Queue::default(),
             statements: HashMap::new(),
             unnamed: None,

@@ -22,6 +22,9 @@ use crate::statement::{ALL, Assignment};
 const SET_UP_AGAIN: &str = "Connect again, and set it up again: a temporary table, LISTEN, an advisory lock of the session, PREPARE \
                             by SQL and the like are of one connection alone, and end with it when the primary changes.";
 
+/// What a `RESET ALL` leaves as it is.
+const NOT_RESET_BY_ALL: [&str; 2] = ["role", "session_authorization"];
+
 /// What reading the server's input led to.
 pub(super) enum Heard {
     Replies,
@@ -182,7 +185,15 @@ impl Session {
                 self.pop_if(fate, |what| matches!(what, What::Describe));
                 self.hold(fate, |held| held.describe(said))
             }
-            b'I' | b's' => self.pop_if(fate, What::is_execute),
+            b'I' | b's' => {
+                // A portal that is suspended has run, and may have set what it sets.
+                if tag == b's'
+                    && let Some(What::Execute { sets }) = self.expected.front().map(|head| &mut head.what)
+                {
+                    self.set.extend(sets.take().unwrap_or_default());
+                }
+                self.pop_if(fate, What::is_execute)
+            }
             b'C' => self.command_complete(said, fate),
             b'D' => {
                 match self.expected.front().map(|head| &head.what) {
@@ -294,6 +305,11 @@ impl Session {
                         self.set.extend(set);
                     }
                 }
+                b"COMMIT" | b"ROLLBACK" | b"CALL" | b"DO" if !self.set.is_empty() => {
+                    // What was set before it in the same request is settled by it, and not by the end of the request.
+                    self.set.clear();
+                    self.pin();
+                }
                 b"DISCARD ALL" => self.discarded(),
                 b"DEALLOCATE ALL" => {
                     self.statements.clear();
@@ -370,29 +386,33 @@ impl Session {
     #[cold]
     fn settle_settings(&mut self, status: TransactionStatus) {
         if status != TransactionStatus::Idle {
-            self.set.clear();
-            return self.pin();
+            self.pin();
+            // What is sent already may end the block, and then this would come too late.
+            if self.expected.is_empty() && !self.is_in_group {
+                self.set_back_in_block();
+            }
+            return;
         }
         // A reset goes back to the client's startup value, of which the server does not know: it is set before the
         // connection serves the client again.
         let mut at_server = self.settings.clone();
         for Assignment { name, value } in std::mem::take(&mut self.set) {
             if name == ALL {
-                at_server = Settings::default();
+                at_server = at_server.only(&NOT_RESET_BY_ALL);
                 self.settings = self.startup_settings.clone();
                 continue;
             }
             let wanted = match value {
                 Some(value) => Some(Setting::Sql(value)),
-                None => self.startup_settings.get(name).cloned(),
+                None => self.startup_settings.get(&name).cloned(),
             };
             at_server = match &wanted {
-                Some(setting @ Setting::Sql(_)) => at_server.with(name, setting.clone()),
-                _ => at_server.without(name),
+                Some(setting @ Setting::Sql(_)) => at_server.with(&name, setting.clone()),
+                _ => at_server.without(&name),
             };
             self.settings = match wanted {
-                Some(setting) => self.settings.with(name, setting),
-                None => self.settings.without(name),
+                Some(setting) => self.settings.with(&name, setting),
+                None => self.settings.without(&name),
             };
         }
         self.shared.pool.has_set(&mut self.settings);
@@ -402,15 +422,32 @@ impl Session {
         if self.is_pinned {
             // This is the connection that serves the client again.
             let sql = server.settings.change_to(&self.settings);
-            if !sql.is_empty() {
-                message::query(&mut server.wire.output, &sql);
-                server.settings = self.settings.clone();
-                // It destroys the unnamed statement there.
-                server.unnamed = 0;
-                self.expected
-                    .push(What::Query { sets: None, is_complete: false, before: None }, Audience::Proxy);
-            }
+            server.settings = self.settings.clone();
+            self.set_at_server(&sql);
         }
+    }
+
+    /// The same for what was reset in a block: its end decides about both.
+    fn set_back_in_block(&mut self) {
+        let none = Settings::default();
+        let mut back = none.clone();
+        for Assignment { name, value } in std::mem::take(&mut self.set) {
+            back = match (&*name, value, self.startup_settings.get(&name)) {
+                (ALL, ..) => self.startup_settings.except(&NOT_RESET_BY_ALL),
+                (_, None, Some(setting)) => back.with(&name, setting.clone()),
+                _ => back.without(&name),
+            };
+        }
+        self.set_at_server(&none.change_to(&back));
+    }
+
+    /// Behind everything that was sent so far, by a Query.
+    fn set_at_server(&mut self, sql: &str) {
+        let Some(server) = self.server.as_mut().filter(|_| !sql.is_empty()) else { return };
+        message::query(&mut server.wire.output, sql);
+        // It destroys the unnamed statement there.
+        server.unnamed = 0;
+        self.expected.push(What::Query { sets: None, is_complete: false, before: None }, Audience::Proxy);
     }
 
     /// The server skips what it was asked until the next Sync.
@@ -556,6 +593,7 @@ impl Session {
             self.replays = 0;
             self.may_have_written = false;
             self.named_discards = false;
+            self.may_have_altered = false;
             if std::mem::take(&mut self.may_have_defined) {
                 self.shared.definitions_changed.notify_one();
             }

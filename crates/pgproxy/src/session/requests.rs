@@ -148,13 +148,13 @@ impl Session {
             b'B' => self.bind(said)?,
             b'D' => self.describe(said)?,
             b'E' => {
-                let sets = self.bound_sets.clone();
+                let is_unnamed = until_nul(body(said)).is_empty();
+                let sets = self.bound_sets.clone().filter(|_| is_unnamed);
                 let what = match self.bound_deallocates.take() {
                     Some(name) => What::Deallocate { name },
                     None => What::Execute { sets },
                 };
                 self.forward(said, what);
-                let is_unnamed = until_nul(body(said)).is_empty();
                 if is_unnamed && self.bound_discards || !is_unnamed && self.named_discards {
                     self.has_discarded = true;
                     self.output().put_slice(FLUSH);
@@ -252,7 +252,7 @@ impl Session {
         let statement = match piece {
             Piece::Head => Arc::new(Statement::too_large_to_keep()),
             Piece::Whole if name.is_empty() => Arc::new(Statement::new(definition)),
-            Piece::Whole => self.cached(definition),
+            Piece::Whole => self.defined(definition),
         };
         if name.is_empty() {
             let kind = self.facts_of(&statement).kind;
@@ -275,7 +275,7 @@ impl Session {
         }
         if let Some(existing) = self.statements.get(name).cloned() {
             // The server shall say that there is one of this name already.
-            self.prepare(&existing);
+            let existing = self.prepare_named(name, existing);
             self.write_parse(&existing, said, definition);
             self.expected.push(What::Parse { id: 0, name: None }, Audience::Client);
             return Ok(());
@@ -320,25 +320,22 @@ impl Session {
         let (portal, after_portal) = split_name(body(said))?;
         let (name, rest) = split_name(after_portal)?;
         let statement = self.named(name);
-        if let Some(statement) = &statement {
-            let facts = self.facts_of(statement);
-            if !self.is_in_group && !name.is_empty() {
-                self.ask_before_group(facts.kind);
-            }
-            self.note_in_group(&facts);
-            self.bound_deallocates = statement.text().and_then(|sql| self.deallocated(sql, &facts));
-            self.note_portal(portal, facts.discards);
-            self.bound_sets = facts.sets;
-        } else {
+        let facts = match &statement {
+            Some(statement) => self.facts_of(statement),
             // One made by SQL, which is of this connection, or none.
-            self.note_in_group(&Facts { pins: false, ..Facts::UNKNOWN });
-            self.note_portal(portal, false);
-            self.bound_deallocates = None;
-            self.bound_sets = None;
+            None => Facts { pins: false, ..Facts::UNKNOWN },
+        };
+        if statement.is_some() && !self.is_in_group && !name.is_empty() {
+            self.ask_before_group(facts.kind);
         }
+        let text = statement.as_ref().and_then(|statement| statement.text());
+        self.bound_deallocates = text.and_then(|sql| self.deallocated(sql, &facts));
+        // It is read before anything is set that it sets.
+        let statement = self.ensure(name, statement);
+        self.note_in_group(&facts);
+        self.note_portal(portal, facts);
         self.unit.record(said);
         self.is_in_group = true;
-        self.ensure(name, statement.as_ref());
         let stand_in = self.bound_deallocates.clone().map(|name| self.stand_in_for(&name));
         let before = said.len() - HEADER_BYTES - rest.len();
         rewritten(self.output(), said, |out| {
@@ -354,11 +351,16 @@ impl Session {
         Ok(())
     }
 
-    fn note_portal(&mut self, portal: &[u8], discards: bool) {
+    fn note_portal(&mut self, portal: &[u8], facts: Facts) {
         if portal.is_empty() {
-            self.bound_discards = discards;
-        } else {
-            self.named_discards |= discards;
+            self.bound_discards = facts.discards;
+            self.bound_sets = facts.sets;
+            return;
+        }
+        self.named_discards |= facts.discards;
+        if facts.sets.is_some() {
+            // Whether and when it is run is not followed.
+            self.pin();
         }
     }
 
@@ -371,7 +373,7 @@ impl Session {
         let statement = self.named(name);
         self.unit.record(said);
         self.is_in_group = true;
-        self.ensure(name, statement.as_ref());
+        let statement = self.ensure(name, statement);
         let before = said.len() - HEADER_BYTES - rest.len();
         rewritten(self.output(), said, |out| {
             out.put_u8(b'S');
@@ -426,7 +428,6 @@ impl Session {
         self.output().put_slice(said);
         self.unit.record(said);
         self.is_in_group = false;
-        self.bound_sets = None;
         self.expected.push(What::Sync, Audience::Client);
         self.unit.request_sent();
         self.ask_what_is_shown();
@@ -477,6 +478,7 @@ impl Session {
     fn may_change(&mut self, facts: &Facts) {
         self.may_have_written |= matches!(facts.kind, Kind::Work | Kind::Opaque);
         self.may_have_defined |= facts.defines;
+        self.may_have_altered |= facts.alters;
     }
 
     pub(super) fn pin(&mut self) {
@@ -512,20 +514,17 @@ impl Session {
         facts
     }
 
-    fn cached(&self, definition: &[u8]) -> Arc<Statement> {
-        let mut cache = self.shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        cache.get_or_insert(definition)
-    }
-
     pub(super) fn named(&self, name: &[u8]) -> Option<Arc<Statement>> {
         if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() }
     }
 
-    /// Sees to it that the client's statement is there under the name that we give it on the server.
-    fn ensure(&mut self, name: &[u8], statement: Option<&Arc<Statement>>) {
-        let Some(server) = &mut self.server else { return };
-        match statement {
-            Some(statement) if !name.is_empty() => self.prepare(statement),
+    /// Sees to it that the client's statement is there under the name that we give it on the server, and says which that is.
+    fn ensure(&mut self, name: &[u8], statement: Option<Arc<Statement>>) -> Option<Arc<Statement>> {
+        let Some(server) = &mut self.server else { return statement };
+        match &statement {
+            Some(_) if !name.is_empty() => {
+                return statement.map(|statement| self.prepare_named(name, statement));
+            }
             Some(statement)
                 if server.unnamed != statement.id
                     && statement.write_parse(Named::Unnamed, &mut server.wire.output) =>
@@ -541,6 +540,20 @@ impl Session {
             }
             _ => {}
         }
+        statement
+    }
+
+    /// What the client has by this name, as it is there from now on.
+    fn prepare_named(&mut self, name: &[u8], statement: Arc<Statement>) -> Arc<Statement> {
+        if self.server.as_mut().is_none_or(|server| server.prepared.touch(statement.id)) {
+            return statement;
+        }
+        let now = self.as_read_now(&statement);
+        if now.id != statement.id {
+            self.statements.insert(name.to_vec(), now.clone());
+        }
+        self.prepare(&now);
+        now
     }
 
     pub(super) fn prepare(&mut self, statement: &Arc<Statement>) {

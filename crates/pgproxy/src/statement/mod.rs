@@ -6,11 +6,13 @@
 //! what the grammar does not know, what is too long for it, and sessions whose texts it would read otherwise than the
 //! server. All of that is for the primary.
 
+mod moment;
 mod set;
 mod single;
 mod verdict;
 mod words;
 
+pub(crate) use moment::is_of_a_moment;
 pub(crate) use set::{ALL, Assignment};
 pub(crate) use single::{Description, Single, single};
 use sqlclass::Detail;
@@ -32,6 +34,8 @@ pub(crate) struct Facts {
     pub defines: bool,
     /// It is plain `SET`s of settings that can be carried to other connections, and nothing else.
     pub sets: Option<Vec<Assignment>>,
+    /// It may set something, if only for its transaction, on which the meaning of others depends: a search path, a time zone.
+    pub alters: bool,
     /// It is surely one statement of a kind that nothing but its Sync commits. Not looked for in what reads by its words, nor by
     /// [`Facts::of`].
     pub single: Option<Single>,
@@ -92,6 +96,7 @@ impl Facts {
         discards: false,
         defines: true,
         sets: None,
+        alters: true,
         single: None,
     };
 }
@@ -124,6 +129,7 @@ pub(crate) fn judge(sql: &[u8]) -> Facts {
         discards: words.has(Word::Discard),
         // Of this words know nothing; whoever needs the catalog asks the grammar.
         defines: false,
+        alters: set::alters(sql, &words, sets.as_deref()),
         sets,
         single,
     }
@@ -249,6 +255,41 @@ mod tests {
             ("select 'deallocate a'", None),
         ] {
             assert_eq!(deallocated(sql.as_bytes()).as_deref(), name, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_change_the_meaning_of_others_is_told_from_what_surely_does_not() {
+        for sql in [
+            "set timezone to 'UTC'",
+            "reset all",
+            "reset role",
+            "set local search_path to a",
+            "SET LOCAL TIME ZONE 'UTC'",
+            "set local role a",
+            "select set_config('search_path', 'a', true)",
+            "select set_config($1, $2, true)",
+            "select set_config('a.b', 'c', true), set_config('timezone', 'UTC', true)",
+            "select U&\"set\\005fconfig\"('a.b', 'c', true)",
+            "begin; set local search_path to a",
+            "do $$ begin set local search_path to a; end $$",
+            "execute p",
+        ] {
+            assert!(judge(sql.as_bytes()).alters, "{sql}");
+        }
+        for sql in [
+            "select 1",
+            "update t set a = 1",
+            "begin",
+            "set transaction read only",
+            "set constraints all deferred",
+            "set statement_timeout to '5s'",
+            "set local statement_timeout to '5s'",
+            "SET LOCAL app.tenant = '7'",
+            "select set_config('app.tenant', $1, true)",
+            "SELECT pg_catalog.set_config( 'work_mem', '8MB', true)",
+        ] {
+            assert!(!judge(sql.as_bytes()).alters, "{sql}");
         }
     }
 

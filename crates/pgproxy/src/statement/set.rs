@@ -1,13 +1,14 @@
 //! Plain `SET`s that can be repeated on another connection, and `RESET`s.
 
 use super::words::{Word, Words};
+use crate::settings::has_meaning;
 
 /// `SET name TO value`, where the value is nothing but names, numbers and texts, or `RESET name`. Or the same as a function,
 /// as Django says it for each connection: `SELECT set_config('TimeZone', 'UTC', false)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Assignment {
-    /// Or [`ALL`].
-    pub name: &'static str,
+    /// In lower case. Or [`ALL`].
+    pub name: String,
     /// As it was written. `None`: back to what the session began with.
     pub value: Option<String>,
 }
@@ -69,16 +70,22 @@ pub(super) fn assignments(sql: &[u8], words: &Words) -> Option<Vec<Assignment>> 
     let is_cleared = pieces.len() == CLEARS.len()
         && pieces.iter().zip(CLEARS).all(|(piece, clear)| piece.eq_ignore_ascii_case(clear));
     match *pieces {
-        _ if is_cleared => Some(vec![Assignment { name: ALL, value: None }]),
+        _ if is_cleared => Some(vec![Assignment { name: ALL.to_owned(), value: None }]),
         [piece] if words.first() == Some(Word::Select) => call(piece).map(|set| vec![set]),
         _ => pieces.into_iter().map(assignment).collect(),
     }
 }
 
 fn assignment(text: &str) -> Option<Assignment> {
+    // Of any name: what is not there any more need not be carried. But this one ends the role, too.
+    let reset = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        (name != "session_authorization").then_some(Assignment { name, value: None })
+    };
     if let Some(name) = keyword(text, "reset") {
-        let name = if name.eq_ignore_ascii_case(ALL) { ALL } else { carried(name)? };
-        return Some(Assignment { name, value: None });
+        let is_zone = keyword(name, "time").is_some_and(|rest| rest.eq_ignore_ascii_case("zone"));
+        let name = if is_zone { "timezone" } else { name };
+        return if end_of_name(name) == name.len() { reset(name) } else { None };
     }
     let rest = keyword(text, "set")?;
     let rest = keyword(rest, "session").unwrap_or(rest);
@@ -87,18 +94,62 @@ fn assignment(text: &str) -> Option<Assignment> {
     } else if let Some(value) = keyword(rest, "names") {
         ("client_encoding", value)
     } else {
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.')))?;
-        let name = carried(&rest[..end])?;
-        let rest = rest[end..].trim_start();
+        let (name, rest) = rest.split_at(end_of_name(rest));
+        let rest = rest.trim_start();
         (name, rest.strip_prefix('=').or_else(|| keyword(rest, "to"))?)
     };
     let value = value.trim();
     let is_local_zone = name == "timezone" && value.eq_ignore_ascii_case("local");
     if value.eq_ignore_ascii_case("default") || is_local_zone {
-        return Some(Assignment { name, value: None });
+        return reset(name);
     }
+    let name = carried(name)?;
     let is_carried = is_list_of_values(value) || name == "timezone" && is_interval(value);
-    (value.len() <= MAX_VALUE_BYTES && is_carried).then(|| Assignment { name, value: Some(value.to_owned()) })
+    (value.len() <= MAX_VALUE_BYTES && is_carried)
+        .then(|| Assignment { name: name.to_owned(), value: Some(value.to_owned()) })
+}
+
+/// Of one without quotes.
+fn end_of_name(text: &str) -> usize {
+    text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).unwrap_or(text.len())
+}
+
+/// Whether a text may set what others mean, as far as it says so itself.
+pub(super) fn alters(sql: &[u8], words: &Words, sets: Option<&[Assignment]>) -> bool {
+    if let Some(sets) = sets {
+        return sets.iter().any(|set| has_meaning(&set.name));
+    }
+    if words.has_inner_semicolon && (words.has(Word::Set) || words.has(Word::Reset)) {
+        return true;
+    }
+    match (words.first(), words.second()) {
+        (Some(Word::Set), Some(Word::Transaction | Word::Constraints)) => false,
+        (Some(Word::Set), Some(Word::Local)) => name_of_local(sql).is_none_or(has_meaning),
+        (Some(Word::Set | Word::Reset), _) => true,
+        _ => words.names_state() && !calls_set_nothing_of_meaning(sql),
+    }
+}
+
+/// In `SET LOCAL name ...`.
+fn name_of_local(sql: &[u8]) -> Option<&str> {
+    let rest = keyword(keyword(std::str::from_utf8(sql).ok()?.trim_start(), "set")?, "local")?;
+    Some(&rest[..end_of_name(rest)])
+}
+
+/// Whether a text names state because it calls `set_config` and surely for nothing else, with names that are there to read.
+fn calls_set_nothing_of_meaning(sql: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(sql) else { return false };
+    let text = text.to_ascii_lowercase();
+    let mut calls = text.split("set_config");
+    let before = calls.next().unwrap_or_default();
+    let is_of_no_meaning = |call: &str| {
+        let name = call.trim_start().strip_prefix('(').and_then(|rest| rest.trim_start().strip_prefix('\''));
+        name.is_some_and(|name| {
+            let (name, rest) = name.split_at(end_of_name(name));
+            rest.starts_with('\'') && !has_meaning(name) && !Words::of(rest.as_bytes()).names_state()
+        })
+    };
+    before.len() < text.len() && !Words::of(before.as_bytes()).names_state() && calls.all(is_of_no_meaning)
 }
 
 /// `INTERVAL '+00:00' HOUR TO MINUTE`, as Sequelize writes a time zone.
@@ -127,7 +178,7 @@ fn call(text: &str) -> Option<Assignment> {
         return None;
     }
     let name = carried(name.trim_matches('\''))?;
-    (!LISTS.contains(&name)).then(|| Assignment { name, value: Some(value.to_owned()) })
+    (!LISTS.contains(&name)).then(|| Assignment { name: name.to_owned(), value: Some(value.to_owned()) })
 }
 
 fn carried(name: &str) -> Option<&'static str> {
@@ -173,13 +224,13 @@ fn after_value(text: &str) -> Option<&str> {
 mod tests {
     use super::super::judge;
 
-    fn sets(sql: &str) -> Option<(&'static str, Option<String>)> {
+    fn sets(sql: &str) -> Option<(String, Option<String>)> {
         let mut sets = all_sets(sql)?;
         assert_eq!(sets.len(), 1, "{sql}");
         sets.pop()
     }
 
-    fn all_sets(sql: &str) -> Option<Vec<(&'static str, Option<String>)>> {
+    fn all_sets(sql: &str) -> Option<Vec<(String, Option<String>)>> {
         Some(judge(sql.as_bytes()).sets?.into_iter().map(|set| (set.name, set.value)).collect())
     }
 
@@ -203,7 +254,7 @@ mod tests {
             ("SELECT set_config('TimeZone', 'UTC', false)", "timezone", "'UTC'"),
             ("select pg_catalog.set_config('statement_timeout','5s',FALSE);", "statement_timeout", "'5s'"),
         ] {
-            assert_eq!(sets(sql), Some((name, Some(value.to_owned()))), "{sql}");
+            assert_eq!(sets(sql), Some((name.to_owned(), Some(value.to_owned()))), "{sql}");
         }
         for (sql, name) in [
             ("SET statement_timeout TO DEFAULT", "statement_timeout"),
@@ -211,9 +262,13 @@ mod tests {
             ("set time zone LOCAL", "timezone"),
             ("RESET search_path;", "search_path"),
             ("reset all", "all"),
+            ("Reset Role", "role"),
+            ("reset time zone", "timezone"),
+            ("RESET app.tenant", "app.tenant"),
+            ("set app.tenant to default", "app.tenant"),
             ("SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;", "all"),
         ] {
-            assert_eq!(sets(sql), Some((name, None)), "{sql}");
+            assert_eq!(sets(sql), Some((name.to_owned(), None)), "{sql}");
         }
     }
 
@@ -222,8 +277,8 @@ mod tests {
     fn several_in_one_request_are_carried_together_or_not_at_all() {
         let sets = "SET client_min_messages TO warning;SET TIME ZONE INTERVAL '+00:00' HOUR TO MINUTE;";
         let expected = [
-            ("client_min_messages", Some("warning".to_owned())),
-            ("timezone", Some("INTERVAL '+00:00' HOUR TO MINUTE".to_owned())),
+            ("client_min_messages".to_owned(), Some("warning".to_owned())),
+            ("timezone".to_owned(), Some("INTERVAL '+00:00' HOUR TO MINUTE".to_owned())),
         ];
         assert_eq!(all_sets(sets).unwrap(), expected);
         assert_eq!(all_sets("reset all; set search_path to a").unwrap().len(), 2);
@@ -242,8 +297,10 @@ mod tests {
             "set search_path to f()",
             "set search_path to",
             "set role to x",
-            "reset role",
-            "reset role; reset all",
+            "reset session authorization",
+            "reset session_authorization",
+            "reset \"role\"",
+            "set session authorization default",
             "select pg_advisory_unlock_all(); reset all",
             "set search_path to a; select 1",
             "set search_path to 'a;b'",

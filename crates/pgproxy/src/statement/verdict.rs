@@ -53,7 +53,10 @@ impl Verdict {
             return Some(Facts::PLAIN_READ);
         }
         let Statement { class, flags, pins, .. } = self.0;
-        if flags.contains(Flag::SameBackend) || flags.contains(Flag::MultiStatement) || !self.is_known() {
+        let is_for_words = [Flag::SameBackend, Flag::MultiStatement, Flag::LocalSet]
+            .into_iter()
+            .any(|flag| flags.contains(flag));
+        if is_for_words || !self.is_known() {
             return None;
         }
         let is_plain = match class {
@@ -71,8 +74,17 @@ impl Verdict {
             place: self.place(),
             pins: !pins.is_empty(),
             defines: flags.contains(Flag::Ddl),
+            alters: self.calls_what_may_set(),
             ..Facts::PLAIN_READ
         })
+    }
+
+    /// Whether it is not a read because of a function of which nobody knows what it sets.
+    fn calls_what_may_set(self) -> bool {
+        use Because::{Function, Implicit, Operator, Relation, Type, UnknownFunction};
+        let Statement { class, because, flags, .. } = self.0;
+        let is_call = matches!(because, Function | UnknownFunction | Relation | Operator | Type | Implicit);
+        class == Class::Primary && is_call && !flags.contains(Flag::PlainSelect)
     }
 
     /// Whether the text was looked into at all.
@@ -117,6 +129,7 @@ impl Facts {
         discards: false,
         defines: false,
         sets: None,
+        alters: false,
         single: None,
     };
 
@@ -133,9 +146,11 @@ impl Facts {
 
     /// With the verdict on the text in place of what its words have said.
     pub fn judged(self, verdict: Option<Verdict>) -> Facts {
-        let Some(verdict) = verdict else { return self };
+        let alters = self.alters || self.kind != Kind::Read;
+        let Some(verdict) = verdict else { return Facts { alters, ..self } };
         if !verdict.is_known() {
-            return Facts { defines: self.kind != Kind::Read && self.single.is_none(), ..self };
+            let defines = self.kind != Kind::Read && self.single.is_none();
+            return Facts { defines, alters, ..self };
         }
         let Statement { class, flags, pins, .. } = verdict.0;
         // DO, CALL and their kin run a text that only words look into, and what a server process remembers is more than
@@ -151,6 +166,7 @@ impl Facts {
             place: verdict.place(),
             pins: self.sets.is_none() && (by_words || !pins.is_empty()),
             defines: flags.contains(Flag::Ddl),
+            alters: self.alters || verdict.calls_what_may_set() || is_hidden && !flags.contains(Flag::Cursor),
             ..self
         }
     }
@@ -232,7 +248,7 @@ mod tests {
                 continue;
             }
             let verdict = Some(verdict);
-            let part = |facts| Facts { names_state: false, single: None, ..facts };
+            let part = |facts| Facts { names_state: false, alters: false, single: None, ..facts };
             let expected = part(judge(sql.as_bytes()).judged(verdict));
             let facts = part(Facts::of(sql.as_bytes(), verdict));
             assert_eq!(facts, expected, "{sql}");
@@ -263,6 +279,37 @@ mod tests {
             assert!(facts(sql).pins, "{sql}");
         }
         assert!(!facts("select pg_backend_pid()").pins);
+    }
+
+    #[test]
+    fn what_may_set_something_for_others_is_told_from_what_only_works() {
+        for sql in [
+            "select f()",
+            "call p()",
+            "do $$ begin perform f(); end $$",
+            "set local search_path to a",
+            "insert into t values (set_config('search_path', 'a', true))",
+            "begin; set local search_path to a",
+        ] {
+            assert!(facts(sql).alters, "{sql}");
+            assert!(Facts::of(sql.as_bytes(), Some(verdict(sql))).alters, "{sql}, without words");
+        }
+        for sql in [
+            "begin",
+            "savepoint a",
+            "set local app.tenant to '7'",
+            "select set_config('app.tenant', '8', true)",
+            "insert into t values (1)",
+            "update t set a = 1",
+            "select 1",
+            "create table t (a int)",
+            "declare c cursor for select 1",
+            "fetch 10 from c",
+            "commit",
+        ] {
+            assert!(!facts(sql).alters, "{sql}");
+            assert!(!Facts::of(sql.as_bytes(), Some(verdict(sql))).alters, "{sql}, without words");
+        }
     }
 
     #[test]

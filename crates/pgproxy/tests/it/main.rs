@@ -18,6 +18,7 @@ mod properties;
 mod proxy;
 mod reads;
 mod replies;
+mod settings;
 mod shown;
 mod sqlsmith;
 mod tools;
