@@ -312,11 +312,8 @@ fn changes_of(
             });
         }
     }
-    let shares: [(_, fn(&Figures) -> f64, _); 2] = [
-        ("errors", |figures| figures.failed, Metric::Errors),
-        ("shed", |figures| figures.shed, Metric::Shed),
-    ];
-    for (name, share, metric) in shares {
+    for (name, metric) in [("errors", Metric::Errors), ("shed", Metric::Shed)] {
+        let share = |figures: &Figures| if metric == Metric::Errors { figures.failed } else { figures.shed };
         let change = share(&now) - share(&then);
         let (low, high) = interval(change, drawn.iter().map(|(then, now)| share(now) - share(then)));
         changes.push(Change {

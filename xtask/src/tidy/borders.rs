@@ -29,6 +29,7 @@ const STARTERS: &[(&str, &str)] = &[
     ("crates/local/", "the executor: starting processes is what it is for"),
     ("crates/rehearsal/src/generator/process.rs", "what makes the load must not be who measures the app"),
     ("crates/switchback/src/cli/connect.rs", "the command line starts the daemon"),
+    ("crates/switchback/src/cli/drill.rs", "what a drill has stopped goes on, also when the drill is killed"),
     ("crates/switchback/src/cli/manifest.rs", "`init` asks git what it ignores"),
     ("crates/testkit/", "tests start Switchbacks"),
     ("xtask/", "house tools run compilers"),
