@@ -106,8 +106,8 @@ pub(crate) async fn apply(
     if !sql.is_empty() {
         if let Err(error) = server.ask(&sql).await? {
             // Not for what is wanted, but for what is there: the time limit of who had it before, or no memory.
-            if error_field(&error, b'C').is_some_and(|sqlstate| [&b"57"[..], b"53"].contains(&&sqlstate[..2]))
-            {
+            let sqlstate = error_field(&error, b'C').unwrap_or_default();
+            if sqlstate.starts_with(b"57") || sqlstate.starts_with(b"53") {
                 return Err(io::Error::other("settings were interrupted"));
             }
             let text = error_field(&error, b'M').unwrap_or_default();

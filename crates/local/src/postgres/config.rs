@@ -8,8 +8,8 @@
 //! conf/pg_ident.conf  empty
 //! ```
 //!
-//! `postgresql.conf` in the data directory is not read. `postgresql.auto.conf`, which `ALTER SYSTEM` writes, is: it is
-//! how a database administrator overrides us, knowingly.
+//! `postgresql.conf` in the data directory is read by nobody but what recovers alone before a rewind. `postgresql.auto.conf`,
+//! which `ALTER SYSTEM` writes, is read: it is how a database administrator overrides us, knowingly.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -203,6 +203,8 @@ async fn rewind(
     source: &str,
 ) -> Result<Result<(), String>, PostgresError> {
     let pgdata = paths.pgdata();
+    keep_log_in_recovery(&pgdata, owner)
+        .map_err(|source| PostgresError::Io { path: pgdata.clone(), source })?;
     let arguments: [&OsStr; 5] = [
         "--target-pgdata".as_ref(),
         pgdata.as_os_str(),
@@ -211,6 +213,16 @@ async fn rewind(
         source.as_ref(),
     ];
     Ok(tool::run(engine, owner, &pgdata, "pg_rewind", &arguments).await?.map(drop))
+}
+
+/// What was not shut down in order recovers alone first, by the settings that stand in the data directory and nobody else
+/// reads, and ends that with a checkpoint. It must not take the log away from the one before on, which a rewind reads.
+fn keep_log_in_recovery(pgdata: &Path, owner: &Owner) -> io::Result<()> {
+    let settings = pgdata.join("postgresql.conf");
+    remove_file(&settings)?;
+    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&settings)?;
+    file.write_all(b"# Written by switchback, for a rewind.\nwal_keep_size = '1TB'\n")?;
+    owner.take(&settings)
 }
 
 fn mark_as_standby(signal: &Path, owner: &Owner) -> io::Result<()> {

@@ -82,7 +82,10 @@ impl Machine {
         for node in topology.followers_of(id) {
             let name = member_name(&node.id);
             let seen = followers.iter().find(|follower| follower.name == name);
-            let runs = self.node_phase(&node.id) == Some(Phase::Ready);
+            let phase = self.node_phase(&node.id);
+            // Then it does not become ready, however long it runs.
+            let lacks_log = phase == Some(Phase::Starting) && self.lacks_log(&node.id);
+            let runs = phase == Some(Phase::Ready) || lacks_log;
             let due = self.watched(id, |watch| {
                 if seen.is_some_and(|follower| follower.streaming) {
                     watch.astray.remove(&node.id);
@@ -99,8 +102,10 @@ impl Machine {
             let (Some((attempts, waited)), Some(job)) = (due, self.node_kept(&node.id)) else { continue };
             let names: Vec<String> = topology.followers_of(id).map(|node| member_name(&node.id)).collect();
             session.keep_slots(id, &names).await?;
-            let (need, decision) =
-                if attempts == 1 { (Need::Rewind, "rewind it") } else { (Need::Copy, "copy it anew") };
+            let (need, decision) = match attempts {
+                1 if !lacks_log => (Need::Rewind, "rewind it"),
+                _ => (Need::Copy, "copy it anew"),
+            };
             let why = said_of_following(&self.inner.setup.last_lines(&node.id.to_string()));
             let evidence = format!(
                 "it runs and has not followed for {} s: {}; the next attempt is due after {} s",
@@ -116,6 +121,12 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Whether a node asks for log that its primary does not have any more.
+    fn lacks_log(&self, node: &NodeId) -> bool {
+        let said = said_of_following(&self.inner.setup.last_lines(&node.to_string()));
+        said.is_some_and(|said| said.contains("has already been removed"))
     }
 
     /// Why a node that runs does not follow its primary, where that is so.
