@@ -1,4 +1,4 @@
-//! Faults put into a real app, and what a rehearsal says gave way: some 25 minutes on a machine that nobody else uses, where
+//! Faults put into a real app, and what a rehearsal says gave way: about an hour on a machine that nobody else uses, where
 //! others would make every answer "the run says nothing".
 
 use crate::failure::Result;
