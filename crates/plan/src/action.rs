@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use model::{
     BackupPolicy, ClusterState, CompareGate, DatabaseNode, DatabaseRole, EdgeProcess, Instance, InstanceId,
@@ -86,6 +87,9 @@ pub enum Action {
         backup: u32,
         timeline: u32,
         to: RecoveryTarget,
+        /// The archive of another cluster, where it is not made from this one's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<PathBuf>,
     },
     /// Deletes what was prepared. Only ever the inverse of `PrepareRestore`.
     DiscardRestored {

@@ -43,8 +43,9 @@ impl fmt::Display for Action {
                 write!(f, "back {id} up to {to}, {}", counted(policy.keep as usize, "copy"))
             }
             Action::ConfigureBackups { id, to: None, .. } => write!(f, "make no backups of {id}"),
-            Action::PrepareRestore { node, backup, .. } => {
-                write!(f, "make {} from backup {backup} and the log after it", node.id)
+            Action::PrepareRestore { node, backup, from, .. } => {
+                write!(f, "make {} from backup {backup} and the log after it", node.id)?;
+                from.as_ref().map_or(Ok(()), |folder| write!(f, ", in {}", folder.display()))
             }
             Action::DiscardRestored { node } => write!(f, "discard {}", node.id),
             Action::ReplacePrimary { old, new, .. } => {

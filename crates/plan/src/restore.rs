@@ -4,6 +4,8 @@
 //! Two plans, because they are not taken back together. Once the new primary serves, a standby that cannot be copied is no
 //! reason to give up what clients have written since.
 
+use std::path::PathBuf;
+
 use model::{AppName, DatabaseNode, DatabaseRole, NodeId, RecoveryTarget, ResourceId, Topology, Zone};
 
 use crate::diff::fingerprint;
@@ -21,6 +23,8 @@ pub struct Restore {
     /// The timeline to arrive on.
     pub timeline: u32,
     pub to: RecoveryTarget,
+    /// The archive of another cluster, where it is not this one's own.
+    pub from: Option<PathBuf>,
 }
 
 /// The steps to a new primary. `None` where there is no such cluster.
@@ -34,6 +38,7 @@ pub fn restore(app: &AppName, topology: &Topology, parent: u64, wished: &Restore
         backup: wished.backup,
         timeline: wished.timeline,
         to: wished.to,
+        from: wished.from.clone(),
     }];
     for node in topology.followers_of(id) {
         actions.push(Action::RemoveFollower { node: node.clone(), role: topology.role_of(&node.id) });

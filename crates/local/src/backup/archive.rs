@@ -72,6 +72,11 @@ impl Archive {
         entries.filter(is_one).map(|entry| Archive::at(&entry.path())).collect()
     }
 
+    /// Whether it is there.
+    pub fn is_there(&self) -> bool {
+        self.wal().is_dir() && self.base().is_dir()
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

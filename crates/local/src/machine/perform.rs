@@ -49,8 +49,8 @@ impl Machine {
             // The guard of the clusters sees it when it is written down.
             Action::ConfigureCluster { .. } => Ok(()),
             Action::ConfigureBackups { id, .. } => self.configure_backups(id, next),
-            Action::PrepareRestore { node, backup, timeline, to } => {
-                self.prepare_restore(node, *backup, *timeline, *to, report).await
+            Action::PrepareRestore { node, backup, timeline, to, from } => {
+                self.prepare_restore(node, *backup, *timeline, *to, from.as_deref(), report).await
             }
             Action::DiscardRestored { node } => self.discard_restored(node).await,
             Action::ReplacePrimary { old, new, .. } => {

@@ -4,8 +4,9 @@
 //! conf/node.conf      where this node is and what it listens on; includes managed.conf
 //! conf/managed.conf   what follows from the manifest: memory, and where the log is kept
 //! conf/replication.conf  whom this node follows, or who confirms its commits; changes with each failover
-//! conf/pg_hba.conf    passwords (SCRAM) for everybody, over the Unix socket only
-//! conf/pg_ident.conf  empty
+//! conf/pg_hba.conf    passwords (SCRAM) for everybody, over the Unix socket only; while a node is made from another cluster's
+//!                     backups, the supervisor alone
+//! conf/pg_ident.conf  empty, but then
 //! ```
 //!
 //! `postgresql.conf` in the data directory is read by nobody but what recovers alone before a rewind. `postgresql.auto.conf`,
@@ -55,6 +56,24 @@ pub fn write_config(
         replace(&conf.join("node.conf"), &node(paths, version))
     };
     write().map_err(|source| PostgresError::Io { path: conf.clone(), source })
+}
+
+/// For a node that was made from the backups of another cluster, whose passwords nobody here knows: until the configuration
+/// is written again, the supervisor enters as the system user `name` that the kernel knows it by, and nobody else does.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn admit_supervisor(paths: &NodePaths, name: &str) -> Result<(), PostgresError> {
+    let conf = paths.conf();
+    let admit = || {
+        let map = format!("# Written by switchback, for a restore.\nsupervisor  \"{name}\"  postgres\n");
+        replace(&conf.join("pg_ident.conf"), &map)?;
+        replace(
+            &conf.join("pg_hba.conf"),
+            "# Written by switchback, for a restore.\nlocal  all  postgres  peer  map=supervisor\n",
+        )
+    };
+    admit().map_err(|source| PostgresError::Io { path: conf.clone(), source })
 }
 
 fn node(paths: &NodePaths, version: &PgVersion) -> String {

@@ -51,6 +51,23 @@ pub async fn provision(paths: &NodePaths, credentials: &Credentials) -> Result<P
     Ok(Provisioned::Created)
 }
 
+/// Makes the superuser of a cluster that was made elsewhere ours, by giving it our password. The app's role gets its own from
+/// [`provision`]. Returns the databases that are there.
+///
+/// # Errors
+/// When PostgreSQL refuses or the connection fails.
+pub async fn take_in(paths: &NodePaths, credentials: &Credentials) -> Result<Vec<String>, PostgresError> {
+    let superuser = connect(paths, &credentials.superuser, "postgres").await.map_err(failed)?;
+    let verifier = scram_sha_256(credentials.superuser.password.as_bytes());
+    let role = identifier(&credentials.superuser.role);
+    // Nobody follows it who could confirm a commit.
+    execute(&superuser, "SET synchronous_commit = local").await?;
+    execute(&superuser, &format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'")).await?;
+    let query = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname";
+    let rows = within_limit(async { superuser.query(query, &[]).await.map_err(failed) }).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 async fn owns_database(superuser: &Client, credentials: &Credentials) -> Result<bool, PostgresError> {
     let owner = "SELECT 1 FROM pg_database WHERE datname = $1 AND pg_get_userbyid(datdba) = $2";
     let (database, role) = (&credentials.database, &credentials.app.role);

@@ -8,6 +8,7 @@
 pub mod client;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use local::machine::{Event, MachineStatus, StopMode};
@@ -88,6 +89,8 @@ pub enum Request {
     },
     Backups {
         cluster: ResourceId,
+        /// The folder of another cluster's, where it is not this one's own.
+        from: Option<PathBuf>,
     },
     /// Restores the newest backup beside the app and compares it.
     ProveBackup {
@@ -97,11 +100,13 @@ pub enum Request {
     CheckRestore {
         cluster: ResourceId,
         to: RecoveryTarget,
+        from: Option<PathBuf>,
     },
     /// Brings a database back to an earlier moment.
     Restore {
         cluster: ResourceId,
         to: RecoveryTarget,
+        from: Option<PathBuf>,
     },
     /// Deletes the data that restores have put aside.
     ForgetReplaced {
@@ -123,7 +128,7 @@ impl Request {
             self,
             Request::Hello
                 | Request::Releases
-                | Request::Backups { .. }
+                | Request::Backups { from: None, .. }
                 | Request::Status
                 | Request::Why { .. }
                 | Request::Metrics

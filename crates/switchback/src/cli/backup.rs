@@ -1,5 +1,7 @@
 //! `backup`, `backup list` and `restore`: copies of the database, and the way back to them.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -23,8 +25,8 @@ pub fn take(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Pro
     Ok(())
 }
 
-pub fn list(place: &Place, cluster: ResourceId, as_json: bool) -> Result<(), Problem> {
-    let backups: Vec<BaseBackup> = place.app()?.ask(&Request::Backups { cluster }, |_| {})?;
+pub fn list(place: &Place, cluster: ResourceId, from: Option<PathBuf>, as_json: bool) -> Result<(), Problem> {
+    let backups: Vec<BaseBackup> = place.app()?.ask(&Request::Backups { cluster, from }, |_| {})?;
     if as_json {
         return say::json(&backups);
     }
@@ -63,20 +65,24 @@ pub fn restore(
     place: &Place,
     cluster: ResourceId,
     to: RecoveryTarget,
+    from: Option<PathBuf>,
     yes: bool,
     as_json: bool,
 ) -> Result<(), Problem> {
     let app = place.app()?;
-    app.ask::<()>(&Request::CheckRestore { cluster: cluster.clone(), to }, |_| {})?;
+    app.ask::<()>(&Request::CheckRestore { cluster: cluster.clone(), to, from: from.clone() }, |_| {})?;
+    let what = match &from {
+        None => "What was written since".to_owned(),
+        Some(folder) => format!("It would be what is in {}. What it has now", folder.display()),
+    };
     say::talk(&format!(
-        "{cluster} would be brought back to {}. What was written since would be kept aside, and no longer be seen by \
-         the app.",
+        "{cluster} would be brought back to {}. {what} would be kept aside, and no longer be seen by the app.",
         shown(to)
     ));
     if !yes && !agreed("Bring it back?")? {
         return Err(Problem::refused("nothing was changed"));
     }
-    let restored: Restored = progress::ask(&app, Request::Restore { cluster, to })?;
+    let restored: Restored = progress::ask(&app, Request::Restore { cluster, to, from })?;
     if as_json {
         return say::json(&restored);
     }
@@ -131,6 +137,11 @@ fn shown(to: RecoveryTarget) -> String {
             .map(|time| time.to_zoned_datetime(TimeZone::system()).strftime("%F %T%.f %Z").to_string())
             .unwrap_or_default(),
     }
+}
+
+/// A folder, which the daemon looks for from another one than this command.
+pub fn folder(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 /// `latest`, a time with its zone (`2026-11-25T16:00:00Z`), or one of this machine's (`2026-11-25 16:00`).

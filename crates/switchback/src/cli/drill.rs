@@ -191,7 +191,8 @@ fn must_be_possible(app: &App, drill: Drill, before: &Status) -> Result<(), Prob
         Drill::PrimaryDiskFull => own_disk(app, node(before, DatabaseRole::Primary)?).map(drop),
         Drill::ReplicaCrash | Drill::ReplicaLag => node(before, DatabaseRole::ReadReplica).map(drop),
         Drill::Restore => {
-            let request = Request::CheckRestore { cluster: cluster(before)?, to: RecoveryTarget::Latest };
+            let request =
+                Request::CheckRestore { cluster: cluster(before)?, to: RecoveryTarget::Latest, from: None };
             app.ask(&request, |_| {})
         }
         Drill::ZoneLoss => last_zone(before).map(drop),

@@ -232,6 +232,9 @@ enum Command {
         /// `latest`, or a time such as 2026-11-25T16:00:00Z or "2026-11-25 16:00"
         #[arg(long, value_name = "TIME", value_parser = backup::target, required_unless_present = "forget_replaced")]
         to: Option<RecoveryTarget>,
+        /// From a folder of backups that is not this database's own: of a lost machine, or of another installation of the app
+        #[arg(long, value_name = "DIR", value_parser = backup::folder, requires = "to")]
+        from: Option<PathBuf>,
         /// Delete the data that earlier restores have put aside
         #[arg(long, conflicts_with = "to")]
         forget_replaced: bool,
@@ -315,7 +318,11 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum BackupCommand {
     /// Show the copies that there are
-    List,
+    List {
+        /// Show those in a folder of backups that is not this database's own
+        #[arg(long, value_name = "DIR", value_parser = backup::folder)]
+        from: Option<PathBuf>,
+    },
 }
 
 /// The whole program: from arguments to an exit code.
@@ -363,12 +370,12 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Metrics => status::metrics(place),
         Command::Failover { to, database, json } => failover::failover(place, database, to, json),
         Command::Restart { database, json } => restart::restart(place, database, json),
-        Command::Backup { show: Some(BackupCommand::List), database, json } => {
-            backup::list(place, database, json)
+        Command::Backup { show: Some(BackupCommand::List { from }), database, json } => {
+            backup::list(place, database, from, json)
         }
         Command::Backup { show: None, database, json } => backup::take(place, database, json),
-        Command::Restore { to: Some(to), database, yes, json, .. } => {
-            backup::restore(place, database, to, yes, json)
+        Command::Restore { to: Some(to), from, database, yes, json, .. } => {
+            backup::restore(place, database, to, from, yes, json)
         }
         Command::Restore { to: None, database, yes, .. } => backup::forget(place, database, yes),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),

@@ -91,22 +91,22 @@ impl Daemon {
                 self.must_run()?;
                 value(&self.machine.take_backup(&cluster, report).await.map_err(step_failed)?)
             }
-            Request::Backups { cluster } => {
-                value(&self.machine.backups(&cluster).await.map_err(step_failed)?)
+            Request::Backups { cluster, from } => {
+                value(&self.machine.backups(&cluster, from.as_deref()).await.map_err(step_failed)?)
             }
             Request::ProveBackup { cluster } => {
                 self.must_run()?;
                 value(&self.machine.prove_backup(&cluster, report).await.map_err(step_failed)?)
             }
-            Request::CheckRestore { cluster, to } => {
+            Request::CheckRestore { cluster, to, from } => {
                 self.must_run()?;
-                value(&self.machine.check_restore(&cluster, to).await.map_err(step_refused)?)
+                value(&self.machine.check_restore(&cluster, to, from.as_deref()).await.map_err(step_refused)?)
             }
-            Request::Restore { cluster, to } => {
+            Request::Restore { cluster, to, from } => {
                 let _claim = self.claim_after_taking_over("restore").await?;
                 self.must_run()?;
                 self.finish_what_was_begun(report).await?;
-                value(&self.restore(&cluster, to, report).await?)
+                value(&self.restore(&cluster, to, from.as_deref(), report).await?)
             }
             Request::ForgetReplaced { cluster } => {
                 // A restore that is not over may yet need what it has put aside.

@@ -1,5 +1,6 @@
 //! `restore`: a new primary from a backup in the place of the old one, and then its followers anew.
 
+use std::path::Path;
 use std::time::Instant;
 
 use local::machine::{Event, Report};
@@ -14,12 +15,13 @@ impl Daemon {
         &self,
         cluster: &ResourceId,
         to: RecoveryTarget,
+        from: Option<&Path>,
         report: &Report,
     ) -> Result<Restored, Failure> {
         let began = Instant::now();
         let machine = &self.machine;
         let _no_other = machine.hold_backups().await.map_err(step_failed)?;
-        let wished = machine.choose_restore(cluster, to, report).await.map_err(step_refused)?;
+        let wished = machine.choose_restore(cluster, to, from, report).await.map_err(step_refused)?;
         let world = machine.world();
         let gone = || step_refused(machine.no_such_database(cluster));
         let kept_aside = world.topology.primary_of(cluster).map(|node| node.id.clone()).ok_or_else(gone)?;

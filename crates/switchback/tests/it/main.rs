@@ -14,6 +14,7 @@ mod drill_crashes;
 mod drill_diagnosis;
 mod drill_journey;
 mod drill_scaling;
+mod elsewhere;
 mod example;
 mod faults;
 mod full_disk;

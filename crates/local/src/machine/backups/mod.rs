@@ -3,6 +3,7 @@
 //! PostgreSQL itself hands over its log (see [`crate::backup`]); here is watched whether it can. Copies are taken from the
 //! primary: on one machine its disk is the one that is read either way, and a copy of a standby is lost when it takes over.
 
+mod elsewhere;
 mod prove;
 mod restore;
 mod room;

@@ -1,6 +1,6 @@
 //! The way back: a node made from a backup beside the cluster, which then takes the place of its primary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +9,8 @@ use plan::{Action, Restore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::blocking;
+use super::elsewhere::Source;
+use super::scratch::Scratch;
 use crate::backup::{Archive, Catalog, Lineage, WalName, base_for, base_for_latest};
 use crate::chain;
 use crate::jobs::node::NodeJob;
@@ -36,13 +38,19 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::choose_restore`].
-    pub async fn check_restore(&self, id: &ResourceId, to: RecoveryTarget) -> Result<(), StepError> {
-        let (_, archive) = self.archive_to_restore_from(id)?;
+    pub async fn check_restore(
+        &self,
+        id: &ResourceId,
+        to: RecoveryTarget,
+        from: Option<&Path>,
+    ) -> Result<(), StepError> {
+        let source = self.source_of_restore(id, from)?;
         is_past(to)?;
-        self.begin_of_restore(&archive, None, to).await.map(drop)
+        self.begin_of_restore(&source.archive, None, to).await.map(drop)
     }
 
-    /// Settles what to restore from. What was written up to now is stored first, where the primary answers.
+    /// Settles what to restore from: the cluster's own archive, for which what was written up to now is stored first where
+    /// the primary answers, or the one in the folder `from`.
     ///
     /// # Errors
     /// When the moment is outside of what there is, or the disk has no room. Nothing was changed.
@@ -50,21 +58,27 @@ impl Machine {
         &self,
         id: &ResourceId,
         to: RecoveryTarget,
+        from: Option<&Path>,
         report: &Report,
     ) -> Result<Restore, StepError> {
-        let (job, archive) = self.archive_to_restore_from(id)?;
+        let Source { job, archive, is_elsewhere } = self.source_of_restore(id, from)?;
         is_past(to)?;
-        let written = match self.session(&job.id).await {
-            Ok(_) => Some(self.store_log_up_to_now(&job, &archive).await?),
-            Err(error) => {
-                let why = error.reason;
-                let text = format!("{} does not answer ({why}); going by what is stored", job.id);
-                report(Event::Note { text });
-                None
+        let written = if is_elsewhere {
+            None
+        } else {
+            match self.session(&job.id).await {
+                Ok(_) => Some(self.store_log_up_to_now(&job, &archive).await?),
+                Err(error) => {
+                    let why = error.reason;
+                    let text = format!("{} does not answer ({why}); going by what is stored", job.id);
+                    report(Event::Note { text });
+                    None
+                }
             }
         };
         let (backup, timeline) = self.begin_of_restore(&archive, written, to).await?;
-        Ok(Restore { cluster: id.clone(), backup, timeline, to })
+        let from = is_elsewhere.then(|| archive.root().to_owned());
+        Ok(Restore { cluster: id.clone(), backup, timeline, to, from })
     }
 
     /// The number of the copy to begin with and the timeline to arrive on: the one that is `written`, or else the newest
@@ -136,19 +150,23 @@ impl Machine {
         number: u32,
         timeline: u32,
         to: RecoveryTarget,
+        from: Option<&Path>,
         report: &Report,
     ) -> Result<(), StepError> {
-        let (like, archive) = self.archive_to_restore_from(node.id.resource())?;
+        let Source { job: like, archive, is_elsewhere } = self.source_of_restore(node.id.resource(), from)?;
         let scratch = self.scratch(&like, self.restored(&node.id), node)?;
+        let scratch = Scratch { is_elsewhere, ..scratch };
         let catalog = Catalog::of(&archive);
         let backups = blocking(move || catalog.list()).await?;
         let backup = backups.into_iter().find(|backup| backup.number == number);
         let backup = backup.ok_or_else(|| StepError::new(format!("backup {number} is gone")))?;
         let replay = Replay::Promote(to);
         let process = self.recover(&scratch, &archive, &backup, timeline, replay, report).await?;
+        let made_ours =
+            if is_elsewhere { self.make_ours(&scratch, &archive, timeline).await } else { Ok(()) };
         // In order: what it has is on the disk, and the next start finds nothing to recover.
         self.stop_scratch(&scratch, &process).await;
-        Ok(())
+        made_ours
     }
 
     pub(in crate::machine) async fn discard_restored(&self, node: &DatabaseNode) -> Result<(), StepError> {

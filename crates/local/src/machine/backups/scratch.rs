@@ -8,6 +8,7 @@ use std::time::Duration;
 use model::{DatabaseNode, Size};
 use tokio::time::{Instant, sleep};
 
+use super::elsewhere::supervisor;
 use crate::backup::{Archive, BaseBackup, Catalog};
 use crate::jobs::node::NodeJob;
 use crate::keeper;
@@ -15,8 +16,8 @@ use crate::machine::apply::{Event, Report};
 use crate::machine::nodes::{at, failed};
 use crate::machine::{Machine, StepError};
 use crate::postgres::{
-    self, Archiving, Membership, NodePaths, PostgresError, Replay, Session, mark_for_recovery,
-    recovery_command, unpack,
+    self, Archiving, Membership, NodePaths, PostgresError, Replay, Session, admit_supervisor,
+    mark_for_recovery, recovery_command, unpack,
 };
 use crate::process::{Command, Priority, Process, Spec, StopSignal};
 
@@ -39,6 +40,8 @@ pub(super) struct Scratch {
     pub(super) job: NodeJob,
     /// Of its record and its log.
     pub(super) name: String,
+    /// It is of another cluster, and has the passwords of that one.
+    pub(super) is_elsewhere: bool,
 }
 
 impl Scratch {
@@ -58,7 +61,7 @@ impl Machine {
         let paths =
             NodePaths::new(&folder, &self.inner.setup.state.sockets(), node.port).map_err(|e| failed(&e))?;
         let job = NodeJob { id: node.id.clone(), paths, ..like.clone() };
-        Ok(Scratch { job, name: format!("{}.recovery", node.id) })
+        Ok(Scratch { job, name: format!("{}.recovery", node.id), is_elsewhere: false })
     }
 
     /// Stops what runs of it and deletes it. That there is nothing is fine.
@@ -119,6 +122,9 @@ impl Machine {
         let folder = Catalog::of(archive).folder(backup.number);
         unpack(engine, paths, owner, &folder).await.map_err(|error| failed(&error))?;
         self.write_scratch_config(scratch)?;
+        if scratch.is_elsewhere {
+            admit_supervisor(paths, &supervisor()?).map_err(|error| failed(&error))?;
+        }
         mark_for_recovery(paths, owner).map_err(|error| at(&paths.pgdata(), &error))?;
         note(format!("replaying the log from {} on", backup.ended));
         let setup = &self.inner.setup;

@@ -1,5 +1,6 @@
 //! Making a copy of the primary, and deleting what is kept beyond the number that is wished for.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,12 +159,12 @@ impl Machine {
         report(Event::Note { text });
     }
 
-    /// Every whole copy, the oldest first.
+    /// Every whole copy, the oldest first: of the cluster itself, or those in the folder `from`.
     ///
     /// # Errors
     /// When none are made, or the folder cannot be read.
-    pub async fn backups(&self, id: &ResourceId) -> Result<Vec<BaseBackup>, StepError> {
-        let catalog = Catalog::of(&self.archive_to_restore_from(id)?.1);
+    pub async fn backups(&self, id: &ResourceId, from: Option<&Path>) -> Result<Vec<BaseBackup>, StepError> {
+        let catalog = Catalog::of(&self.source_of_restore(id, from)?.archive);
         blocking(move || catalog.list()).await
     }
 
@@ -210,7 +211,7 @@ impl Machine {
         }
     }
 
-    fn primary_kept(&self, id: &ResourceId) -> Result<NodeJob, StepError> {
+    pub(super) fn primary_kept(&self, id: &ResourceId) -> Result<NodeJob, StepError> {
         let topology = self.topology();
         let primary = topology.primary_of(id).map(|node| node.id.clone());
         let primary = primary.ok_or_else(|| self.no_such_database(id))?;

@@ -94,7 +94,8 @@ fn interrupted_restore() -> Journal {
         size: Size::UNLIMITED,
         database: "shop".to_owned(),
     };
-    let action = Action::PrepareRestore { node, backup: 1, timeline: 1, to: RecoveryTarget::Latest };
+    let action =
+        Action::PrepareRestore { node, backup: 1, timeline: 1, to: RecoveryTarget::Latest, from: None };
     let plan = Plan {
         id: "0123456789abcdef".to_owned(),
         app: AppName::new("shop").unwrap(),
