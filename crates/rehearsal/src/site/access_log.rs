@@ -119,22 +119,11 @@ impl AccessLog {
     ///
     /// # Errors
     /// When it cannot be read on.
-    pub fn read(&mut self, mut log: impl BufRead) -> io::Result<()> {
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let read = log.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
-            if read == 0 {
-                return Ok(());
-            }
-            let is_cut = read as u64 == MAX_LINE_BYTES && line.last() != Some(&b'\n');
-            if is_cut {
-                self.unreadable += 1;
-                pass_over_line(&mut log)?;
-            } else {
-                self.line(&line);
-            }
-        }
+    pub fn read(&mut self, log: impl BufRead) -> io::Result<()> {
+        each_line(log, |line| match line {
+            Some(line) => self.line(line),
+            None => self.unreadable += 1,
+        })
     }
 
     /// Adds one line, with or without its end.
@@ -148,7 +137,7 @@ impl AccessLog {
             return;
         };
         self.lines += 1;
-        if OWN_AGENTS.iter().any(|own| read.user_agent.contains(own)) {
+        if read.is_own() {
             self.classes.own += 1;
             return;
         }
@@ -302,6 +291,45 @@ impl Counts {
             path: path.to_owned(),
             hits: self.hits,
             assets: assets.into_iter().map(|(path, _)| path.clone()).collect(),
+        }
+    }
+}
+
+impl Line<'_> {
+    fn is_own(&self) -> bool {
+        OWN_AGENTS.iter().any(|own| self.user_agent.contains(own))
+    }
+}
+
+/// Requests since then that were none of ours, by a log or the end of one. A line that cannot be read is nobody's.
+///
+/// # Errors
+/// When it cannot be read on.
+pub fn requests_of_others(log: impl BufRead, since: Timestamp) -> io::Result<u64> {
+    let mut count = 0;
+    each_line(log, |line| {
+        let read = line.and_then(|line| serde_json::from_slice::<Line<'_>>(line).ok());
+        let is_theirs =
+            |line: Line<'_>| !line.is_own() && line.time.parse::<Timestamp>().is_ok_and(|time| time >= since);
+        count += u64::from(read.is_some_and(is_theirs));
+    })?;
+    Ok(count)
+}
+
+/// `None` for a line that is too long to be one.
+fn each_line(mut log: impl BufRead, mut heard: impl FnMut(Option<&[u8]>)) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = log.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if read as u64 == MAX_LINE_BYTES && line.last() != Some(&b'\n') {
+            heard(None);
+            pass_over_line(&mut log)?;
+        } else {
+            heard(Some(&line));
         }
     }
 }

@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::{App, Load, Mix, Switchback, request};
 
@@ -82,8 +83,7 @@ fn an_interrupted_rehearsal_says_what_it_has_and_that_it_is_not_all() {
     let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--json"];
     let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(5));
-    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -93,12 +93,73 @@ fn an_interrupted_rehearsal_says_what_it_has_and_that_it_is_not_all() {
     assert!((1..30).contains(&seconds), "{seconds}");
 }
 
+/// By then it may have taken hours.
+#[test]
+fn what_was_measured_is_said_where_it_can_no_longer_be_written() {
+    let switchback = visited_for(1);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--out", out.to_str().unwrap()];
+    let child = switchback.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    drop(folder);
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("This run was cut short") && said.contains("report.html"), "{said}");
+}
+
 #[test]
 fn an_app_that_somebody_uses_is_not_loaded_without_a_yes() {
     let switchback = visited_for(4);
     let output = switchback.cli(&["rehearse", "replay"]);
     assert_eq!(output.code, Some(3), "{output:?}");
     assert!(output.stderr.contains("somebody uses the app now"), "{}", output.stderr);
+}
+
+/// Loads the app for some seconds.
+fn rehearsed_for_a_moment(switchback: &Switchback) {
+    let arguments = ["rehearse", "front-page", "--duration", "60", "--yes"];
+    let mut child =
+        switchback.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    switchback.wait_for("it is loaded", Duration::from_secs(30), |status| {
+        let processes = status.raw["processes"].as_array().unwrap();
+        processes.iter().any(|process| process["requests_per_second"].as_f64().is_some_and(|rate| rate > 1.0))
+    });
+    interrupt(&child);
+    child.wait().unwrap();
+}
+
+fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+}
+
+/// Whoever rehearses twice has no visitors for that. Without a log it is counted anew who asks.
+#[test]
+fn a_rehearsal_before_is_no_use_of_the_app() {
+    for has_log in [true, false] {
+        let switchback = up(App::python("shop").set("edge", "access_log", has_log));
+        rehearsed_for_a_moment(&switchback);
+        let again = switchback.cli(&["rehearse", "replay"]);
+        assert!(!again.stderr.contains("somebody uses the app"), "{has_log}: {again:#?}");
+        // It went on: only then it is known that the log has no visit.
+        assert!(again.stderr.contains("there is nothing to replay"), "{has_log}: {again:#?}");
+        let mut journey = switchback
+            .command(&["journey", "--quick"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(journey.stderr.take().unwrap()).lines();
+        let first = said.next().expect("it says something").unwrap();
+        interrupt(&journey);
+        said.for_each(drop);
+        journey.wait().unwrap();
+        assert!(first.contains("the app beside itself"), "{has_log}: {first}");
+    }
 }
 
 #[test]
@@ -232,8 +293,7 @@ fn an_interrupt_before_the_crowd_comes_is_heard() {
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     said.find(|line| line.as_ref().unwrap().contains("looking at what there is")).expect("it looks").unwrap();
     let interrupted = Instant::now();
-    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    interrupt(&child);
     let rest: Vec<String> = said.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("nothing was measured")), "{rest:?}");
@@ -261,8 +321,7 @@ fn another_app_is_not_measured_by_the_tiers_of_this_one() {
     let arguments = [&["rehearse", "hn", "--duration", "60", "--json"], &target[..]].concat();
     let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(5));
-    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     let record = record(&serde_json::from_slice(&output.stdout).unwrap());
     assert!(!record["seconds"].as_array().unwrap().is_empty());

@@ -40,6 +40,25 @@ fn paths(site: &Site) -> Vec<&str> {
 }
 
 #[test]
+fn of_those_who_asked_lately_rehearsals_and_drills_are_none() {
+    let ours = "Mozilla/5.0 (compatible; switchback-rehearsal)";
+    let lines = [
+        // Begun in the middle of a line, as the end of a log does.
+        "rt\",\"status\":200}\n".to_owned(),
+        line(10, "GET", "/", 200, "Mozilla/5.0", ""),
+        line(20, "GET", "/", 200, ours, ""),
+        line(30, "GET", "/", 200, "switchback-drill", ""),
+        line(31, "POST", "/sign", 303, "Mozilla/5.0", ""),
+        line(40, "GET", "/", 200, "", ""),
+        line(50, "GET", "/", 200, ours, ""),
+    ];
+    let since = |time: &str| requests_of_others(lines.concat().as_bytes(), time.parse().unwrap()).unwrap();
+    assert_eq!(since("2026-02-03T04:00:00Z"), 3);
+    assert_eq!(since("2026-02-03T04:00:30Z"), 2);
+    assert_eq!(since("2026-02-03T04:00:45Z"), 0);
+}
+
+#[test]
 fn pages_come_with_the_assets_that_they_brought() {
     let log = read(&[
         get("/", ""),

@@ -7,6 +7,7 @@ mod beforehand;
 mod climb;
 mod conduct;
 mod explore;
+mod in_use;
 pub mod journey;
 mod observe;
 mod prove;
@@ -133,7 +134,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
     };
     let before = beforehand::check(&app, args, &subject)?;
     let own = graph.rehearsal.as_ref();
-    target.consent(&args.target, &status, own.is_some_and(model::Rehearsal::writes))?;
+    target.consent(&args.target, &app, &status, own.is_some_and(model::Rehearsal::writes))?;
     let interrupts = Interrupts::listen()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;

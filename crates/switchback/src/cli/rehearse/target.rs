@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 use local::machine::{ProcessKind, ProcessStatus};
 use rehearsal::load::{Origin, Protocol, Tls};
 
+use super::in_use;
 use crate::api::Status;
+use crate::cli::connect::App;
 use crate::cli::plan::agreed;
 use crate::cli::say::{self, BOLD, Problem, Stream, paint};
 
-/// Requests per second from others that make an app one that people use now.
+/// Requests per second from others, beyond which an app is one that people use now.
 const QUIET: f64 = 0.2;
 /// A bundle of authorities that every Debian has.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -58,7 +60,13 @@ impl Target {
     ///
     /// # Errors
     /// When it is refused, or there is nobody to ask.
-    pub fn consent(&self, args: &TargetArgs, status: &Status, writes: bool) -> Result<(), Problem> {
+    pub fn consent(
+        &self,
+        args: &TargetArgs,
+        app: &App,
+        status: &Status,
+        writes: bool,
+    ) -> Result<(), Problem> {
         if writes {
             say::talk(&format!(
                 "{} visits of this rehearsal send forms, as `[rehearsal]` of the manifest says: what they write stays in \
@@ -66,8 +74,11 @@ impl Target {
                 paint(Stream::Err, BOLD, "note:")
             ));
         }
-        let reasons = self.reasons(status, writes);
-        if reasons.is_empty() || args.yes {
+        if args.yes {
+            return Ok(());
+        }
+        let reasons = self.reasons(app, status, writes);
+        if reasons.is_empty() {
             return Ok(());
         }
         say::talk(&format!("{} {}", paint(Stream::Err, BOLD, "careful:"), reasons.join("; ")));
@@ -77,18 +88,17 @@ impl Target {
         Err(Problem::refused("nothing was asked of the app"))
     }
 
-    fn reasons(&self, status: &Status, writes: bool) -> Vec<String> {
+    fn reasons(&self, app: &App, status: &Status, writes: bool) -> Vec<String> {
         let mut reasons = Vec::new();
         if !self.origin.address.ip().is_loopback() {
             reasons.push(format!("{} is another machine", self.url));
         }
-        let edges = || edges(status);
-        if self.is_ours && edges().any(|edge| !is_private(&edge.address)) {
+        if self.is_ours && edges(status).any(|edge| !is_private(&edge.address)) {
             reasons
                 .push("the front door is open to other machines, so people may be using the app".to_owned());
         }
-        let now: f64 = edges().filter_map(|edge| edge.requests_per_second).sum();
-        if self.is_ours && now > QUIET {
+        let now = if self.is_ours { in_use::requests_per_second(app) } else { 0.0 };
+        if now > QUIET {
             reasons.push(format!("somebody uses the app now ({now:.1} requests a second)"));
         }
         if writes && !self.is_ours {

@@ -11,9 +11,8 @@ mod time;
 mod trip;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use local::machine::ProcessKind;
 use model::{Rehearsal, Threshold};
 use rehearsal::capacity::Effort;
 
@@ -22,16 +21,13 @@ pub use copy::{Beside, end};
 use self::copy::Copy;
 use self::time::Budget;
 use self::trip::Wish;
-use super::{objective, write};
-use crate::api::{Request, Status};
+use super::{in_use, objective, write};
 use crate::cli::connect::App;
 use crate::cli::plan::agreed;
 use crate::cli::say::{self, BOLD, Problem, Stream, paint};
 use crate::cli::up::Interrupts;
 use crate::cli::{Place, manifest as file};
 
-/// An app that was asked for something in this time is used.
-const IN_USE: Duration = Duration::from_secs(60);
 /// Less than this is no time for a journey.
 const LEAST_SECONDS: u64 = 60;
 const MOST_SECONDS: u64 = 86_400;
@@ -112,7 +108,7 @@ fn consent(app: &App, own: Option<&Rehearsal>, is_agreed: bool) -> Result<(), Pr
             paint(Stream::Err, BOLD, "note:")
         ));
     }
-    if is_agreed || !is_in_use(app) {
+    if is_agreed || in_use::requests_per_second(app) <= 0.0 {
         return Ok(());
     }
     say::talk(&format!(
@@ -123,18 +119,4 @@ fn consent(app: &App, own: Option<&Rehearsal>, is_agreed: bool) -> Result<(), Pr
         true => Ok(()),
         false => Err(Problem::refused("nothing was begun")),
     }
-}
-
-/// By its access log, which the edge writes while no daemon runs, too; where that is off, by what it counts just now.
-fn is_in_use(app: &App) -> bool {
-    let log = std::fs::metadata(app.state.access_log()).ok().filter(|log| log.len() > 0);
-    let age = log.and_then(|log| SystemTime::now().duration_since(log.modified().ok()?).ok());
-    if age.is_some_and(|age| age < IN_USE) {
-        return true;
-    }
-    let status: Result<Status, Problem> = app.ask_at_once(&Request::Status);
-    status.is_ok_and(|status| {
-        let edges = status.machine.processes.iter().filter(|process| process.kind == ProcessKind::Edge);
-        edges.filter_map(|edge| edge.requests_per_second).sum::<f64>() > 0.0
-    })
 }
