@@ -23,7 +23,9 @@ use std::time::Instant;
 
 use local::cgroup::Cgroups;
 use local::chain;
-use local::machine::{self, CrashPoint, Event, FailoverMoment, Machine, Moment, Report, StopMode};
+use local::machine::{
+    self, CrashPoint, Event, FailoverMoment, Machine, Moment, Phase, ProcessKind, Report, StopMode,
+};
 use local::output::{Budget, Logs, Tailer};
 use local::paths::{StateDir, StateError};
 use local::process::{BaseEnv, Processes};
@@ -119,7 +121,7 @@ struct Daemon {
 ///
 /// # Errors
 /// When the state folder is held by another daemon, is of a newer format, or cannot be read; supervised, also when the
-/// app does not come up and nothing of it served before.
+/// app does not come up and nothing of it served before, or its front door cannot be opened.
 pub fn run(args: DaemonArgs, life: Life) -> Result<End, Failure> {
     let failed = |error: StateError| Failure::refused(chain(&error)).hint(error.hint());
     let state = StateDir::open(&args.state_dir).map_err(failed)?;
@@ -305,6 +307,8 @@ impl Daemon {
                 let _ = self.machine.stop(StopMode::Graceful, &report).await;
                 return Err(failure);
             }
+            // Nobody but the next daemon tries it again. What runs goes on until then.
+            Err(failure) if self.front_door_is_shut().await => return Err(failure),
             Err(Failure { message, hint, last_lines, .. }) => {
                 tracing::error!(
                     reason = message,
@@ -316,6 +320,13 @@ impl Daemon {
         }
         ready::say();
         Ok(())
+    }
+
+    /// Whether it could not even be opened, because somebody else has its address, for one.
+    async fn front_door_is_shut(&self) -> bool {
+        let status = self.machine.status().await;
+        let mut edges = status.processes.iter().filter(|process| process.kind == ProcessKind::Edge);
+        edges.any(|edge| matches!(edge.state, Phase::Stopped | Phase::Failed))
     }
 
     fn is_supervised(&self) -> bool {

@@ -108,6 +108,28 @@ fn a_supervised_daemon_whose_app_does_not_come_up_leaves_nothing_and_says_why() 
     nothing_runs(&failing);
 }
 
+/// Otherwise it would stand before a shut door for ever: the address is free some day, and nobody would try again.
+#[test]
+fn a_supervised_daemon_whose_address_somebody_has_ends_and_says_who_so_that_it_is_tried_again() {
+    let switchback = crate::up(App::python("shop"));
+    let front = switchback.url("");
+    switchback.down();
+    let taken = std::net::TcpListener::bind(front.strip_prefix("http://").unwrap()).unwrap();
+    let ended = switchback.cli_within(Duration::from_secs(60), &["up", "--supervised"]);
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    let who = format!("error: cannot listen on {}", taken.local_addr().unwrap());
+    assert!(ended.stderr.contains(&who), "{ended:#?}");
+    assert!(ended.stderr.contains(&format!("(pid {}) has port", std::process::id())), "{ended:#?}");
+    drop(taken);
+    let manager = managed(&switchback, Path::new("/nowhere"));
+    switchback.wait_for("up", Duration::from_secs(60), |status| {
+        status.all_ready() && status.raw["operation"].is_null()
+    });
+    assert_eq!(testkit::get(&switchback.url("/")).unwrap().status, 200);
+    switchback.down();
+    ends_within(manager, Duration::from_secs(10));
+}
+
 #[test]
 fn a_status_that_is_asked_for_while_the_daemon_is_started_again_waits_for_it() {
     let switchback = prepare(App::python("shop"));
