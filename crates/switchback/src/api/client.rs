@@ -35,13 +35,21 @@ pub fn call<T: DeserializeOwned>(
     request: &Request,
     heard: impl FnMut(Event),
 ) -> Result<T, CallError> {
+    send(socket, request)?.finish(heard)
+}
+
+/// The first half of [`call`].
+///
+/// # Errors
+/// See [`CallError`].
+pub fn send(socket: &Path, request: &Request) -> Result<Call, CallError> {
     let stream = UnixStream::connect(socket).map_err(CallError::NoDaemon)?;
     let limit = match request {
         Request::Hello => Some(HELLO_LIMIT),
         looks if looks.only_looks() => Some(LOOK_LIMIT),
         _ => None,
     };
-    Call::send(stream, request, limit)?.finish(heard)
+    Call::send(stream, request, limit)
 }
 
 /// As [`call`], of what takes no time: a daemon that is silent for `limit` is left, and one that takes no connections as well.

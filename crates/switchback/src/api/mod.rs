@@ -160,6 +160,8 @@ pub enum FailureKind {
     Failed,
     /// Refused to protect data, or because the world has moved.
     Refused,
+    /// Refused because somebody else changes things: nothing was begun.
+    Busy,
 }
 
 impl Failure {
@@ -169,6 +171,10 @@ impl Failure {
 
     pub fn refused(message: impl Into<String>) -> Failure {
         Failure { kind: FailureKind::Refused, ..Failure::failed(message) }
+    }
+
+    pub fn busy(message: impl Into<String>) -> Failure {
+        Failure { kind: FailureKind::Busy, ..Failure::failed(message) }
     }
 
     pub fn hint(self, hint: impl Into<String>) -> Failure {

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::Place;
 use super::say::{self, Problem};
-use crate::api::client::{self, CallError};
+use crate::api::client::{self, Call, CallError};
 use crate::api::{Hello, Request};
 
 /// From its start to the first answer. It reads its state and binds a socket before that; nothing slow.
@@ -35,6 +35,18 @@ const SILENT_WAIT: Duration = Duration::from_millis(500);
 
 /// From SIGTERM to its end: it only stores what was said last.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For a daemon.
+struct Waiting {
+    begun: Instant,
+    is_said: bool,
+}
+
+impl Waiting {
+    fn begin() -> Waiting {
+        Waiting { begun: Instant::now(), is_said: false }
+    }
+}
 
 /// One app's folders, settled.
 #[derive(Debug, Clone)]
@@ -68,8 +80,7 @@ impl App {
         request: &Request,
         mut heard: impl FnMut(Event),
     ) -> Result<T, Problem> {
-        let begun = Instant::now();
-        let mut is_said = false;
+        let mut waiting = Waiting::begin();
         loop {
             let error = match client::call(&self.state.daemon_socket(), request, &mut heard) {
                 Err(CallError::NoDaemon(error)) if error.kind() == ErrorKind::PermissionDenied => {
@@ -80,18 +91,52 @@ impl App {
                 Err(error @ CallError::Lost(_)) if request.only_looks() => error,
                 answered => return answered.map_err(|error| self.no_answer(error)),
             };
-            if begun.elapsed() >= self.patience() {
-                return Err(self.no_answer(error));
-            }
-            if !is_said && begun.elapsed() >= SILENT_WAIT {
-                is_said = true;
-                say::talk(match self.state.is_held() {
-                    true => "waiting for the daemon, which is starting",
-                    false => "no daemon answers; waiting a moment for one that is started again",
-                });
-            }
-            std::thread::sleep(Duration::from_millis(10));
+            self.wait_on(&mut waiting, error)?;
         }
+    }
+
+    /// The first half of [`App::ask`], of what changes something: when this returns, the daemon goes on with it whoever
+    /// listens. `None`: `is_given_up` while there was no daemon yet.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn send(&self, request: &Request, is_given_up: impl Fn() -> bool) -> Result<Option<Call>, Problem> {
+        let mut waiting = Waiting::begin();
+        while !is_given_up() {
+            match client::send(&self.state.daemon_socket(), request) {
+                Ok(call) => return Ok(Some(call)),
+                Err(CallError::NoDaemon(error)) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(self.somebody_else());
+                }
+                Err(error @ CallError::NoDaemon(_)) => self.wait_on(&mut waiting, error)?,
+                Err(error) => return Err(self.no_answer(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the daemon answers to what was sent.
+    ///
+    /// # Errors
+    /// When it fails, or goes away.
+    pub fn hear<T: DeserializeOwned>(&self, call: Call, heard: impl FnMut(Event)) -> Result<T, Problem> {
+        call.finish(heard).map_err(|error| self.no_answer(error))
+    }
+
+    /// A moment, where a daemon may yet come.
+    fn wait_on(&self, waiting: &mut Waiting, error: CallError) -> Result<(), Problem> {
+        if waiting.begun.elapsed() >= self.patience() {
+            return Err(self.no_answer(error));
+        }
+        if !waiting.is_said && waiting.begun.elapsed() >= SILENT_WAIT {
+            waiting.is_said = true;
+            say::talk(match self.state.is_held() {
+                true => "waiting for the daemon, which is starting",
+                false => "no daemon answers; waiting a moment for one that is started again",
+            });
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        Ok(())
     }
 
     /// [`App::ask`] as things are: a daemon that does not answer now is not waited for.

@@ -247,11 +247,11 @@ fn break_it(
             Ok(Broken { adopted: Some(adopted), ..Broken::nobody("SIGKILL to the daemon") })
         }
         Drill::EdgeReplace => {
-            app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
+            wait_for::<()>(app, Request::ReplaceEdge, interrupts, 1)?;
             Ok(Broken::nobody("the edge was handed over to a new process"))
         }
         Drill::ProxyReplace => {
-            app.ask::<()>(&Request::ReplaceProxies, |_| {})?;
+            wait_for::<()>(app, Request::ReplaceProxies, interrupts, 1)?;
             notes.push("the old one keeps the sessions it has until they end, an hour at most".to_owned());
             Ok(Broken::nobody("pgproxy was handed over to a new process"))
         }

@@ -1,7 +1,7 @@
 //! The command line: what a person types, and how answers are said.
 //!
 //! Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 3 refused for safety,
-//! 130 interrupted while the daemon goes on.
+//! 130 interrupted, while the daemon goes on or before it was asked for anything.
 
 mod backup;
 mod connect;

@@ -91,12 +91,19 @@ pub enum Problem {
     /// Everything was said already.
     Said(u8),
 }
+    /// Somebody else changes things: nothing was begun.
+    Busy {
+        message: String,
+        hint: Option<String>,
+    },
 
 impl Problem {
     pub fn failed(message: impl Into<String>) -> Problem {
         Problem::Failed { message: message.into(), hint: None, last_lines: Vec::new() }
     }
 
+    /// It was interrupted before anything was asked of the daemon.
+    NotBegun,
     pub fn refused(message: impl Into<String>) -> Problem {
         Problem::Refused { message: message.into(), hint: None, last_lines: Vec::new() }
     }
@@ -107,10 +114,13 @@ impl Problem {
 
     pub fn hint(mut self, text: impl Into<String>) -> Problem {
         match &mut self {
-            Problem::Failed { hint, .. } | Problem::Refused { hint, .. } | Problem::Usage { hint, .. } => {
+            Problem::Failed { hint, .. }
+            | Problem::Refused { hint, .. }
+            | Problem::Busy { hint, .. }
+            | Problem::Usage { hint, .. } => {
                 *hint = Some(text.into());
             }
-            Problem::Manifest(_) | Problem::Said(_) => {}
+            Problem::Manifest(_) | Problem::NotBegun | Problem::Said(_) => {}
         }
         self
     }
@@ -122,13 +132,14 @@ impl Problem {
             | Problem::Refused { message, .. }
             | Problem::Usage { message, .. } => message.clone(),
             Problem::Manifest(_) => "the manifest has problems".to_owned(),
-            Problem::Said(INTERRUPTED) => "it was interrupted".to_owned(),
+            Problem::NotBegun | Problem::Said(INTERRUPTED) => "it was interrupted".to_owned(),
             Problem::Said(code) => format!("it ended with code {code}"),
         }
     }
 
     /// Says it and gives the exit code.
     pub fn report(self) -> ExitCode {
+            | Problem::Busy { message, .. }
         let (code, message, hint, last_lines) = match self {
             Problem::Failed { message, hint, last_lines } => (1, message, hint, last_lines),
             Problem::Usage { message, hint } => (2, message, hint, Vec::new()),
@@ -142,6 +153,11 @@ impl Problem {
         talk(&format!("{} {message}", paint(Stream::Err, RED.bold(), "error:")));
         if !last_lines.is_empty() {
             talk("it said last:");
+            Problem::Busy { message, hint } => (3, message, hint, Vec::new()),
+            Problem::NotBegun => {
+                talk("interrupted: nothing was begun");
+                return ExitCode::from(INTERRUPTED);
+            }
             for line in last_lines {
                 talk(&format!("  {} {line}", paint(Stream::Err, DIM, "|")));
             }
@@ -168,6 +184,7 @@ impl From<manifest::Problems> for Problem {
         Problem::Manifest(Box::new(problems))
     }
 }
+            FailureKind::Busy => Problem::Busy { message, hint },
 
 /// Structured log lines for the daemon and the roles; whoever starts them points stderr at a file. `SWITCHBACK_LOG`
 /// chooses what is said, by default everything from `info` up.

@@ -13,7 +13,7 @@ use super::connect::{App, Running};
 use super::progress::Progress;
 use super::say::{self, BOLD, GREEN, Problem, Stream, paint};
 use super::{Place, manifest, status};
-use crate::api::{Outcome, Request, Status};
+use crate::api::{Outcome, Request, Status, client};
 
 /// How soon an interrupt is heard while the daemon works.
 const INTERRUPT_POLL: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ pub fn up(place: &Place, options: &Options) -> Result<(), Problem> {
     let attachment = if was_up { Attachment::Visitor } else { Attachment::Owner };
     let outcome = match bring_up(&app, graph, options, &interrupts) {
         Ok(outcome) => outcome,
-        Err(problem) => return Err(given_up(&app, attachment, problem)),
+        Err(problem) => return Err(given_up(&app, attachment, problem, &interrupts)),
     };
     for note in &outcome.notes {
         say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
@@ -87,16 +87,20 @@ fn bring_up(
 /// What the daemon answers. `limit`: the interrupt at which waiting ends.
 ///
 /// # Errors
-/// When it fails, or there are so many interrupts: [`INTERRUPTED`].
+/// When it fails, or there are so many interrupts: [`INTERRUPTED`], or [`Problem::NotBegun`] where the daemon does not know of
+/// it yet.
 pub fn wait_for<T>(app: &App, request: Request, interrupts: &Interrupts, limit: u32) -> Result<T, Problem>
 where
     T: serde::de::DeserializeOwned + Send + 'static,
 {
+    // On this thread, so that it is known whether the daemon has it.
+    let sent = app.send(&request, || interrupts.count() >= limit)?;
+    let call = sent.ok_or(Problem::NotBegun)?;
     let (tell, heard) = sync_channel(EVENTS_WAITING);
     let asking = app.clone();
     std::thread::spawn(move || {
         // Nobody listens any more after an interrupt.
-        let answer = asking.ask(&request, |event| drop(tell.send(Heard::Event(event))));
+        let answer = asking.hear(call, |event| drop(tell.send(Heard::Event(event))));
         let _ = tell.send(Heard::Answer(answer));
     });
     // Here, so that it is gone from the terminal before anything else is said.
@@ -122,7 +126,17 @@ enum Heard<T> {
 pub const INTERRUPTED: u8 = 130;
 
 /// An app that did not come up is not left half up by the command that was to bring it up.
-fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
+fn given_up(app: &App, attachment: Attachment, problem: Problem, interrupts: &Interrupts) -> Problem {
+    match problem {
+        // What comes up is somebody else's, such as another `up`.
+        Problem::Busy { .. } => return problem,
+        Problem::NotBegun => {
+            // A daemon that was started for this has nothing to hold up.
+            let _ = client::send(&app.state.daemon_socket(), &Request::Leave);
+            return problem;
+        }
+        _ => {}
+    }
     let interrupted = matches!(problem, Problem::Said(INTERRUPTED));
     match (attachment, interrupted) {
         (Attachment::Visitor, true) => {
@@ -131,13 +145,13 @@ fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
         (Attachment::Visitor, false) => {}
         (Attachment::Owner, true) => {
             say::talk("interrupted: stopping what was started");
-            stop_what_was_started(app, StopMode::Now);
+            stop_what_was_started(app, StopMode::Now, interrupts);
         }
         (Attachment::Owner, false) => match what_stands(app) {
-            Stands::Nothing => stop_what_was_started(app, StopMode::Graceful),
+            Stands::Nothing => stop_what_was_started(app, StopMode::Graceful, interrupts),
             Stands::Maimed => {
                 say::talk("stopping what was started; `switchback up` brings it up when that is mended");
-                stop_what_was_started(app, StopMode::Graceful);
+                stop_what_was_started(app, StopMode::Graceful, interrupts);
             }
             // Otherwise nothing but `up` could be said, and that fails.
             Stands::Starting(names) => say::talk(&format!(
@@ -152,10 +166,14 @@ fn given_up(app: &App, attachment: Attachment, problem: Problem) -> Problem {
     problem
 }
 
-fn stop_what_was_started(app: &App, mode: StopMode) {
+/// One interrupt more ends the waiting: the daemon may hang.
+fn stop_what_was_started(app: &App, mode: StopMode, interrupts: &Interrupts) {
     // A daemon that went away has said so already.
     let daemon = app.hello().and_then(|daemon| Running::find(daemon.pid).ok().flatten());
-    let _ = app.ask::<()>(&Request::Down { mode, destroy: false }, |_| {});
+    let down = Request::Down { mode, destroy: false };
+    if wait_for::<()>(app, down, interrupts, interrupts.count() + 1).is_err() {
+        return;
+    }
     // Whoever looks next must not meet one that is about to end.
     let _ = daemon.map(|daemon| daemon.wait());
 }
@@ -170,7 +188,7 @@ enum Stands {
     Starting(Vec<String>),
     /// All that served before.
     Whole,
-    /// Somebody else is at it, such as another `up`, for whom we were refused; it is theirs to say what comes of it.
+    /// Somebody else is at it by now; it is theirs to say what comes of it.
     BeingChanged,
 }
 
@@ -219,9 +237,16 @@ fn bring_down(app: &App, interrupts: &Interrupts) -> Result<(), Problem> {
     say::talk("stopping; Ctrl-C again stops at once");
     let down = |mode| Request::Down { mode, destroy: false };
     match wait_for::<()>(app, down(StopMode::Graceful), interrupts, 2) {
-        Err(Problem::Said(INTERRUPTED)) => {
+        Err(Problem::Said(INTERRUPTED) | Problem::NotBegun) => {
             say::talk("stopping at once");
-            wait_for::<()>(app, down(StopMode::Now), interrupts, u32::MAX)?;
+            match wait_for::<()>(app, down(StopMode::Now), interrupts, 3) {
+                // The daemon may hang.
+                Err(Problem::Said(INTERRUPTED) | Problem::NotBegun) => {
+                    say::talk("not waiting any longer; `switchback status` shows what still runs");
+                    return Err(Problem::Said(INTERRUPTED));
+                }
+                result => result?,
+            }
         }
         result => result?,
     }
@@ -298,5 +323,77 @@ impl Interrupts {
         while self.count() == before && start.elapsed() < limit {
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::atomic::AtomicUsize;
+
+    use local::paths::StateDir;
+
+    use super::*;
+    use crate::api::Failure;
+
+    /// How often a daemon was asked for something, which hangs up on everybody.
+    fn asked(meanwhile: impl FnOnce(&App)) -> usize {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let daemon = UnixListener::bind(state.daemon_socket()).unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        // Until the test ends.
+        std::thread::spawn(move || {
+            for _ in daemon.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        meanwhile(&App { dir: folder.path().to_owned(), state });
+        count.load(Ordering::SeqCst)
+    }
+
+    /// Of two at once one is refused. By the time it looks, the other may have come to a state that looks maimed.
+    #[test]
+    fn an_up_that_was_refused_because_of_another_asks_for_nothing_to_be_stopped() {
+        let count = asked(|app| {
+            let busy = Failure::busy("up is in progress").into();
+            let problem = given_up(app, Attachment::Owner, busy, &Interrupts::listen().unwrap());
+            assert_eq!(problem.message(), "up is in progress");
+        });
+        assert_eq!(count, 0);
+    }
+
+    /// Nobody can be made to look at a program that does not end.
+    #[test]
+    fn a_third_interrupt_ends_up_although_the_daemon_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        // It takes connections, and answers none.
+        let _daemon = UnixListener::bind(state.daemon_socket()).unwrap();
+        let app = App { dir: folder.path().to_owned(), state };
+        let interrupts = Interrupts::listen().unwrap();
+        interrupts.interrupt();
+        let person = interrupts.clone();
+        let pressing = std::thread::spawn(move || {
+            for _ in 0..2 {
+                std::thread::sleep(4 * INTERRUPT_POLL);
+                person.interrupt();
+            }
+        });
+        let ended = bring_down(&app, &interrupts);
+        assert!(matches!(ended, Err(Problem::Said(INTERRUPTED))), "{ended:?}");
+        pressing.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_interrupted_before_the_daemon_knows_of_it_was_not_begun() {
+        let count = asked(|app| {
+            let interrupts = Interrupts::listen().unwrap();
+            interrupts.interrupt();
+            let answer = wait_for::<()>(app, Request::ReplaceEdge, &interrupts, 1);
+            assert!(matches!(answer, Err(Problem::NotBegun)), "{answer:?}");
+        });
+        assert_eq!(count, 0);
     }
 }

@@ -12,7 +12,7 @@ use model::counted;
 
 use super::connect::App;
 use super::say::{self, GREEN, Problem, Stream, paint};
-use super::up::{INTERRUPTED, Interrupts};
+use super::up::{INTERRUPTED, Interrupts, wait_for};
 use super::{Place, manifest};
 use crate::api::{Hello, Request, Status};
 
@@ -51,7 +51,7 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
     if of_kind(ProcessKind::Edge).all(|edge| is_this_program(edge.pid)) {
         say::talk("edge: runs this program already");
     } else {
-        app.ask::<()>(&Request::ReplaceEdge, |_| {})?;
+        replace(&app, Request::ReplaceEdge, &interrupts)?;
         say::talk("edge: a new process serves; the one before finishes what it has, and ends");
     }
     go_on(&interrupts)?;
@@ -61,7 +61,7 @@ pub fn upgrade(place: &Place) -> Result<(), Problem> {
     } else if proxies.all(|proxy| is_this_program(proxy.pid)) {
         say::talk("pgproxy: runs this program already");
     } else {
-        app.ask::<()>(&Request::ReplaceProxies, |_| {})?;
+        replace(&app, Request::ReplaceProxies, &interrupts)?;
         say::talk("pgproxy: a new process serves; the one before keeps the sessions it has until they end");
     }
     say::talk(&format!("{} done", paint(Stream::Err, GREEN, "upgrade:")));
@@ -72,8 +72,20 @@ fn go_on(interrupts: &Interrupts) -> Result<(), Problem> {
     if interrupts.count() == 0 {
         return Ok(());
     }
+    Err(interrupted())
+}
+
+fn interrupted() -> Problem {
     say::talk("interrupted: what was replaced stays so, and `switchback upgrade` goes on with the rest");
-    Err(Problem::Said(INTERRUPTED))
+    Problem::Said(INTERRUPTED)
+}
+
+/// A first interrupt waits for this step, and a second one for nothing: the daemon may hang.
+fn replace(app: &App, request: Request, interrupts: &Interrupts) -> Result<(), Problem> {
+    match wait_for::<()>(app, request, interrupts, 2) {
+        Err(Problem::Said(INTERRUPTED) | Problem::NotBegun) => Err(interrupted()),
+        replaced => replaced,
+    }
 }
 
 fn replace_daemon(app: &App, graph: &model::ResourceGraph, old: &Hello) -> Result<Hello, Problem> {

@@ -149,7 +149,7 @@ impl Daemon {
         self.begin(name).ok_or_else(|| {
             let current = self.current_operation();
             let doing = current.map_or_else(|| "another operation".to_owned(), |operation| operation.name);
-            Failure::refused(format!("{doing} is in progress"))
+            Failure::busy(format!("{doing} is in progress"))
                 .hint("wait for it to end; `switchback status` shows it")
         })
     }

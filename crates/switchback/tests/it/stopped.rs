@@ -1,5 +1,7 @@
 //! An app that is down, or has no daemon: what can be seen of it, and what commands mean then.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use testkit::{App, get};
@@ -64,6 +66,27 @@ fn a_second_down_finds_nothing_to_stop_and_starts_nothing_to_stop_it() {
     let again = switchback.must(&["down"]);
     assert_eq!(again.stderr, "nothing is up here\n");
     nothing_runs(&switchback);
+/// The daemon has nothing that it could go on with.
+#[test]
+fn an_interrupt_while_a_daemon_is_waited_for_says_that_nothing_was_begun() {
+    let switchback = up(App::python("shop"));
+    switchback.kill_daemon();
+    // As one has it that has just begun.
+    let lock = std::fs::File::options().write(true).open(switchback.app().state_dir().join("daemon.lock"));
+    let lock = lock.unwrap();
+    lock.lock().unwrap();
+    let mut deploy = switchback.command(&["deploy"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(deploy.stderr.take().unwrap()).lines();
+    said.find(|line| line.as_ref().unwrap().contains("waiting for the daemon")).expect("it waits").unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&deploy), rustix::process::Signal::INT)
+        .unwrap();
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(rest, ["interrupted: nothing was begun"]);
+    assert_eq!(deploy.wait().unwrap().code(), Some(130));
+    drop(lock);
+    switchback.start_daemon_again();
+}
+
     // What was killed is another matter: it is taken over and stopped.
     switchback.must(&["up", "--detach"]);
     switchback.kill_daemon();
@@ -187,11 +210,10 @@ fn down_waits_for_requests_as_long_as_the_longest_grace_and_logs_what_it_cuts() 
 
 #[test]
 fn a_second_interrupt_ends_what_the_first_waits_for() {
-    use std::process::Stdio;
     let mut switchback = crate::prepare(App::python("shop").set("web", "grace", "\"60s\""));
     let mut attached =
         switchback.command(&["up"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = std::io::BufRead::lines(std::io::BufReader::new(attached.stderr.take().unwrap()));
+    let mut said = BufReader::new(attached.stderr.take().unwrap()).lines();
     let mut until = |text: &str| {
         let heard = said.any(|line| line.unwrap().contains(text));
         assert!(heard, "it ended without saying `{text}`");
