@@ -11,6 +11,7 @@ use crate::failure::{Failure, Result};
 use crate::flags::Flags;
 use crate::house;
 use crate::http;
+use crate::port;
 use crate::setup;
 use crate::shell::{self, Phases};
 
@@ -23,13 +24,17 @@ pub fn run(mut flags: Flags) -> Result {
     let detach = flags.switch("--detach");
     let consent = setup::Consent::from_flags(&mut flags);
     flags.end()?;
+    // Rather than after the builds, which take minutes.
+    if let Some(who) = who_has_its_address()? {
+        let Some(url) = front() else { return Err(Failure::new(who)) };
+        say_that_it_runs(&url);
+        return Ok(());
+    }
     let mut phases = Phases::default();
     phases.run("setup", || setup::install(setup::Needs::DEMO, consent))?;
     phases.run("build switchback", build_switchback)?;
     if let Some(url) = front() {
-        eprintln!("\nThe demo is already running: {url}");
-        eprintln!("hint: `{} down -C examples/frontpage` stops it", program().display());
-        println!("{url}");
+        say_that_it_runs(&url);
         return Ok(());
     }
     phases.run("build examples/frontpage", build_frontpage)?;
@@ -50,6 +55,26 @@ pub fn run(mut flags: Flags) -> Result {
     );
     println!("{url}");
     Ok(())
+}
+
+/// That somebody has the address that the demo listens on, and what can be done about it.
+fn who_has_its_address() -> Result<Option<String>> {
+    let path = house::frontpage().join("switchback.toml");
+    let manifest = std::fs::read_to_string(&path).map_err(Failure::while_doing(path.display()))?;
+    let taken = port::listen(&manifest).and_then(|address| Some((address, port::taken_by(address)?)));
+    Ok(taken.map(|(address, who)| {
+        format!(
+            "the demo listens on {address}, which {who} has\nhint: stop it, or choose another address with `listen` under \
+             [edge] in {}",
+            path.display()
+        )
+    }))
+}
+
+fn say_that_it_runs(url: &str) {
+    eprintln!("\nThe demo is already running: {url}");
+    eprintln!("hint: `{} down -C examples/frontpage` stops it", program().display());
+    println!("{url}");
 }
 
 /// # Errors

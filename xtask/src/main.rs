@@ -15,6 +15,7 @@ mod flags;
 mod house;
 mod http;
 mod load;
+mod port;
 mod setup;
 mod shell;
 mod sqlsmith;
