@@ -1,6 +1,7 @@
 //! Making a release: the build, at the lowest priority, and the snapshot of what it left.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -18,6 +19,8 @@ use crate::release::{self, Build, DiskFloor, Progress, Releases, Source};
 const BUILD_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How often it is tried whether another build in the folder has ended.
 const LOOK: Duration = Duration::from_millis(100);
+/// Of the app's folder, in a build. Above the numbers that shell scripts choose.
+const FOLDER_FD: i32 = 100;
 /// After the build was asked to end.
 const BUILD_GRACE: Duration = Duration::from_secs(5);
 
@@ -32,9 +35,9 @@ impl Machine {
         service: &Service,
         report: &Report,
     ) -> Result<Release, StepError> {
-        let _folder = self.have_folder(report).await?;
+        let folder = self.have_folder(report).await?;
         if let Some(command) = &service.build {
-            self.build(id, service, command, report).await?;
+            self.build(id, service, command, &folder, report).await?;
         }
         report(Event::Note { text: "storing the release".into() });
         let setup = Arc::clone(&self.inner.setup);
@@ -85,7 +88,7 @@ impl Machine {
 
     /// Whoever builds in the app's folder, and stores what is there, has it alone: another daemon may hold up the same app,
     /// with a state folder of its own.
-    async fn have_folder(&self, report: &Report) -> Result<fs::File, StepError> {
+    async fn have_folder(&self, report: &Report) -> Result<Folder, StepError> {
         let path = &self.inner.setup.app_dir;
         let failed = |error: io::Error| StepError::new(format!("{}: {error}", path.display()));
         let folder = fs::File::open(path).map_err(failed)?;
@@ -93,7 +96,7 @@ impl Machine {
         let mut is_said = false;
         loop {
             match folder.try_lock() {
-                Ok(()) => return Ok(folder),
+                Ok(()) => return Ok(Folder(folder)),
                 Err(fs::TryLockError::WouldBlock) if began.elapsed() < BUILD_TIMEOUT => {}
                 Err(fs::TryLockError::WouldBlock) => {
                     return Err(StepError::new("another build in the app's folder does not end"));
@@ -101,7 +104,7 @@ impl Machine {
                 Err(fs::TryLockError::Error(error)) => {
                     // Some network file systems have no locks. Then it is as it was without this.
                     tracing::warn!(%error, "the app's folder cannot be locked for a build");
-                    return Ok(folder);
+                    return Ok(Folder(folder));
                 }
             }
             if !std::mem::replace(&mut is_said, true) {
@@ -116,6 +119,7 @@ impl Machine {
         id: &ResourceId,
         service: &Service,
         command: &str,
+        folder: &Folder,
         report: &Report,
     ) -> Result<(), StepError> {
         let setup = &self.inner.setup;
@@ -141,7 +145,8 @@ impl Machine {
             size: self.build_size(),
             output: OutputFiles { stdout: log.clone(), stderr: log.clone() },
             priority: Priority::Build,
-            inherited_fds: Vec::new(),
+            // It goes on when this daemon is killed, and has the folder until it ends.
+            inherited_fds: vec![(folder.copy()?, FOLDER_FD)],
             oom_score_adj: Some(900),
             stop_signal: StopSignal::TermGroup,
         };
@@ -208,6 +213,23 @@ impl Machine {
             cores => (cores - 1) * 1_000,
         };
         Size { cpu: Cpu::from_millis(millis), memory: None }
+    }
+}
+
+/// The app's folder, locked.
+struct Folder(fs::File);
+
+impl Folder {
+    /// The lock is that of the open file, and lives as long as any copy does.
+    fn copy(&self) -> Result<OwnedFd, StepError> {
+        self.0.try_clone().map(OwnedFd::from).map_err(|error| StepError::new(error.to_string()))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What a build has left running, such as a compiler's server, has a copy and is no build.
+        let _ = self.0.unlock();
     }
 }
 

@@ -1,7 +1,9 @@
 //! Plans and releases: what is refused, what is taken back, what is harmless.
 
+use std::fs::{File, TryLockError};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{App, Load, Mix, get};
 
@@ -22,6 +24,35 @@ fn a_release_that_never_becomes_ready_is_taken_back_and_says_why() {
     load.stop().assert_nothing_failed(100);
     assert_eq!(get(&switchback.url("/")).unwrap().header("x-app-version"), Some("1"));
     assert_eq!(switchback.status().web().len(), 1);
+}
+
+/// What is half built must not be stored by somebody else, such as a journey's copy of the app.
+#[test]
+fn a_build_whose_daemon_was_killed_has_the_folder_until_it_ends() {
+    let build = "\"while [ -e held ]; do sleep 0.05; done\"";
+    let switchback = up(App::python("shop").set("web", "build", build));
+    switchback.app().put("held", "");
+    let mut deploy = switchback.command(&["deploy"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(deploy.stderr.take().unwrap()).lines().map(Result::unwrap);
+    said.find(|line| line.contains("building: ")).expect("it builds");
+    let builds = || switchback.running().iter().any(|line| line.contains("while [ -e held ]"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !builds() {
+        assert!(Instant::now() < deadline, "{:#?}", switchback.running());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    switchback.kill_daemon();
+    deploy.wait().unwrap();
+    let folder = File::open(switchback.app().dir()).unwrap();
+    assert!(matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) && builds());
+    std::fs::remove_file(switchback.app().dir().join("held")).unwrap();
+    while folder.try_lock().is_err() {
+        assert!(Instant::now() < deadline, "the lock outlives the build");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(folder);
+    switchback.start_daemon_again();
+    switchback.must(&["deploy"]);
 }
 
 #[test]
