@@ -1,6 +1,7 @@
 //! A journey beside an app: that there is one at a time, and that it leaves nothing behind but what it has to tell, however it
 //! ends. What it measures on the way is tried in `drill_journey`.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -259,11 +260,16 @@ fn a_journey_beside_an_app_that_somebody_uses_needs_a_yes_and_does_as_its_visito
 /// Both build in the app's folder, and the build of one must not be stored half done by the other.
 #[test]
 fn a_copy_and_a_deploy_do_not_build_at_the_same_time() {
-    let build = "\"echo begins >> order; sleep 2; echo ends >> order\"";
+    let build = "\"echo begins >> order; while [ -e held ]; do sleep 0.05; done; echo ends >> order\"";
     let switchback = up(App::python("shop").set("web", "build", build));
+    switchback.app().put("held", "");
     let journey = Journey::begin(&switchback).until_it_says("building: ");
-    let deployed = switchback.must(&["deploy"]);
-    assert!(deployed.stderr.contains("waiting for another build"), "{}", deployed.stderr);
+    let mut deploy = switchback.command(&["deploy"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(deploy.stderr.take().unwrap()).lines().map(Result::unwrap);
+    said.find(|line| line.contains("waiting for another build")).expect("it waits");
+    std::fs::remove_file(switchback.app().dir().join("held")).unwrap();
+    let rest: Vec<String> = said.collect();
+    assert!(deploy.wait().unwrap().success(), "{rest:?}");
     let order = std::fs::read_to_string(switchback.app().dir().join("order")).unwrap();
     assert_eq!(order.lines().collect::<Vec<_>>(), ["begins", "ends"].repeat(3));
     journey.signal(Signal::INT);
