@@ -161,7 +161,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         if conductor.is_proof() && target.is_ours {
             let (daemon, unlimited) =
                 (app.state.daemon_socket(), status.machine.unlimited_because.as_deref());
-            let proved = prove::prove(&mut conductor, &daemon, unlimited, &mut climb);
+            let proved = prove::prove(&mut conductor, &daemon, unlimited, staircase.ceiling, &mut climb);
             // What was found before stands.
             if let Err(problem) = runtime.block_on(proved) {
                 climb

@@ -24,7 +24,7 @@ use crate::rehearse::intervention::{TAKEN, a_tenth_less, other_than};
 
 /// Of what the suspected tier can do, what it is asked for.
 const ASKED: f64 = 1.15;
-/// Of the highest rate of the search, what is never exceeded, however little was full there.
+/// Of the highest rate of the search, what is never exceeded, however little was full there. Nor is the search's ceiling.
 const MOST_RAISED: f64 = 2.0;
 /// Of a stretch, four fifths of which are counted.
 const LASTS_MS: u64 = 16_000;
@@ -60,7 +60,8 @@ struct Taken {
     call: Call,
 }
 
-/// Tests the diagnosis of a search, where that can be tested, and changes it by what comes of that.
+/// Tests the diagnosis of a search, where that can be tested, and changes it by what comes of that. `ceiling`: visits per
+/// second that the search would not have exceeded.
 ///
 /// # Errors
 /// When there is no generator.
@@ -68,10 +69,14 @@ pub async fn prove(
     conductor: &mut Conductor<'_>,
     daemon: &Path,
     unlimited_because: Option<&str>,
+    ceiling: f64,
     climb: &mut Climb,
 ) -> Result<(), Problem> {
     let Some(suspect) = suspect(&climb.diagnosis) else { return Ok(()) };
-    let Some(rate) = rate(climb) else { return Ok(()) };
+    let (Some(highest), Some(cause)) = (climb.capacity.steps.last(), climb.diagnosis.causes.first()) else {
+        return Ok(());
+    };
+    let rate = rate(highest.visits, cause.utilisation, ceiling);
     let because = match (suspect, unlimited_because) {
         (Err(because), _) => Some(because.to_owned()),
         (Ok(_), Some(because)) => Some(because.to_owned()),
@@ -100,11 +105,11 @@ fn suspect(diagnosis: &Diagnosis) -> Option<Result<&str, &'static str>> {
     }
 }
 
-/// Visits per second that are more than the app can do, if the diagnosis is right.
-fn rate(climb: &Climb) -> Option<f64> {
-    let (highest, cause) = (climb.capacity.steps.last()?, climb.diagnosis.causes.first()?);
-    let raised = ASKED / cause.utilisation.max(f64::MIN_POSITIVE);
-    Some(highest.visits * raised.clamp(1.0, MOST_RAISED))
+/// Visits per second that are more than the app can do, if the diagnosis is right: at `highest` of them the suspect had so much
+/// of its processors in use.
+fn rate(highest: f64, utilisation: f64, ceiling: f64) -> f64 {
+    let raised = ASKED / utilisation.max(f64::MIN_POSITIVE);
+    (highest * raised.clamp(1.0, MOST_RAISED)).min(ceiling)
 }
 
 struct Proof {
@@ -224,6 +229,14 @@ mod tests {
             doubts: Vec::new(),
             falsified_by: String::new(),
         }
+    }
+
+    /// Beyond the ceiling the generator would need a machine of its own, here as in the search.
+    #[test]
+    fn the_test_asks_for_what_would_fill_the_suspect_and_for_no_more_than_the_search_may() {
+        assert!((rate(100.0, 1.0, 1_000.0) - 115.0).abs() < 1e-9);
+        assert_eq!(rate(100.0, 0.1, 1_000.0), 200.0);
+        assert_eq!(rate(100.0, 0.1, 150.0), 150.0);
     }
 
     #[test]
