@@ -239,9 +239,17 @@ fn a_search_that_says_nothing_of_the_app_fails_and_is_not_remembered() {
     assert_eq!(switchback.cli(&["rehearse", "soak", "--yes"]).code, Some(2));
 }
 
+/// What it has measured until then is kept, also where the kernel killed it.
 #[test]
 fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
     let switchback = visited_for(2);
+    for signal in [Signal::TERM, Signal::KILL] {
+        let why = why_a_rehearsal_was_cut_short(&switchback, signal);
+        assert!(why.starts_with("the generator ended before its time"), "{why}");
+    }
+}
+
+fn why_a_rehearsal_was_cut_short(switchback: &Switchback, signal: Signal) -> String {
     let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--json"];
     let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let children = format!("/proc/{0}/task/{0}/children", child.id());
@@ -256,12 +264,12 @@ fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
     };
     // So that it has sent something.
     std::thread::sleep(Duration::from_secs(4));
-    rustix::process::kill_process(generator, rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(generator, signal).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let why = said["cut_short"].as_str().unwrap();
-    assert!(why.starts_with("the generator ended before its time"), "{why}");
+    assert!(!record(&said)["seconds"].as_array().unwrap().is_empty());
+    said["cut_short"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -128,19 +128,28 @@ impl<'a> Conductor<'a> {
         let mut is_told = false;
         loop {
             tokio::select! {
-                heard = process.next() => match heard.map_err(no_generator)? {
-                    Heard::Second(second) => {
-                        let at = second.at + offset;
-                        self.hear(Second { at, ..second });
-                    }
-                    Heard::End(end) => {
-                        self.observer.generator(None);
-                        if let Some(why) = end.cut_short.as_ref().filter(|_| !is_told) {
-                            self.cut_short(&format!("the generator ended before its time: {why}"));
+                heard = process.next() => {
+                    let end = match heard {
+                        Ok(Heard::Second(second)) => {
+                            let at = second.at + offset;
+                            self.hear(Second { at, ..second });
+                            continue;
                         }
-                        return Ok(Played { seconds: first..self.record.seconds.len(), end });
+                        Ok(Heard::End(end)) => end,
+                        // It was killed, for lack of memory perhaps. What it had said stands, be it of hours.
+                        Err(ProcessError::Ended(status)) if self.record.seconds.len() > first => End {
+                            validity: Validity::default(),
+                            failed: Vec::new(),
+                            cut_short: Some(status.to_string()),
+                        },
+                        Err(error) => return Err(no_generator(error)),
+                    };
+                    self.observer.generator(None);
+                    if let Some(why) = end.cut_short.as_ref().filter(|_| !is_told) {
+                        self.cut_short(&format!("the generator ended before its time: {why}"));
                     }
-                },
+                    return Ok(Played { seconds: first..self.record.seconds.len(), end });
+                }
                 () = &mut until, if !is_told => {
                     is_told = true;
                     process.stop().await;

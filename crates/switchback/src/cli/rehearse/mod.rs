@@ -150,6 +150,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         true => Observer::start(&app.state.daemon_socket(), began),
         false => Observer::of_nobody(began),
     };
+    let mut kept = Ok(());
     let outcome = if args.find {
         let visits = hurried(explored.visits);
         let staircase = staircase(&visits);
@@ -173,7 +174,8 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         }
         let record = conductor.end();
         if record.is_proof() && target.is_ours {
-            write::remember_capacity(&app, &record.shape, &climb.capacity)?;
+            // Whether it could be kept, the report is written.
+            kept = write::remember_capacity(&app, &record.shape, &climb.capacity);
             tell_why(&app, &climb.diagnosis);
         }
         Outcome { record, climb: Some(climb), judgements: Vec::new() }
@@ -188,7 +190,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let judgements = threshold::judge(&objective, &[Metric::Errors], whole(&record));
         Outcome { record, climb: None, judgements }
     };
-    report(&app, args, before.as_ref(), outcome)
+    report(&app, args, before.as_ref(), outcome).and(kept)
 }
 
 /// Lets `why` know what was found, and by which figures.
@@ -256,10 +258,6 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
         }
         worse = compared.changes.iter().filter(|change| change.is_worse).map(ToString::to_string).collect();
     }
-    if let Some(path) = &args.save_baseline {
-        baseline::save(path, &record)
-            .map_err(|error| Problem::failed(format!("{}: {error}", path.display())))?;
-    }
     let verdict = verdict(&record, climb.as_ref(), &judgements, &worse);
     let title = format!("{}: rehearsal, {}", record.app, record.profile);
     let document = Document {
@@ -274,7 +272,7 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
             record,
         }],
     };
-    let written = write::document(app, args.out.as_deref(), &document)?;
+    let written = tell::written(app, args.out.as_deref(), &document)?;
     let record = &document.parts[0].record;
     if args.json {
         say::json(&json!({
@@ -292,6 +290,10 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
         }))?;
     } else {
         tell::text(&document, &written)?;
+    }
+    if let Some(path) = &args.save_baseline {
+        baseline::save(path, record)
+            .map_err(|error| Problem::failed(format!("{}: {error}", path.display())))?;
     }
     tell::outcome(&document)
 }

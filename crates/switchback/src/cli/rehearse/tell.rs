@@ -1,9 +1,24 @@
 //! What is said of a report when it is written, and with which code the command ends.
 
+use std::path::Path;
+
 use rehearsal::report::{Document, Passed, Table};
 
-use super::write::Written;
+use super::write::{self, Written};
+use crate::cli::connect::App;
 use crate::cli::say::{self, GREEN, Problem, RED, Stream, YELLOW, paint};
+
+/// Writes the report. On a disk that is full by now it is said instead: nobody should be left with nothing.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn written(app: &App, out: Option<&Path>, document: &Document) -> Result<Written, Problem> {
+    write::document(app, out, document).inspect_err(|_| {
+        std::iter::once(&document.verdict.sentence)
+            .chain(&document.evidence)
+            .for_each(|line| say::talk(line));
+    })
+}
 
 /// For people: the verdict, the tables, what it rests on, and where the page is.
 ///

@@ -11,7 +11,7 @@ use super::advice::predicted;
 use super::trip::{End, Move, SIZE, Stage, Travelled};
 use crate::cli::connect::App;
 use crate::cli::rehearse::climb::Climb;
-use crate::cli::rehearse::{tell, write};
+use crate::cli::rehearse::tell;
 use crate::cli::say::{self, Problem};
 use crate::rehearse::shape;
 
@@ -24,12 +24,7 @@ pub fn tell(app: &App, travelled: Travelled, out: Option<&Path>, as_json: bool) 
     let legs = legs(&stages);
     let told: Vec<Value> = (0..stages.len()).map(|at| as_value(&stages, &legs, at)).collect();
     let document = document(stages, &legs, &end);
-    // Of a disk that is full by now nobody should be left with nothing.
-    let written = write::document(app, out, &document).inspect_err(|_| {
-        std::iter::once(&document.verdict.sentence)
-            .chain(&document.evidence)
-            .for_each(|line| say::talk(line));
-    })?;
+    let written = tell::written(app, out, &document)?;
     if as_json {
         say::json(&json!({
             "verdict": document.verdict,
