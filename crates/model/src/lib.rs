@@ -17,7 +17,7 @@ pub use graph::{
 };
 pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId, Zone};
 pub use size::{ByteSize, Cpu, InvalidSize, Size};
-pub use threshold::{Comparison, InvalidThreshold, MAX_THRESHOLD_BYTES, Metric, Threshold};
+pub use threshold::{Comparison, InvalidThreshold, MAX_THRESHOLD_BYTES, Metric, REQUEST_CLASSES, Threshold};
 pub use topology::{
     ClusterState, DatabaseNode, DatabaseRole, EdgeProcess, FrontListener, Instance, Lsn, Promotion,
     ProxyProcess, RecoveryTarget, Release, Topology,

@@ -2,7 +2,7 @@
 //!
 //! What a front page does to a site is known from those who wrote it down: visitors by the dozen a second, not by the
 //! thousand, from one minute to the next, and for half a day. A rehearsal has no half day. It keeps the heights, the
-//! order and the shape, and presses the times together ([`Pace::Rehearsal`]); [`Pace::Real`] takes them as they are.
+//! order and the shape, and presses the times together.
 //!
 //! What falls by half in each half-life is drawn as straight pieces, each from one exact value to the next.
 
@@ -103,11 +103,8 @@ pub const UNKNOWN_BASE: f64 = 1.0;
 pub enum Pace {
     /// Nine and a half minutes for what takes a day and a half.
     Rehearsal,
-    Real,
     /// As a rehearsal, but so long in all.
-    Within {
-        total_ms: u64,
-    },
+    Within { total_ms: u64 },
 }
 
 /// Below it a burst is shorter than a second, and nothing can be said of it.
@@ -117,7 +114,7 @@ pub const SHORTEST_MS: u64 = 60_000;
 /// quarter of a day of these can be read again, to be compared with ([`crate::record::json::MOST_BYTES`]).
 pub const LONGEST_MS: u64 = LONGEST_HOURS * HOUR_MS;
 
-const LONGEST_HOURS: u64 = 6;
+pub const LONGEST_HOURS: u64 = 6;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -169,15 +166,6 @@ const REHEARSAL: Times = Times {
     half_life: 90 * SECOND_MS,
 };
 
-const REAL: Times = Times {
-    before: 5 * MINUTE_MS,
-    ramp: 20 * MINUTE_MS,
-    plateau: 12 * HOUR_MS,
-    burst: 10 * MINUTE_MS,
-    decay: 24 * HOUR_MS,
-    half_life: 8 * HOUR_MS,
-};
-
 /// The preset of that name.
 ///
 /// # Errors
@@ -217,7 +205,7 @@ impl Preset {
                 let rate = known.capacity.ok_or_else(unknown)? * share_of_capacity;
                 let lasts = match pace {
                     Pace::Within { total_ms } => total_ms,
-                    Pace::Rehearsal | Pace::Real => HOUR_MS,
+                    Pace::Rehearsal => HOUR_MS,
                 };
                 let ramp = lasts / 60;
                 let mut phases = Phases(Vec::new());
@@ -245,7 +233,6 @@ impl Times {
     fn of(pace: Pace) -> Times {
         let (times, factor) = match pace {
             Pace::Rehearsal => (REHEARSAL, 1.0),
-            Pace::Real => (REAL, 1.0),
             Pace::Within { total_ms } => (REHEARSAL, total_ms as f64 / REHEARSAL.total() as f64),
         };
         let scaled = |ms: u64| (ms as f64 * factor).round() as u64;
@@ -355,11 +342,15 @@ pub fn replay(rates: &Rates, replay: Replay) -> Result<Vec<Phase>, Unplayable> {
     let least = usize::try_from(LEAST_PIECE_S.div_ceil(rates.width_s())).unwrap_or(1);
     let piece = counts.len().div_ceil(MAX_PIECES).max(least);
     let mut phases = Phases(Vec::new());
+    // What is known of an old log is known by longer stretches than were asked for.
+    let mut left_ms = replay.lasts_ms;
     for counts in counts.chunks(piece) {
         let seconds = counts.len() as u64 * rates.width_s();
         let visits: f64 = counts.iter().map(|count| f64::from(*count)).sum();
         let rate = (visits / seconds as f64 * replay.factor).min(MOST_VISITS);
-        phases.add("replay", seconds * SECOND_MS, rate, rate);
+        let lasts_ms = left_ms.min(seconds * SECOND_MS);
+        phases.add("replay", lasts_ms, rate, rate);
+        left_ms -= lasts_ms;
     }
     Ok(phases.0)
 }
@@ -464,17 +455,8 @@ mod tests {
     }
 
     #[test]
-    fn in_real_time_a_crowd_comes_within_twenty_minutes_and_stays_for_twelve_hours() {
-        let real = phases("reddit", Pace::Real);
-        let of =
-            |name| real.iter().filter(|phase| phase.name == name).map(|phase| phase.lasts_ms).sum::<u64>();
-        assert_eq!(of("ramp"), 20 * MINUTE_MS);
-        assert_eq!(of("plateau") + of("burst"), 12 * HOUR_MS);
-    }
-
-    #[test]
     fn an_advertisement_on_television_takes_three_seconds_at_any_pace() {
-        for pace in [Pace::Rehearsal, Pace::Real, Pace::Within { total_ms: 120_000 }] {
+        for pace in [Pace::Rehearsal, Pace::Within { total_ms: 120_000 }] {
             let phases = phases("tv-ad", pace);
             let ramp = phases.iter().find(|phase| phase.name == "ramp").unwrap();
             assert_eq!((ramp.lasts_ms, ramp.from, ramp.to), (3_000, 2.0, 200.0));
@@ -559,6 +541,17 @@ mod tests {
         let visits: f64 = phases.iter().map(|phase| phase.from * phase.lasts_ms as f64 / 1e3).sum();
         assert_eq!(lasts(&phases), 100_000);
         assert!((visits - 3.0 * rates.visits() as f64).abs() < 1e-6, "{visits}");
+    }
+
+    /// A log of months is counted by the quarter of an hour and more.
+    #[test]
+    fn a_replay_of_an_old_log_lasts_as_long_as_was_asked_for() {
+        let rates = logged((0..20_000_000).step_by(1_000).map(|at| (at, 1)));
+        assert!(rates.width_s() > 1_000, "{}", rates.width_s());
+        for lasts_ms in [MINUTE_MS, LONGEST_MS] {
+            let phases = replay(&rates, Replay { factor: 1.0, lasts_ms }).unwrap();
+            assert_eq!(lasts(&phases), lasts_ms);
+        }
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::chance;
 use crate::load::{Load, Method, Phase, Step, Visit};
+use crate::profile::{LONGEST_HOURS, LONGEST_MS};
 
 const CLASS_ASSET: &str = "asset";
 /// Visits per second.
 const MAX_RATE: f64 = 1e6;
-const MAX_LASTS_MS: u64 = 7 * 24 * 3_600_000;
+/// What a profile is refused beyond, and what rounding its parts may add.
+const MAX_LASTS_MS: u64 = LONGEST_MS + 1_000;
 const MAX_PATIENCE_MS: u64 = 600_000;
 const MAX_THINK_MS: u64 = 3_600_000;
 const MAX_PHASES: usize = 1_000;
@@ -167,12 +169,15 @@ fn check_phases(phases: &[Phase]) -> Result<(), Refusal> {
             return refuse(format!("phases[{at}]"), format!("rates must be from 0 to {MAX_RATE} visits/s"));
         }
         if phase.lasts_ms > MAX_LASTS_MS {
-            return refuse(format!("phases[{at}].lasts_ms"), "is longer than a week");
+            let what = format!("is longer than {LONGEST_HOURS} hours");
+            return refuse(format!("phases[{at}].lasts_ms"), what);
         }
     }
     let lasts: u64 = phases.iter().map(|phase| phase.lasts_ms).sum();
     if lasts == 0 || lasts > MAX_LASTS_MS {
-        return refuse("phases", "must last for more than nothing, and at most a week, all together");
+        let what =
+            format!("must last for more than nothing, and at most {LONGEST_HOURS} hours, all together");
+        return refuse("phases", what);
     }
     Ok(())
 }
@@ -265,8 +270,14 @@ fn is_target(path: &str) -> bool {
 
 #[cfg(test)]
 pub mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use model::{REQUEST_CLASSES, Rehearsal, RehearsedMethod, RehearsedStep, RehearsedVisit};
+
     use super::*;
     use crate::load::{Limits, Origin, Protocol};
+    use crate::site::mix::{self, Mix};
+    use crate::site::{Page, Site};
 
     pub fn step(path: &str) -> Step {
         Step {
@@ -323,6 +334,9 @@ pub mod tests {
         assert_eq!(refused(|load| load.origin.authority = "a\r\nb".to_owned()), "origin.authority");
         assert_eq!(refused(|load| load.phases.clear()), "phases");
         assert_eq!(refused(|load| load.phases[0].lasts_ms = 0), "phases");
+        let lasts = |ms: u64| refused(move |load| load.phases[0].lasts_ms = ms);
+        assert_eq!(lasts(MAX_LASTS_MS), "");
+        assert_eq!(lasts(MAX_LASTS_MS + 1), "phases[0].lasts_ms");
         assert_eq!(refused(|load| load.phases[0].to = f64::NAN), "phases[0]");
         assert_eq!(refused(|load| load.phases[0].from = -1.0), "phases[0]");
         assert_eq!(refused(|load| load.noise = f64::INFINITY), "noise");
@@ -340,6 +354,31 @@ pub mod tests {
         assert_eq!(step(|step| step.form = vec![Default::default()]), "visits[0].steps[0].form");
         assert_eq!(step(|step| step.expect = vec![0]), "visits[0].steps[0].expect");
         assert_eq!(step(|step| step.paths = vec!["/?q={random}".to_owned()]), "");
+    }
+
+    /// Of another class nothing could be required, and of one that there is not anything.
+    #[test]
+    fn requests_are_of_the_classes_that_a_threshold_may_name() {
+        let page = |path: &str| Page { path: path.to_owned(), hits: 1, assets: Vec::new() };
+        let site = Site {
+            pages: vec![page("/"), page("/books")],
+            searches: vec!["/search?q=red".to_owned()],
+            missing: Some(404),
+            notes: Vec::new(),
+        };
+        let steps = vec![RehearsedStep {
+            method: RehearsedMethod::Post,
+            path: "/sign".to_owned(),
+            form: BTreeMap::new(),
+            think_ms: 0,
+            expect: None,
+        }];
+        let visits = BTreeMap::from([("signer".to_owned(), RehearsedVisit { weight: 2, steps })]);
+        let own = Rehearsal { slo: Vec::new(), visits };
+        let load = Load { visits: mix::visits(&site, &Mix::CROWD, Some(&own)), ..load(Vec::new()) };
+        let classes = Script::new(load).unwrap().classes;
+        let named: BTreeSet<&str> = classes.iter().map(String::as_str).collect();
+        assert_eq!(named, BTreeSet::from(REQUEST_CLASSES));
     }
 
     #[test]

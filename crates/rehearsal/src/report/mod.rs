@@ -17,6 +17,8 @@ mod numbers;
 mod page;
 mod words;
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use crate::record::Record;
@@ -101,7 +103,10 @@ pub fn html(document: &Document) -> String {
     }
 }
 
-/// The same for programs, records whole.
-pub fn json(document: &Document) -> String {
-    serde_json::to_string(document).expect("a document has no keys but words")
+/// The same for programs, records whole: of hours that is half a gigabyte, and never all in memory.
+///
+/// # Errors
+/// Those of `to`.
+pub fn json(document: &Document, to: impl io::Write) -> io::Result<()> {
+    serde_json::to_writer(to, document).map_err(io::Error::from)
 }

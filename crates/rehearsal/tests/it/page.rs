@@ -1,6 +1,7 @@
 //! The page: what it says first, what it weighs, and that it fetches nothing and runs nothing but its own.
 
-use rehearsal::record::{Event, Record};
+use rehearsal::profile::LONGEST_MS;
+use rehearsal::record::{Event, Record, Second, Tier, TierSecond};
 use rehearsal::report::{self, Document, MOST_BYTES, Part, Passed, Table, Verdict};
 use sha2::{Digest, Sha256};
 
@@ -150,6 +151,37 @@ fn a_longer_run_and_a_journey_are_drawn_coarser_rather_than_larger() {
     }
 }
 
+/// With as many marks as there may be, and names as long as a stranger may choose them.
+#[test]
+fn the_page_of_the_longest_rehearsal_fits_into_a_megabyte() {
+    let seconds = u32::try_from(LONGEST_MS / 1_000).unwrap();
+    let mut short = sample::front_page(60, 1);
+    for class in short.seconds.iter_mut().flat_map(|second| second.classes.values_mut()) {
+        // How many buckets there are is nothing to the page, and much to this test's memory.
+        class.latency.truncate(4);
+        class.service.truncate(4);
+    }
+    let stretched = |at: u32| {
+        let second = short.seconds[at as usize % short.seconds.len()].clone();
+        Second { at, phase: format!("{} {}", "p".repeat(200), at / 20), ..second }
+    };
+    let tiers = short.tiers.iter().map(|tier| {
+        let looked_at = |at: u32| TierSecond { at, ..tier.seconds[at as usize % tier.seconds.len()].clone() };
+        Tier { name: tier.name.clone(), seconds: (0..seconds).map(looked_at).collect() }
+    });
+    let event = |n: u64| Event { at_ms: n * 1_000, text: "e".repeat(1_000) };
+    let record = Record {
+        seconds: (0..seconds).map(stretched).collect(),
+        tiers: tiers.collect(),
+        events: (0..5_000).map(event).collect(),
+        ..short.clone()
+    };
+    let page = page_of(record);
+    assert!(page.len() <= MOST_BYTES, "{} bytes", page.len());
+    let columns = data(&page)[0]["columns"].as_u64().unwrap();
+    assert!(columns >= 150, "{columns} columns show too little");
+}
+
 #[test]
 fn what_the_script_draws() {
     let mut record = sample::front_page(6, 3);
@@ -174,7 +206,9 @@ fn what_the_script_draws() {
 #[test]
 fn the_same_is_there_for_programs() {
     let document = document(vec![part(sample::front_page(6, 3))]);
-    let read: Document = serde_json::from_str(&report::json(&document)).unwrap();
+    let mut written = Vec::new();
+    report::json(&document, &mut written).unwrap();
+    let read: Document = serde_json::from_slice(&written).unwrap();
     assert_eq!(read, document);
 }
 

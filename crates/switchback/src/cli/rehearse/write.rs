@@ -1,7 +1,7 @@
 //! What is kept of rehearsals: the reports, and what the app was found to serve.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -44,8 +44,8 @@ pub fn document(app: &App, out: Option<&Path>, document: &Document) -> Result<Wr
         }
     };
     let written = beside(&base)?;
-    put(app, &written.page, report::html(document).as_bytes())?;
-    put(app, &written.json, report::json(document).as_bytes())?;
+    put(app, &written.page, |file| file.write_all(report::html(document).as_bytes()))?;
+    put(app, &written.json, |file| report::json(document, file))?;
     Ok(written)
 }
 
@@ -91,7 +91,7 @@ pub fn remember_capacity(app: &App, shape: &str, capacity: &Capacity) -> Result<
     let Some(rate) = capacity.at_objective else { return forget(&path) };
     let remembered = Remembered { shape: shape.to_owned(), visits_per_second: rate.visits_per_second };
     let text = serde_json::to_vec(&remembered).map_err(|error| Problem::failed(error.to_string()))?;
-    put(app, &path, &text)
+    put(app, &path, |file| file.write_all(&text))
 }
 
 fn forget(path: &Path) -> Result<(), Problem> {
@@ -122,18 +122,24 @@ fn folder(app: &App) -> Result<PathBuf, Problem> {
     Ok(folder)
 }
 
-fn put(app: &App, path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+fn put(
+    app: &App,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<fs::File>) -> io::Result<()>,
+) -> Result<(), Problem> {
     let failed = |error: std::io::Error| Problem::failed(format!("{}: {error}", path.display()));
     // What is named outside the state folder is for whom the umask says.
     let mode = if path.starts_with(app.state.rehearsals()) { 0o600 } else { 0o666 };
-    let mut file = fs::OpenOptions::new()
+    let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(mode)
         .open(path)
         .map_err(failed)?;
-    give_to_owner_of(&app.dir, &file).and_then(|()| file.write_all(bytes)).map_err(failed)
+    give_to_owner_of(&app.dir, &file).map_err(failed)?;
+    let mut file = BufWriter::new(file);
+    write(&mut file).and_then(|()| file.flush()).map_err(failed)
 }
 
 #[cfg(test)]
