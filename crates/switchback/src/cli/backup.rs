@@ -94,7 +94,7 @@ pub fn restore(
     Ok(())
 }
 
-pub fn forget(place: &Place, cluster: ResourceId, yes: bool) -> Result<(), Problem> {
+pub fn forget(place: &Place, cluster: ResourceId, yes: bool, as_json: bool) -> Result<(), Problem> {
     let app = place.app()?;
     if !yes && !agreed("Delete the data that restores have put aside?")? {
         return Err(Problem::refused("nothing was deleted"));
@@ -111,6 +111,9 @@ pub fn forget(place: &Place, cluster: ResourceId, yes: bool) -> Result<(), Probl
             Problem::failed(format!("{}: {error}", folder.display()))
                 .hint("it can be deleted by hand; nothing needs it")
         })?;
+    }
+    if as_json {
+        return say::json(&nodes);
     }
     if nodes.is_empty() {
         say::talk("nothing was kept aside");
@@ -133,9 +136,9 @@ fn not_forgotten(error: ForgetError) -> Problem {
 fn shown(to: RecoveryTarget) -> String {
     match to {
         RecoveryTarget::Latest => "the newest moment that is stored".to_owned(),
-        RecoveryTarget::Time { unix_us } => Timestamp::from_microsecond(unix_us)
-            .map(|time| time.to_zoned_datetime(TimeZone::system()).strftime("%F %T%.f %Z").to_string())
-            .unwrap_or_default(),
+        RecoveryTarget::Time { unix_us } => {
+            Timestamp::from_microsecond(unix_us).map(say::local_time).unwrap_or_default()
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use jiff::tz::TimeZone;
 use local::output::{Logs, Query, Stranger};
 use telemetry::log::{LogRecord, Stream as Said};
 
@@ -24,19 +23,18 @@ pub fn logs(
     }
     refuse_strangers(&app, &logs, &names)?;
     let query = Query { only: names, since: None, limit: Some(lines) };
-    let zone = TimeZone::system();
-    let print = |record: &LogRecord| say::data(&if as_json { json(record)? } else { line(record, &zone) });
+    let print = |record: &LogRecord| say::more_data(&if as_json { json(record)? } else { line(record) });
     if follow {
         return follow_on(&app, &logs, query, print);
     }
-    let mut result = Ok(());
+    let mut result = Ok(true);
     let read = logs.read(&query, |record| {
-        if result.is_ok() {
+        if matches!(result, Ok(true)) {
             result = print(&record);
         }
     });
     read.map_err(|error| unreadable(&app, &error))?;
-    result
+    result.map(drop)
 }
 
 /// Whoever misspells a name would wait for ever for what it says.
@@ -62,15 +60,14 @@ fn follow_on(
     app: &App,
     logs: &Logs,
     query: Query,
-    print: impl Fn(&LogRecord) -> Result<(), Problem>,
+    print: impl Fn(&LogRecord) -> Result<bool, Problem>,
 ) -> Result<(), Problem> {
     let failed = |error: io::Error| unreadable(app, &error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let mut follow = logs.follow(query).map_err(failed)?;
-        loop {
-            print(&follow.next().await.map_err(failed)?)?;
-        }
+        while print(&follow.next().await.map_err(failed)?)? {}
+        Ok(())
     })
 }
 
@@ -79,8 +76,8 @@ fn json(record: &LogRecord) -> Result<String, Problem> {
     Ok(text + "\n")
 }
 
-fn line(record: &LogRecord, zone: &TimeZone) -> String {
-    let time = record.time.to_zoned_datetime(zone.clone()).strftime("%T%.3f").to_string();
+fn line(record: &LogRecord) -> String {
+    let time = say::local_time_ms(record.time);
     let style = if record.stream == Said::Stderr { RED } else { DIM };
     let instance = paint(Stream::Out, style, &format!("{:<12}", record.instance));
     format!("{} {instance} {}\n", paint(Stream::Out, DIM, &time), record.line)

@@ -377,7 +377,7 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Restore { to: Some(to), from, database, yes, json, .. } => {
             backup::restore(place, database, to, from, yes, json)
         }
-        Command::Restore { to: None, database, yes, .. } => backup::forget(place, database, yes),
+        Command::Restore { to: None, database, yes, json, .. } => backup::forget(place, database, yes, json),
         Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
         Command::Observe { seconds, generators } => observe::observe(place, seconds, generators),
         Command::Rehearse(args) => rehearse::rehearse(place, &args),

@@ -41,19 +41,28 @@ pub fn paint(stream: Stream, style: Style, text: &str) -> String {
     if stream.coloured() { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
-/// As lists show it: on this machine's clock, to the second.
+/// As people are shown it: on this machine's clock, to the second. Programs get it exact, by `--json`.
 pub fn local_time(time: Timestamp) -> String {
     time.to_zoned_datetime(TimeZone::system()).strftime("%F %T").to_string()
 }
 
+/// The same to the millisecond, of what comes many times a second.
+pub fn local_time_ms(time: Timestamp) -> String {
+    time.to_zoned_datetime(TimeZone::system()).strftime("%F %T%.3f").to_string()
+}
+
 /// Writes data. A reader that has seen enough and closed the pipe is no error (`switchback logs | head`).
 pub fn data(text: &str) -> Result<(), Problem> {
+    more_data(text).map(drop)
+}
+
+/// The same, of data without an end. `false`: there is no reader any more.
+pub fn more_data(text: &str) -> Result<bool, Problem> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Problem::failed(error.to_string()))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Problem::failed(error.to_string())),
     }
 }
 
@@ -82,28 +91,28 @@ pub enum Problem {
         hint: Option<String>,
         last_lines: Vec<String>,
     },
+    /// Somebody else changes things: nothing was begun.
+    Busy {
+        message: String,
+        hint: Option<String>,
+    },
     /// Of the arguments.
     Usage {
         message: String,
         hint: Option<String>,
     },
     Manifest(Box<manifest::Problems>),
+    /// It was interrupted before anything was asked of the daemon.
+    NotBegun,
     /// Everything was said already.
     Said(u8),
 }
-    /// Somebody else changes things: nothing was begun.
-    Busy {
-        message: String,
-        hint: Option<String>,
-    },
 
 impl Problem {
     pub fn failed(message: impl Into<String>) -> Problem {
         Problem::Failed { message: message.into(), hint: None, last_lines: Vec::new() }
     }
 
-    /// It was interrupted before anything was asked of the daemon.
-    NotBegun,
     pub fn refused(message: impl Into<String>) -> Problem {
         Problem::Refused { message: message.into(), hint: None, last_lines: Vec::new() }
     }
@@ -130,6 +139,7 @@ impl Problem {
         match self {
             Problem::Failed { message, .. }
             | Problem::Refused { message, .. }
+            | Problem::Busy { message, .. }
             | Problem::Usage { message, .. } => message.clone(),
             Problem::Manifest(_) => "the manifest has problems".to_owned(),
             Problem::NotBegun | Problem::Said(INTERRUPTED) => "it was interrupted".to_owned(),
@@ -139,11 +149,15 @@ impl Problem {
 
     /// Says it and gives the exit code.
     pub fn report(self) -> ExitCode {
-            | Problem::Busy { message, .. }
         let (code, message, hint, last_lines) = match self {
             Problem::Failed { message, hint, last_lines } => (1, message, hint, last_lines),
             Problem::Usage { message, hint } => (2, message, hint, Vec::new()),
             Problem::Refused { message, hint, last_lines } => (3, message, hint, last_lines),
+            Problem::Busy { message, hint } => (3, message, hint, Vec::new()),
+            Problem::NotBegun => {
+                talk("interrupted: nothing was begun");
+                return ExitCode::from(INTERRUPTED);
+            }
             Problem::Manifest(problems) => {
                 talk(&format!("{:?}", miette::Report::new(*problems)));
                 return ExitCode::from(2);
@@ -153,11 +167,6 @@ impl Problem {
         talk(&format!("{} {message}", paint(Stream::Err, RED.bold(), "error:")));
         if !last_lines.is_empty() {
             talk("it said last:");
-            Problem::Busy { message, hint } => (3, message, hint, Vec::new()),
-            Problem::NotBegun => {
-                talk("interrupted: nothing was begun");
-                return ExitCode::from(INTERRUPTED);
-            }
             for line in last_lines {
                 talk(&format!("  {} {line}", paint(Stream::Err, DIM, "|")));
             }
@@ -175,6 +184,7 @@ impl From<Failure> for Problem {
         match kind {
             FailureKind::Failed => Problem::Failed { message, hint, last_lines },
             FailureKind::Refused => Problem::Refused { message, hint, last_lines },
+            FailureKind::Busy => Problem::Busy { message, hint },
         }
     }
 }
@@ -184,7 +194,6 @@ impl From<manifest::Problems> for Problem {
         Problem::Manifest(Box::new(problems))
     }
 }
-            FailureKind::Busy => Problem::Busy { message, hint },
 
 /// Structured log lines for the daemon and the roles; whoever starts them points stderr at a file. `SWITCHBACK_LOG`
 /// chooses what is said, by default everything from `info` up.

@@ -102,7 +102,8 @@ fn a_restore_to_a_time_between_two_commits_has_the_first_and_not_the_second() {
     assert_eq!(backups(&status)["kept_aside"], serde_json::json!(["db.1"]));
     let aside = switchback.app().state_dir().join("data/replaced/db.1/pgdata/PG_VERSION");
     assert!(aside.exists());
-    switchback.must(&["restore", "--forget-replaced", "--yes"]);
+    let deleted = switchback.must(&["restore", "--forget-replaced", "--yes", "--json"]).json();
+    assert_eq!(deleted, serde_json::json!(["db.1"]));
     assert!(!aside.exists());
 
     // And from the log that was written since, again.

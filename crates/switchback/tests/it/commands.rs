@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use testkit::{App, get, request};
 
@@ -68,9 +69,20 @@ fn a_folder_with_a_procfile_is_begun_checked_explained_brought_up_and_listened_t
     let _ = request("POST", &switchback.url("/crash"), &[], b"");
     let mut starts = heard.lines().map_while(Result::ok).filter(|line| line.contains("listens on"));
     let third = starts.nth(2);
+    assert!(third.is_some(), "nothing was heard of its start");
+    // As `| head` does: with the next line it is seen that nobody reads any more.
+    drop(starts);
+    let _ = request("POST", &switchback.url("/crash"), &[], b"");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let ended = loop {
+        match following.try_wait().unwrap() {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            ended => break ended,
+        }
+    };
     following.kill().unwrap();
     following.wait().unwrap();
-    assert!(third.is_some(), "nothing was heard of its start");
+    assert_eq!(ended.and_then(|status| status.code()), Some(0), "it follows for nobody");
     switchback.down();
 }
 
