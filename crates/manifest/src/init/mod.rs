@@ -27,6 +27,10 @@ pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Stands for a command that nothing in the folder tells. A manifest that still has it is refused.
 pub(crate) const UNKNOWN_RUN: &str = "./your-server";
 
+/// Files and folders that an app with migrations has. Which command applies them is another matter.
+const MIGRATIONS: &[&str] =
+    &["migrations", "alembic.ini", "prisma", "drizzle", "knexfile.js", "knexfile.ts", "diesel.toml"];
+
 /// What there is in an app's folder.
 #[derive(Debug, Clone, Default)]
 pub struct FolderListing {
@@ -91,6 +95,17 @@ pub fn detect(folder: &FolderListing) -> Detection {
         }
     }
     guess.recognised.extend(procfile.notes);
+    let migrations = MIGRATIONS.iter().find(|name| folder.has(name));
+    match (&guess.release, migrations) {
+        (Some(command), _) => {
+            guess.recognised.push(format!("`release` runs `{command}` before a new release serves"));
+        }
+        (None, Some(found)) if procfile.release.is_none() => guess.to_fill_in.push(format!(
+            "`{found}` looks like migrations of a database: write into `release` the command that applies them, unless the \
+             app does that when it starts"
+        )),
+        (None, _) => {}
+    }
     if guess.run.is_none() && procfile.web.is_none() {
         guess
             .to_fill_in

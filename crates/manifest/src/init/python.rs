@@ -48,6 +48,10 @@ pub(super) fn guess(folder: &FolderListing) -> Option<Guess> {
         let script = ["app.py", "main.py", "server.py"].into_iter().find(|script| folder.has(script));
         guess.run = script.map(|script| format!("{python} {script}"));
     }
+    // A Django app has its own.
+    if guess.release.is_none() && has("alembic") && folder.has("alembic.ini") {
+        guess.release = Some(format!("{python} -m alembic upgrade head"));
+    }
     let listed = if folder.has("requirements.txt") { "-r requirements.txt" } else { "." };
     let missing = server.filter(|server| !has(server)).map(|server| format!(" {server}")).unwrap_or_default();
     guess.build = Some(format!("python3 -m venv .venv && .venv/bin/pip install -q {listed}{missing}"));

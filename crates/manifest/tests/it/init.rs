@@ -59,6 +59,15 @@ becomes! {
         ("pyproject.toml", "[project]\nname = \"api\"\ndependencies = [\"fastapi>=0.1\", \"uvicorn[standard]\", \"asyncpg\"]\n"),
         ("main.py", ""),
     ]);
+    an_app_with_alembic_is_migrated: folder("api", &[
+        ("requirements.txt", "fastapi\nuvicorn\nasyncpg\nalembic\n"),
+        ("main.py", ""),
+        ("alembic.ini", ""),
+    ]);
+    an_app_whose_migrations_nobody_is_known_to_apply_is_asked_for_the_command: folder("shop", &[
+        ("Cargo.toml", "[package]\nname = \"shop\"\n[dependencies]\npostgres = \"0.19\"\n"),
+        ("migrations", ""),
+    ]);
     a_django_app_is_migrated: folder("blog", &[
         ("requirements.txt", "django\ngunicorn\npsycopg2-binary\n"),
         ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'mysite.settings')"),
@@ -71,6 +80,7 @@ becomes! {
     a_procfile_wins_over_what_is_guessed: folder("blog", &[
         ("Procfile", "web: bin/serve\nrelease: bin/migrate\nworker: bin/work\n"),
         ("package.json", r#"{"scripts": {"start": "x"}}"#),
+        ("migrations", ""),
     ]);
     a_folder_named_like_a_reserved_database_gets_another_name: folder("postgres", &[
         ("requirements.txt", "asyncpg\n"),
