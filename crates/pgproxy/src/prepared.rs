@@ -107,6 +107,11 @@ fn server_name(id: StatementId) -> String {
     format!("{OURS}{id}")
 }
 
+/// Of a name that we have given.
+pub(crate) fn id_of(name: &[u8]) -> Option<StatementId> {
+    std::str::from_utf8(name).ok()?.strip_prefix(OURS)?.parse().ok()
+}
+
 pub(crate) fn write_close(id: StatementId, out: &mut BytesMut) {
     message(out, b'C', |out| {
         out.put_u8(b'S');

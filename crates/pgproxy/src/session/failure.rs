@@ -42,6 +42,7 @@ impl Session {
         self.replays = 0;
         self.statements_before = None;
         self.set.clear();
+        self.deallocates.clear();
         self.is_copying_in = false;
         self.has_sync_read_over = false;
         self.client_rest = Rest::Drop;
@@ -55,7 +56,9 @@ impl Session {
             self.owed = Some(refusal.clone());
         }
         let mut is_told = false;
-        for expected in self.expected.drain().filter(|expected| expected.audience == Audience::Client) {
+        let mut failed: Vec<_> =
+            self.expected.drain().filter(|expected| expected.audience == Audience::Client).collect();
+        for expected in &failed {
             if !std::mem::replace(&mut is_told, true) {
                 refusal.write(Severity::Error, &mut out);
             }
@@ -63,6 +66,9 @@ impl Session {
                 message::ready(&mut out, self.status);
                 is_told = false;
             }
+        }
+        while let Some(last) = failed.pop() {
+            self.take_back_names(last.what);
         }
         if std::mem::take(&mut self.is_in_group) {
             if !is_told {

@@ -22,7 +22,7 @@ mod shown;
 mod unit;
 mod waits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -108,6 +108,8 @@ pub(crate) struct Session {
     bound_sets: Option<Vec<Assignment>>,
     /// The statement that it deallocates.
     bound_deallocates: Option<Vec<u8>>,
+    /// Those that the Query under way deallocates, and has not yet, in its order.
+    deallocates: VecDeque<Vec<u8>>,
     startup_settings: Settings,
     settings: Settings,
     judge: Judge,
@@ -235,6 +237,7 @@ impl Session {
             named_discards: false,
             bound_sets: None,
             bound_deallocates: None,
+            deallocates: VecDeque::new(),
             startup_settings: settings.clone(),
             settings,
             judge,

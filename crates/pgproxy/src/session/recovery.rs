@@ -197,7 +197,7 @@ impl Session {
     async fn replay_here(&mut self, cause: &str) -> Result<(), End> {
         let statements = self.statements_before.clone().unwrap_or_else(|| self.statements.clone());
         let told = (self.status, self.is_in_group);
-        let unnamed = self.unnamed.clone();
+        let (names, unnamed) = (self.statements.clone(), self.unnamed.clone());
         // As what is in flight has found it.
         if let Some(before) = self.expected.unnamed_before() {
             self.unnamed = before.clone();
@@ -224,7 +224,7 @@ impl Session {
             self.client.input.clear();
             self.expected = expected;
             (self.status, self.is_in_group) = told;
-            self.unnamed = unnamed;
+            (self.statements, self.unnamed) = (names, unnamed);
             self.fail(&refusal, block);
         } else {
             if self.client.input.is_empty() {

@@ -274,9 +274,10 @@ impl Session {
     fn command_complete(&mut self, said: &[u8], fate: Fate) -> Fate {
         self.acknowledge();
         let command = until_nul(body(said));
+        let mut is_query = false;
         let set = match self.expected.front().map(|head| &mut head.what) {
             Some(What::Query { sets, is_complete, .. }) => {
-                *is_complete = true;
+                (*is_complete, is_query) = (true, true);
                 sets.take()
             }
             Some(What::Execute { sets }) => {
@@ -311,12 +312,8 @@ impl Session {
                     self.pin();
                 }
                 b"DISCARD ALL" => self.discarded(),
-                b"DEALLOCATE ALL" => {
-                    self.statements.clear();
-                    if let Some(server) = &mut self.server {
-                        server.prepared.clear();
-                    }
-                }
+                b"DEALLOCATE" if is_query => self.next_is_deallocated(),
+                b"DEALLOCATE ALL" => self.all_are_deallocated(),
                 _ => {}
             }
         }
@@ -367,6 +364,9 @@ impl Session {
         self.release_replies();
         if !self.set.is_empty() {
             self.settle_settings(status);
+        }
+        if !self.deallocates.is_empty() {
+            self.close_stand_ins();
         }
         if !self.is_muted {
             let counters = &self.shared.counters;
@@ -480,7 +480,9 @@ impl Session {
         };
         // Whoever asked: the client's statement cannot be carried out.
         let fate = if is_ours_alone { Fate::Drop } else { Fate::Forward };
+        // Where it was about stand-ins, the Query fails for the lack of them.
         if is_ours_alone
+            && self.deallocates.is_empty()
             && self.expected.is_query_next()
             && let Some(server) = &mut self.server
         {
@@ -517,27 +519,36 @@ impl Session {
 
     fn undo(&mut self, skipped: Expected) {
         let Some(server) = &mut self.server else { return };
-        match skipped.what {
-            What::Parse { id, name } => {
-                server.prepared.remove(id);
-                if let Some(name) = name {
-                    self.statements.remove(&name);
-                }
+        match &skipped.what {
+            What::Parse { id, .. } => {
+                server.prepared.remove(*id);
                 // One that is unnamed may be of anybody.
                 server.unnamed = NOBODYS;
             }
-            What::ParseUnnamed { before } | What::CloseUnnamed { before } => {
+            What::ParseUnnamed { .. } | What::CloseUnnamed { .. } => server.unnamed = NOBODYS,
+            What::Query { .. } if skipped.audience == Audience::Client => {
                 server.unnamed = NOBODYS;
-                self.unnamed_is_again(before);
-            }
-            What::Query { before, .. } if skipped.audience == Audience::Client => {
-                server.unnamed = NOBODYS;
-                self.unnamed_is_again(before);
                 self.unit.end_read_over();
+                self.deallocates.clear();
             }
-            What::ParseDone { name } => drop(self.statements.remove(&name)),
-            What::CloseOurs(id) => server.prepared.restore(id),
+            What::CloseOurs(id) => server.prepared.restore(*id),
+            _ => {}
+        }
+        if skipped.audience == Audience::Client {
+            self.take_back_names(skipped.what);
+        }
+    }
+
+    /// The client has by its names what it had before it asked for this.
+    pub(super) fn take_back_names(&mut self, asked: What) {
+        match asked {
+            What::Parse { name: Some(name), .. } | What::ParseDone { name } => {
+                drop(self.statements.remove(&name));
+            }
             What::CloseDone { name, statement } => drop(self.statements.insert(name, statement)),
+            What::ParseUnnamed { before } | What::CloseUnnamed { before } | What::Query { before, .. } => {
+                self.unnamed_is_again(before)
+            }
             _ => {}
         }
     }

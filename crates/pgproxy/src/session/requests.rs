@@ -218,10 +218,12 @@ impl Session {
         self.ask_before_query(facts.kind);
         self.unit.record(said);
         let before = self.unnamed.take();
-        if !self.is_in_group
-            && let Some(name) = self.deallocated(until_nul(body(said)), &facts)
-        {
-            return self.deallocate_by_query(name, &facts);
+        if facts.discards {
+            let sql = until_nul(body(said));
+            match self.deallocated(sql, &facts).filter(|_| !self.is_in_group) {
+                Some(name) => return self.deallocate_by_query(name, &facts),
+                None => self.stand_in_for_all(sql),
+            }
         }
         let translated = self.as_extended(said, &facts).map(Asked::Query);
         if translated.is_some_and(|asked| self.is_settled_by_sync(&facts, asked)) {

@@ -6,7 +6,7 @@ use crate::message::{body, split_cstr, until_nul};
 impl Session {
     /// A write whose replies are held is not sent behind what is not answered: those answers are none of its own. Nor is what
     /// depends on whether a statement was prepared or closed: by a name that may be free by then, or not be, or the unnamed
-    /// one, in whose place there may be somebody else's.
+    /// one, in whose place there may be somebody else's. So does what a DEALLOCATE finds.
     pub(super) fn waits_for_answers(&mut self, tag: u8, bytes: usize) -> bool {
         // Within the data of a COPY the server ends the session for it.
         let is_settled = !self.unit.has_unanswered() || self.is_copying_in || self.is_read_over();
@@ -34,7 +34,8 @@ impl Session {
     fn must_wait(&mut self, tag: u8, said: &[u8]) -> bool {
         if tag == b'Q' {
             let facts = self.facts(until_nul(body(said)));
-            return self.as_extended(said, &facts).is_some() && self.can_be_settled_by_sync(&facts);
+            let is_written_as_extended = self.as_extended(said, &facts).is_some();
+            return facts.discards || is_written_as_extended && self.can_be_settled_by_sync(&facts);
         }
         let name = split_cstr(body(said)).map(|(_, rest)| until_nul(rest)).unwrap_or_default();
         if name.is_empty() && !self.is_in_group || self.is_unsettled(name) {
@@ -42,7 +43,7 @@ impl Session {
         }
         let Some(statement) = self.named(name) else { return false };
         let facts = self.facts_of(&statement);
-        self.can_be_settled_by_sync(&facts)
+        facts.discards || self.can_be_settled_by_sync(&facts)
     }
 
     /// Whether an error that is still to come would skip what this name was given to, or taken from.

@@ -104,13 +104,18 @@ impl Facts {
 /// The name in what is surely one DEALLOCATE of one statement, and nothing else.
 pub(crate) fn deallocated(sql: &[u8]) -> Option<String> {
     let words = Words::of(sql);
-    if words.first() != Some(Word::Discard) || words.has_inner_semicolon {
-        return None;
-    }
-    match sqlclass::details(std::str::from_utf8(sql).ok()?).pop() {
-        Some(Detail::Deallocate { name }) => Some(name),
+    let is_one = words.first() == Some(Word::Discard) && !words.has_inner_semicolon;
+    if is_one { all_deallocated(sql).pop() } else { None }
+}
+
+/// The names in all statements that are a DEALLOCATE of one, in their order.
+pub(crate) fn all_deallocated(sql: &[u8]) -> Vec<String> {
+    let details = std::str::from_utf8(sql).map(sqlclass::details).unwrap_or_default();
+    let name = |detail| match detail {
+        Detail::Deallocate { name } => Some(name),
         _ => None,
-    }
+    };
+    details.into_iter().filter_map(name).collect()
 }
 
 /// Judges the text of a Query or Parse message by its words.

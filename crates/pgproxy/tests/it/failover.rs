@@ -9,7 +9,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::cluster::{Cluster, signal};
 use crate::proxy::{Proxy, config, of, running, sqlstate, start, value, within};
-use crate::wire::Raw;
+use crate::wire::{Raw, ToSay};
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -215,6 +215,66 @@ async fn a_transaction_that_has_failed_is_still_there_to_be_rolled_back() {
     proxy.handle.configure(config(2, Database { epoch: 2, ..of(&cluster) })).unwrap();
     client.simple_query("rollback").await.unwrap();
     assert_eq!(value(&client, "select count(*) from t").await, "0");
+}
+
+/// They are gone for whoever goes on with it, and were there for what it had asked before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_has_deallocated_its_statements_is_run_again_with_them() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    const PARSE: ToSay<'_> = (b'P', b"a\0select 1\0\0\0");
+    const RUN: [ToSay<'_>; 3] = [(b'B', b"\0a\0\0\0\0\0\0\0"), (b'E', &[0; 5]), SYNC];
+    let (cluster, proxy) = running();
+    let mut client = Raw::connect(&proxy).await;
+    for (replays, deallocate) in
+        ["deallocate all", "deallocate a", "select 2; deallocate a"].into_iter().enumerate()
+    {
+        let query = [deallocate.as_bytes(), b"\0"].concat();
+        client.say_at_once(&[PARSE, SYNC]).await;
+        assert_eq!(client.answer().await, "1ZI");
+        client.say_at_once(&[(b'Q', b"begin\0")]).await;
+        assert_eq!(client.answer().await, "CZT");
+        client.say_at_once(&RUN).await;
+        assert_eq!(client.answer().await, "2DCZT");
+        client.say_at_once(&[(b'Q', &query)]).await;
+        assert!(client.answer().await.ends_with("CZT"), "{deallocate}");
+        cluster.sql(
+            "select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'",
+        );
+        client.say_at_once(&[(b'Q', b"select 3\0")]).await;
+        assert_eq!(client.answer().await, "TDCZT", "{deallocate}");
+        client.say_at_once(&[(b'Q', b"commit\0"), (b'D', b"Sa\0"), SYNC]).await;
+        for expected in ["CZI", "EZI"] {
+            assert_eq!(client.answer().await, expected, "{deallocate}");
+        }
+        assert_eq!(proxy.db().replays_total, replays as u64 + 1);
+    }
+}
+
+/// Drivers that name a statement by its text prepare it again by that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_was_given_or_closed_as_the_connection_was_lost_is_as_it_was() {
+    const LOCK: &str = "select pg_advisory_xact_lock(7)";
+    const SYNC: ToSay<'_> = (b'S', b"");
+    let (cluster, proxy) = running();
+    let (mut client, mut other) = (Raw::connect(&proxy).await, Raw::connect_directly(&cluster).await);
+    client.say_at_once(&[(b'P', b"kept\0select 1\0\0\0"), SYNC]).await;
+    assert_eq!(client.answer().await, "1ZI");
+    // It is not known to be repeatable.
+    client.say(b'Q', b"begin; select 1\0").await;
+    assert_eq!(client.answer().await, "CTDCZT");
+    other.say(b'Q', b"begin; select pg_advisory_xact_lock(7)\0").await;
+    assert_eq!(other.answer().await, "CTDCZT");
+    let lock = [b"\0", LOCK.as_bytes(), b"\0\0\0"].concat();
+    client.say_at_once(&[(b'P', &lock), (b'B', &[0; 8]), (b'E', &[0; 5])]).await;
+    client.say_at_once(&[(b'P', b"a\0select 1\0\0\0"), (b'C', b"Skept\0"), SYNC]).await;
+    kill_backend(&cluster, LOCK).await;
+    assert!(client.answer().await.ends_with("EZE"));
+    client
+        .say_at_once(&[(b'Q', b"rollback\0"), (b'P', b"a\0select 2\0\0\0"), (b'D', b"Skept\0"), SYNC])
+        .await;
+    for expected in ["CZI", "1tTZI"] {
+        assert_eq!(client.answer().await, expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -411,6 +411,79 @@ async fn a_deallocate_by_sql_of_what_the_protocol_has_prepared_is_answered_as_by
     assert_eq!(other.query(&theirs, &[]).await.unwrap().len(), 1);
 }
 
+/// There it stays as it is sent.
+#[tokio::test]
+async fn a_deallocate_among_other_statements_or_at_the_end_of_a_group_is_answered_as_by_postgres() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    const A: ToSay<'_> = (b'P', b"a\0select 1\0\0\0");
+    const B: ToSay<'_> = (b'P', b"b\0select 1\0\0\0");
+    const WRONG: ToSay<'_> = (b'P', b"a\0selected\0\0\0");
+    const DESCRIBE: [ToSay<'_>; 4] = [(b'D', b"Sa\0"), SYNC, (b'D', b"Sb\0"), SYNC];
+    const QUERY: ToSay<'_> = (b'Q', b"deallocate a\0");
+    const PARSE: ToSay<'_> = (b'P', b"\0deallocate a\0\0\0");
+    const INSERT: ToSay<'_> = (b'P', b"\0insert into t values (1)\0\0\0");
+    const RUN: [ToSay<'_>; 2] = [(b'B', &[0; 8]), (b'E', &[0; 5])];
+    const BEGIN: ToSay<'_> = (b'Q', b"begin\0");
+    const FAIL: ToSay<'_> = (b'Q', b"select 1 / 0\0");
+    const ROLLBACK: ToSay<'_> = (b'Q', b"rollback\0");
+    let cluster = Cluster::create();
+    cluster.sql("set role app; create table t (a int)");
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let other = proxy.connect().await.unwrap();
+    let theirs = other.prepare("select 1").await.unwrap();
+    let sessions: [(&[ToSay<'_>], usize); 14] = [
+        (&[(b'Q', b"deallocate a; select 2\0")], 1),
+        (&[(b'Q', b"deallocate b; deallocate a; select 2\0")], 1),
+        (&[(b'Q', b"deallocate a; deallocate a\0")], 1),
+        (&[(b'Q', b"deallocate a; select 1 / 0; deallocate b\0")], 1),
+        (&[(b'Q', b"select 1 / 0; deallocate a\0")], 1),
+        (
+            &[
+                BEGIN,
+                (b'Q', b"select 2; deallocate a\0"),
+                FAIL,
+                (b'Q', b"select 2; deallocate b\0"),
+                ROLLBACK,
+            ],
+            5,
+        ),
+        (&[BEGIN, QUERY, ROLLBACK], 3),
+        // At the end of a group, which it commits.
+        (&[&[INSERT][..], &RUN, &[QUERY]].concat(), 1),
+        (&[&[INSERT][..], &RUN, &[(b'Q', b"select 2; deallocate a; deallocate b\0")]].concat(), 1),
+        // Of one that has failed it is no part.
+        (&[&[(b'P', &b"\0selected\0\0\0"[..]), QUERY, INSERT][..], &RUN, &[SYNC]].concat(), 1),
+        (&[BEGIN, FAIL, (b'P', b"\0select 2\0\0\0"), QUERY, SYNC, ROLLBACK], 4),
+        // Behind what is not answered yet.
+        (&[QUERY, WRONG, SYNC, QUERY], 3),
+        (&[&[QUERY, WRONG, SYNC, PARSE][..], &RUN, &[SYNC]].concat(), 3),
+        // From here on it has a connection of its own.
+        (&[(b'Q', b"deallocate a; prepare a as select 3; execute a; deallocate a\0")], 1),
+    ];
+    let (mut direct, mut through) = (Raw::connect_directly(&cluster).await, Raw::connect(&proxy).await);
+    for (said, answers) in sessions {
+        let said = [&[A, B, SYNC][..], said, &DESCRIBE].concat();
+        for client in [&mut direct, &mut through] {
+            client.say_at_once(&said).await;
+        }
+        for at in 0..answers + 3 {
+            let expected = direct.whole_answer().await;
+            assert_eq!(tags(&through.whole_answer().await), tags(&expected), "answer {at} to {said:?}");
+        }
+        // What stood in for them is in nobody's way.
+        through.say(b'Q', b"select from pg_prepared_statements where name in ('a', 'b')\0").await;
+        assert_eq!(through.answer().await, "TCZI", "{said:?}");
+        for client in [&mut direct, &mut through] {
+            client.say_at_once(&[(b'C', b"Sa\0"), (b'C', b"Sb\0"), SYNC]).await;
+            assert_eq!(client.answer().await, "33ZI");
+        }
+    }
+    assert_eq!(cluster.sql("select count(*) from t"), "4");
+    through.say(b'Q', b"discard all\0").await;
+    assert_eq!(through.answer().await, "CZI");
+    assert_eq!(other.query(&theirs, &[]).await.unwrap().len(), 1);
+}
+
 /// The types of messages, with what is said of a command, a transaction and an error.
 fn tags(messages: &[Message]) -> Vec<String> {
     let tag = |(tag, body): &Message| {

@@ -383,7 +383,7 @@ const BLOCKS: &[&str] = &[
 
 /// What leaves something in the session. Not in here, because it is otherwise on connections that are shared:
 ///
-/// - what the protocol has prepared, by its name in SQL: it has a name of the proxy's there,
+/// - what the protocol has prepared, by its name in EXECUTE: it has a name of the proxy's there,
 /// - `lastval` and `currval`, which keep a connection from their first use on, and that is one statement late,
 /// - `pg_backend_pid` and its kin.
 const SESSION: &[&str] = &[
@@ -445,6 +445,7 @@ const SESSION: &[&str] = &[
     "prepare q as select $1::int + 1",
     "execute q(1)",
     "deallocate q",
+    "deallocate s1",
     "deallocate all",
     "declare h cursor with hold for select a from t order by id",
     "fetch 2 from h",
