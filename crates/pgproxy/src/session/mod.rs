@@ -18,6 +18,7 @@ mod recovery;
 mod replies;
 mod requests;
 mod route;
+mod settings;
 mod shown;
 mod unit;
 mod waits;

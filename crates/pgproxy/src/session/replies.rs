@@ -16,14 +16,9 @@ use crate::message::{
 };
 use crate::prepared::{NOBODYS, Statement};
 use crate::server::{Server, learn, status};
-use crate::settings::{Setting, Settings};
-use crate::statement::{ALL, Assignment};
 
 const SET_UP_AGAIN: &str = "Connect again, and set it up again: a temporary table, LISTEN, an advisory lock of the session, PREPARE \
                             by SQL and the like are of one connection alone, and end with it when the primary changes.";
-
-/// What a `RESET ALL` leaves as it is.
-const NOT_RESET_BY_ALL: [&str; 2] = ["role", "session_authorization"];
 
 /// What reading the server's input led to.
 pub(super) enum Heard {
@@ -380,74 +375,6 @@ impl Session {
         }
         self.answered = Some(status);
         Fate::Forward
-    }
-
-    /// Settings hold once their transaction has ended well; in a block that may still fail, only this connection knows.
-    #[cold]
-    fn settle_settings(&mut self, status: TransactionStatus) {
-        if status != TransactionStatus::Idle {
-            self.pin();
-            // What is sent already may end the block, and then this would come too late.
-            if self.expected.is_empty() && !self.is_in_group {
-                self.set_back_in_block();
-            }
-            return;
-        }
-        // A reset goes back to the client's startup value, of which the server does not know: it is set before the
-        // connection serves the client again.
-        let mut at_server = self.settings.clone();
-        for Assignment { name, value } in std::mem::take(&mut self.set) {
-            if name == ALL {
-                at_server = at_server.only(&NOT_RESET_BY_ALL);
-                self.settings = self.startup_settings.clone();
-                continue;
-            }
-            let wanted = match value {
-                Some(value) => Some(Setting::Sql(value)),
-                None => self.startup_settings.get(&name).cloned(),
-            };
-            at_server = match &wanted {
-                Some(setting @ Setting::Sql(_)) => at_server.with(&name, setting.clone()),
-                _ => at_server.without(&name),
-            };
-            self.settings = match wanted {
-                Some(setting) => self.settings.with(&name, setting),
-                None => self.settings.without(&name),
-            };
-        }
-        self.shared.pool.has_set(&mut self.settings);
-        let Some(server) = &mut self.server else { return };
-        self.shared.pool.has_set(&mut at_server);
-        server.settings = at_server;
-        if self.is_pinned {
-            // This is the connection that serves the client again.
-            let sql = server.settings.change_to(&self.settings);
-            server.settings = self.settings.clone();
-            self.set_at_server(&sql);
-        }
-    }
-
-    /// The same for what was reset in a block: its end decides about both.
-    fn set_back_in_block(&mut self) {
-        let none = Settings::default();
-        let mut back = none.clone();
-        for Assignment { name, value } in std::mem::take(&mut self.set) {
-            back = match (&*name, value, self.startup_settings.get(&name)) {
-                (ALL, ..) => self.startup_settings.except(&NOT_RESET_BY_ALL),
-                (_, None, Some(setting)) => back.with(&name, setting.clone()),
-                _ => back.without(&name),
-            };
-        }
-        self.set_at_server(&none.change_to(&back));
-    }
-
-    /// Behind everything that was sent so far, by a Query.
-    fn set_at_server(&mut self, sql: &str) {
-        let Some(server) = self.server.as_mut().filter(|_| !sql.is_empty()) else { return };
-        message::query(&mut server.wire.output, sql);
-        // It destroys the unnamed statement there.
-        server.unnamed = 0;
-        self.expected.push(What::Query { sets: None, is_complete: false, before: None }, Audience::Proxy);
     }
 
     /// The server skips what it was asked until the next Sync.

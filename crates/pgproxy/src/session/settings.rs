@@ -1,0 +1,84 @@
+//! What a client has set, once the server has said that it is set.
+//!
+//! A setting that holds is noted as the session's, which any connection can be given, and as that of the connection that has
+//! it. A reset goes back to what the session began with. Of that a server knows nothing: it goes back to what its own connection
+//! began with, and is told the rest.
+
+use super::Session;
+use super::expected::{Audience, What};
+use crate::message::{self, TransactionStatus};
+use crate::settings::{Setting, Settings};
+use crate::statement::{ALL, Assignment};
+
+/// What a `RESET ALL` leaves as it is.
+const NOT_RESET_BY_ALL: [&str; 2] = ["role", "session_authorization"];
+
+impl Session {
+    /// Settings hold once their transaction has ended well; in a block that may still fail, only this connection knows.
+    #[cold]
+    pub(super) fn settle_settings(&mut self, status: TransactionStatus) {
+        if status != TransactionStatus::Idle {
+            self.pin();
+            // What is sent already may end the block, and then this would come too late.
+            if self.expected.is_empty() && !self.is_in_group {
+                self.set_back_in_block();
+            }
+            return;
+        }
+        // A reset goes back to the client's startup value, of which the server does not know: it is set before the
+        // connection serves the client again.
+        let mut at_server = self.settings.clone();
+        for Assignment { name, value } in std::mem::take(&mut self.set) {
+            if name == ALL {
+                at_server = at_server.only(&NOT_RESET_BY_ALL);
+                self.settings = self.startup_settings.clone();
+                continue;
+            }
+            let wanted = match value {
+                Some(value) => Some(Setting::Sql(value)),
+                None => self.startup_settings.get(&name).cloned(),
+            };
+            at_server = match &wanted {
+                Some(setting @ Setting::Sql(_)) => at_server.with(&name, setting.clone()),
+                _ => at_server.without(&name),
+            };
+            self.settings = match wanted {
+                Some(setting) => self.settings.with(&name, setting),
+                None => self.settings.without(&name),
+            };
+        }
+        self.shared.pool.has_set(&mut self.settings);
+        let Some(server) = &mut self.server else { return };
+        self.shared.pool.has_set(&mut at_server);
+        server.settings = at_server;
+        if self.is_pinned {
+            // This is the connection that serves the client again.
+            let sql = server.settings.change_to(&self.settings);
+            server.settings = self.settings.clone();
+            self.set_at_server(&sql);
+        }
+    }
+
+    /// The same for what was reset in a block: its end decides about both.
+    fn set_back_in_block(&mut self) {
+        let none = Settings::default();
+        let mut back = none.clone();
+        for Assignment { name, value } in std::mem::take(&mut self.set) {
+            back = match (&*name, value, self.startup_settings.get(&name)) {
+                (ALL, ..) => self.startup_settings.except(&NOT_RESET_BY_ALL),
+                (_, None, Some(setting)) => back.with(&name, setting.clone()),
+                _ => back.without(&name),
+            };
+        }
+        self.set_at_server(&none.change_to(&back));
+    }
+
+    /// Behind everything that was sent so far, by a Query.
+    fn set_at_server(&mut self, sql: &str) {
+        let Some(server) = self.server.as_mut().filter(|_| !sql.is_empty()) else { return };
+        message::query(&mut server.wire.output, sql);
+        // It destroys the unnamed statement there.
+        server.unnamed = 0;
+        self.expected.push(What::Query { sets: None, is_complete: false, before: None }, Audience::Proxy);
+    }
+}
