@@ -29,7 +29,7 @@ use crate::pool::Pool;
 use crate::prepared::Statement;
 use crate::replicas::{Positions, Replica, Replicas, configured, watch_primary, watch_standby};
 use crate::scram::Pretender;
-use crate::session::{DEALLOCATE, REPLAYED, XID};
+use crate::session::{DEALLOCATE, REPLAYED, SET_CONFIG, XID};
 use crate::shared::{Clients, Served, Shared};
 use crate::status::{Counters, DatabaseStatus, Status};
 use crate::tls;
@@ -287,6 +287,7 @@ impl Handle {
             cache: Mutex::default(),
             xid: Arc::new(Statement::new(XID)),
             deallocate: Arc::new(Statement::new(DEALLOCATE)),
+            set_config: Arc::new(Statement::new(SET_CONFIG)),
             replayed: Arc::new(Statement::new(REPLAYED)),
             definitions_changed: Notify::new(),
             replicas: watch::Sender::new(Replicas::default()),

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub xid: Arc<Statement>,
     /// What is run in place of a client's DEALLOCATE.
     pub deallocate: Arc<Statement>,
+    /// What sets again what a client has reset.
+    pub set_config: Arc<Statement>,
     /// What asks a replica how far it has replayed.
     pub replayed: Arc<Statement>,
     pub known: watch::Sender<Arc<Known>>,

@@ -28,6 +28,7 @@ const XID_SINCE_MAJOR: u32 = 13;
 /// Of the unnamed portal, and all of its rows.
 const EXECUTE: &[u8] = b"E\0\0\0\x09\0\0\0\0\0";
 const DESCRIBE: &[u8] = b"D\0\0\0\x06P\0";
+const PORTAL: &[u8] = b"pgproxy\0";
 /// No parameters, and rows in text.
 const BIND_NOTHING: &[u8] = &[0; 6];
 
@@ -87,6 +88,34 @@ impl Session {
             out.put_slice(BIND_NOTHING);
         });
         out.put_slice(EXECUTE);
+    }
+
+    /// The same with values, and with a portal of ours: the client may have an unnamed one that goes on.
+    pub(super) fn write_run_beside(&mut self, statement: &Statement, values: &[&str], answer: What) {
+        let out = self.output();
+        message::message(out, b'B', |out| {
+            out.put_slice(PORTAL);
+            statement.write_name(out);
+            // All of it in text.
+            out.put_u16(0);
+            out.put_u16(values.len() as u16);
+            for value in values {
+                out.put_u32(value.len() as u32);
+                out.put_slice(value.as_bytes());
+            }
+            out.put_u16(0);
+        });
+        message::message(out, b'E', |out| {
+            out.put_slice(PORTAL);
+            out.put_u32(0);
+        });
+        message::message(out, b'C', |out| {
+            out.put_u8(b'P');
+            out.put_slice(PORTAL);
+        });
+        for what in [What::Bind { of: statement.id }, answer, What::Close] {
+            self.expected.push(what, Audience::Proxy);
+        }
     }
 
     pub(super) fn learn_xid(&mut self, row: &[u8], committed: Committed) {

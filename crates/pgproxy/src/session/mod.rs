@@ -57,6 +57,7 @@ use held::Held;
 pub(crate) use implicit::XID;
 use requests::Step;
 use route::Route;
+pub(crate) use settings::SET_CONFIG;
 pub(crate) use shown::REPLAYED;
 use shown::Withheld;
 use unit::Unit;
@@ -127,7 +128,7 @@ pub(crate) struct Session {
     status: TransactionStatus,
     /// The session has state that only its connection has.
     is_pinned: bool,
-    /// A DISCARD ALL or DEALLOCATE ALL was sent, and perhaps not answered yet.
+    /// A DISCARD, DEALLOCATE or RESET was sent, and perhaps not answered yet.
     has_discarded: bool,
     /// The server is reading COPY data.
     is_copying_in: bool,

@@ -149,12 +149,16 @@ impl Session {
             b'D' => self.describe(said)?,
             b'E' => {
                 let is_unnamed = until_nul(body(said)).is_empty();
-                let sets = self.bound_sets.clone().filter(|_| is_unnamed);
+                let mut sets = self.bound_sets.clone().filter(|_| is_unnamed);
+                let back = sets.as_mut().map(|sets| self.add_what_is_set_back(sets));
                 let what = match self.bound_deallocates.take() {
                     Some(name) => What::Deallocate { name },
                     None => What::Execute { sets },
                 };
                 self.forward(said, what);
+                if let Some(back) = back {
+                    self.set_back_in_group(&back);
+                }
                 if is_unnamed && self.bound_discards || !is_unnamed && self.named_discards {
                     self.has_discarded = true;
                     self.output().put_slice(FLUSH);
@@ -236,7 +240,7 @@ impl Session {
         // It commits what the messages before it have begun.
         self.unit.may_commit_early();
         self.note(&facts);
-        self.has_discarded |= facts.discards;
+        self.has_discarded |= facts.discards || facts.resets();
         if let Some(server) = &mut self.server {
             server.unnamed = 0;
         }

@@ -10,6 +10,9 @@ use crate::message::{self, TransactionStatus};
 use crate::settings::{Setting, Settings};
 use crate::statement::{ALL, Assignment};
 
+/// Sets one setting, as the rest of a Parse.
+pub(crate) const SET_CONFIG: &[u8] = b"SELECT pg_catalog.set_config($1, $2, false)\0\0\0";
+
 /// What a `RESET ALL` leaves as it is.
 const NOT_RESET_BY_ALL: [&str; 2] = ["role", "session_authorization"];
 
@@ -19,7 +22,7 @@ impl Session {
     pub(super) fn settle_settings(&mut self, status: TransactionStatus) {
         if status != TransactionStatus::Idle {
             self.pin();
-            // What is sent already may end the block, and then this would come too late.
+            // What is sent already may end the block, and then this would come too late: see `is_discarding`.
             if self.expected.is_empty() && !self.is_in_group {
                 self.set_back_in_block();
             }
@@ -34,15 +37,11 @@ impl Session {
                 self.settings = self.startup_settings.clone();
                 continue;
             }
-            let wanted = match value {
-                Some(value) => Some(Setting::Sql(value)),
-                None => self.startup_settings.get(&name).cloned(),
+            at_server = match &value {
+                Some(setting) => at_server.with(&name, setting.clone()),
+                None => at_server.without(&name),
             };
-            at_server = match &wanted {
-                Some(setting @ Setting::Sql(_)) => at_server.with(&name, setting.clone()),
-                _ => at_server.without(&name),
-            };
-            self.settings = match wanted {
+            self.settings = match value.or_else(|| self.startup_settings.get(&name).cloned()) {
                 Some(setting) => self.settings.with(&name, setting),
                 None => self.settings.without(&name),
             };
@@ -61,16 +60,41 @@ impl Session {
 
     /// The same for what was reset in a block: its end decides about both.
     fn set_back_in_block(&mut self) {
-        let none = Settings::default();
-        let mut back = none.clone();
-        for Assignment { name, value } in std::mem::take(&mut self.set) {
-            back = match (&*name, value, self.startup_settings.get(&name)) {
+        let set = std::mem::take(&mut self.set);
+        let sql = Settings::default().change_to(&self.reset_to(&set));
+        self.set_at_server(&sql);
+    }
+
+    /// Notes behind what is set in a group what [`Session::set_back_in_group`] sets behind that.
+    pub(super) fn add_what_is_set_back(&self, set: &mut Vec<Assignment>) -> Settings {
+        let back = self.reset_to(set);
+        set.extend(back.raw().map(|(name, value)| Assignment {
+            name: name.to_owned(),
+            value: Some(Setting::Raw(value.to_owned())),
+        }));
+        back
+    }
+
+    /// What is reset in a group may be found by more of it: in the same transaction it is set to what the session began with.
+    pub(super) fn set_back_in_group(&mut self, back: &Settings) {
+        let statement = self.shared.set_config.clone();
+        for (name, value) in back.raw() {
+            self.prepare(&statement);
+            self.write_run_beside(&statement, &[name, value], What::Execute { sets: None });
+        }
+    }
+
+    /// What the session began with, of that which is reset in the end.
+    fn reset_to(&self, set: &[Assignment]) -> Settings {
+        let mut back = Settings::default();
+        for Assignment { name, value } in set {
+            back = match (&**name, value, self.startup_settings.get(name)) {
                 (ALL, ..) => self.startup_settings.except(&NOT_RESET_BY_ALL),
-                (_, None, Some(setting)) => back.with(&name, setting.clone()),
-                _ => back.without(&name),
+                (_, None, Some(setting)) => back.with(name, setting.clone()),
+                _ => back.without(name),
             };
         }
-        self.set_at_server(&none.change_to(&back));
+        back
     }
 
     /// Behind everything that was sent so far, by a Query.

@@ -15,14 +15,12 @@ use bytes::BufMut;
 use super::Session;
 use super::expected::{Audience, What};
 use crate::lsn::Lsn;
-use crate::message::{self, SYNC, TransactionStatus};
+use crate::message::{SYNC, TransactionStatus};
 use crate::replicas::Needed;
 use crate::server::columns;
 
 /// What asks for the position, as the rest of a Parse.
 pub(crate) const REPLAYED: &[u8] = b"SELECT pg_catalog.pg_last_wal_replay_lsn()\0\0\0";
-/// The client may have an unnamed one that goes on.
-const PORTAL: &[u8] = b"pgproxy\0";
 
 /// A reply of a replica.
 pub(super) struct Withheld {
@@ -47,25 +45,9 @@ impl Session {
         }
         let statement = self.shared.replayed.clone();
         self.prepare(&statement);
-        let out = self.output();
-        message::message(out, b'B', |out| {
-            out.put_slice(PORTAL);
-            statement.write_name(out);
-            // No parameters, and rows in text.
-            out.put_slice(&[0; 6]);
-        });
-        message::message(out, b'E', |out| {
-            out.put_slice(PORTAL);
-            out.put_u32(0);
-        });
-        message::message(out, b'C', |out| {
-            out.put_u8(b'P');
-            out.put_slice(PORTAL);
-        });
-        out.put_slice(SYNC);
-        for what in [What::Bind { of: statement.id }, What::Replayed, What::Close, What::Sync] {
-            self.expected.push(what, Audience::Proxy);
-        }
+        self.write_run_beside(&statement, &[], What::Replayed);
+        self.output().put_slice(SYNC);
+        self.expected.push(What::Sync, Audience::Proxy);
     }
 
     /// The reply to a request has come to its end.

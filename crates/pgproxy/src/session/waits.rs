@@ -52,12 +52,16 @@ impl Session {
     }
 
     /// Nothing is sent behind a DISCARD ALL or DEALLOCATE ALL that is not answered: what it ends must not be taken for what
-    /// follows it.
+    /// follows it. Nor behind a RESET: what follows finds what the session began with, which is set again when it is answered.
     pub(super) fn is_discarding(&mut self) -> bool {
         if !self.has_discarded || self.is_copying_in {
             return false;
         }
         self.has_discarded = !self.expected.is_empty() && !self.is_read_over();
+        if !self.has_discarded && !self.is_muted {
+            // What follows is for a connection that has the settings which the session has now.
+            self.release();
+        }
         self.has_discarded
     }
 

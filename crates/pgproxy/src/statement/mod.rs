@@ -99,6 +99,11 @@ impl Facts {
         alters: true,
         single: None,
     };
+
+    /// It goes back to what the session began with, of which the server does not know.
+    pub fn resets(&self) -> bool {
+        self.sets.iter().flatten().any(|set| set.value.is_none())
+    }
 }
 
 /// The name in what is surely one DEALLOCATE of one statement, and nothing else.

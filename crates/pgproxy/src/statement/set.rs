@@ -1,7 +1,7 @@
 //! Plain `SET`s that can be repeated on another connection, and `RESET`s.
 
 use super::words::{Word, Words};
-use crate::settings::has_meaning;
+use crate::settings::{Setting, has_meaning};
 
 /// `SET name TO value`, where the value is nothing but names, numbers and texts, or `RESET name`. Or the same as a function,
 /// as Django says it for each connection: `SELECT set_config('TimeZone', 'UTC', false)`.
@@ -9,8 +9,15 @@ use crate::settings::has_meaning;
 pub(crate) struct Assignment {
     /// In lower case. Or [`ALL`].
     pub name: String,
-    /// As it was written. `None`: back to what the session began with.
-    pub value: Option<String>,
+    /// `None`: back to what the session began with.
+    pub value: Option<Setting>,
+}
+
+impl Assignment {
+    /// `value`: as it was written.
+    fn to(name: &str, value: &str) -> Assignment {
+        Assignment { name: name.to_owned(), value: Some(Setting::Sql(value.to_owned())) }
+    }
 }
 
 /// The name in `RESET ALL`.
@@ -105,8 +112,7 @@ fn assignment(text: &str) -> Option<Assignment> {
     }
     let name = carried(name)?;
     let is_carried = is_list_of_values(value) || name == "timezone" && is_interval(value);
-    (value.len() <= MAX_VALUE_BYTES && is_carried)
-        .then(|| Assignment { name: name.to_owned(), value: Some(value.to_owned()) })
+    (value.len() <= MAX_VALUE_BYTES && is_carried).then(|| Assignment::to(name, value))
 }
 
 /// Of one without quotes.
@@ -178,7 +184,7 @@ fn call(text: &str) -> Option<Assignment> {
         return None;
     }
     let name = carried(name.trim_matches('\''))?;
-    (!LISTS.contains(&name)).then(|| Assignment { name: name.to_owned(), value: Some(value.to_owned()) })
+    (!LISTS.contains(&name)).then(|| Assignment::to(name, value))
 }
 
 fn carried(name: &str) -> Option<&'static str> {
@@ -223,6 +229,7 @@ fn after_value(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::super::judge;
+    use super::Setting;
 
     fn sets(sql: &str) -> Option<(String, Option<String>)> {
         let mut sets = all_sets(sql)?;
@@ -231,7 +238,12 @@ mod tests {
     }
 
     fn all_sets(sql: &str) -> Option<Vec<(String, Option<String>)>> {
-        Some(judge(sql.as_bytes()).sets?.into_iter().map(|set| (set.name, set.value)).collect())
+        let text = |setting| match setting {
+            Setting::Sql(text) => text,
+            Setting::Raw(text) => panic!("{text} was written in {sql}"),
+        };
+        let sets = judge(sql.as_bytes()).sets?.into_iter();
+        Some(sets.map(|set| (set.name, set.value.map(text))).collect())
     }
 
     #[test]

@@ -64,6 +64,20 @@ async fn shown(raw: &mut Raw, sql: &str) -> String {
     String::from_utf8(row[6..].to_vec()).unwrap()
 }
 
+/// The first column of all rows of so many answers.
+async fn rows(raw: &mut Raw, answers: usize) -> Vec<String> {
+    let mut rows = Vec::new();
+    for _ in 0..answers {
+        for (tag, body) in raw.whole_answer().await {
+            assert_ne!(tag, b'E', "{}", body.escape_ascii());
+            if tag == b'D' {
+                rows.push(String::from_utf8(body[6..].to_vec()).unwrap());
+            }
+        }
+    }
+    rows
+}
+
 #[tokio::test]
 async fn a_statement_that_others_have_prepared_means_what_it_means_to_the_session_that_prepares_it() {
     let (_cluster, proxy) = with_connections(1);
@@ -337,5 +351,42 @@ async fn what_is_reset_in_a_block_is_what_the_session_began_with_and_its_end_dec
     }
     for (name, began) in [("app.tenant", "7"), ("geqo", "off"), ("role", "tenant")] {
         assert_eq!(value(&client, &format!("show {name}")).await, began);
+    }
+}
+
+/// The server goes back to what its own connection began with, and is told what that of the client began with.
+#[tokio::test]
+async fn what_follows_a_reset_in_the_same_write_finds_what_the_session_began_with() {
+    const SHOW: &str = "select current_setting('search_path')";
+    let (_cluster, proxy) = with_connections(40);
+    let other = proxy.connect().await.unwrap();
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&["begin", "@", SHOW, "commit", SHOW], &["began", "began"]),
+        (&["begin", "@", SHOW, "rollback", SHOW], &["began", "later"]),
+        (&["@", SHOW], &["began"]),
+    ];
+    for reset in ["reset search_path", "set search_path to default", "reset all", "discard all"] {
+        for (statements, expected) in cases {
+            if reset == "discard all" && statements.len() > 2 {
+                continue;
+            }
+            let statements = statements.iter().map(|sql| if *sql == "@" { reset } else { *sql });
+            let queries: Vec<_> =
+                statements.clone().map(|sql| (b'Q', [sql.as_bytes(), b"\0"].concat())).collect();
+            let group = statements.flat_map(executed).chain([(b'S', Vec::new())]).collect();
+            for (said, answers) in [(&queries, queries.len()), (&group, 1)] {
+                if reset == "discard all" && answers == 1 {
+                    continue;
+                }
+                let mut raw = Raw::connect_with(&proxy, b"search_path\0began\0").await;
+                raw.say(b'Q', b"set search_path to later\0").await;
+                raw.whole_answer().await;
+                let said: Vec<ToSay<'_>> = said.iter().map(|(tag, body)| (*tag, &body[..])).collect();
+                raw.say_at_once(&said).await;
+                assert_eq!(rows(&mut raw, answers).await, expected, "{reset}: {said:?}");
+                assert_eq!(shown(&mut raw, SHOW).await, expected[expected.len() - 1], "{reset}: {said:?}");
+                assert_eq!(value(&other, SHOW).await, "\"$user\", public", "{reset}: {said:?}");
+            }
+        }
     }
 }
