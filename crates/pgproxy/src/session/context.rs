@@ -71,6 +71,13 @@ impl Session {
         if now.context == statement.context { statement.clone() } else { now }
     }
 
+    /// Whether others have the statement who would have it read otherwise. PostgreSQL reads it again when something that it
+    /// names has changed, by the settings of whoever runs it then, and they would find it so.
+    pub(super) fn is_read_otherwise(&mut self, statement: &Statement) -> bool {
+        let is_other = |now| statement.context.is_some_and(|context| context != now);
+        self.context().is_some_and(is_other)
+    }
+
     fn cached(&self, definition: &[u8], context: Context) -> Arc<Statement> {
         let mut cache = self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.get_or_insert(definition, context)

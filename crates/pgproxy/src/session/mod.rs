@@ -96,6 +96,8 @@ pub(crate) struct Session {
     /// The search path, the time zone or the like.
     may_have_altered: bool,
     reported: Reported,
+    /// It has set something of the kind when it had prepared statements.
+    has_altered: bool,
     expected: Queue,
     /// The client's prepared statements, by its names.
     statements: HashMap<Vec<u8>, Arc<Statement>>,
@@ -231,6 +233,7 @@ impl Session {
             may_have_defined: false,
             may_have_altered: false,
             reported: Reported::default(),
+            has_altered: false,
             expected: Queue::default(),
             statements: HashMap::new(),
             unnamed: None,

@@ -319,6 +319,7 @@ impl Session {
     #[cold]
     fn discarded(&mut self) {
         self.statements.clear();
+        self.has_altered = false;
         self.set.clear();
         self.settings = self.startup_settings.clone();
         // Of what follows in the same group, nobody knows yet what it leaves.

@@ -551,7 +551,9 @@ impl Session {
 
     /// What the client has by this name, as it is there from now on.
     fn prepare_named(&mut self, name: &[u8], statement: Arc<Statement>) -> Arc<Statement> {
-        if self.server.as_mut().is_none_or(|server| server.prepared.touch(statement.id)) {
+        let Some(server) = &mut self.server else { return statement };
+        let is_there = server.prepared.touch(statement.id);
+        if is_there && !(self.has_altered && self.is_read_otherwise(&statement)) {
             return statement;
         }
         let now = self.as_read_now(&statement);

@@ -30,7 +30,8 @@ impl Session {
         }
         // A reset goes back to the client's startup value, of which the server does not know: it is set before the
         // connection serves the client again.
-        let mut at_server = self.settings.clone();
+        let before = self.settings.clone();
+        let mut at_server = before.clone();
         for Assignment { name, value } in std::mem::take(&mut self.set) {
             if name == ALL {
                 at_server = at_server.only(&NOT_RESET_BY_ALL);
@@ -46,6 +47,7 @@ impl Session {
                 None => self.settings.without(&name),
             };
         }
+        self.has_altered |= !self.statements.is_empty() && means_other(&before, &self.settings);
         self.shared.pool.has_set(&mut self.settings);
         let Some(server) = &mut self.server else { return };
         self.shared.pool.has_set(&mut at_server);
@@ -105,4 +107,10 @@ impl Session {
         server.unnamed = 0;
         self.expected.push(What::Query { sets: None, is_complete: false, before: None }, Audience::Proxy);
     }
+}
+
+/// Whether PostgreSQL may take the one for the other when it reads a statement that it has. It looks at the search path itself.
+fn means_other(before: &Settings, now: &Settings) -> bool {
+    let meaning = |settings: &Settings| settings.except(&["search_path"]).meaning();
+    before.meaning() != now.meaning() && meaning(before) != meaning(now)
 }

@@ -390,3 +390,21 @@ async fn what_follows_a_reset_in_the_same_write_finds_what_the_session_began_wit
         }
     }
 }
+
+/// As it does when something about a table has changed, or was only counted anew.
+#[tokio::test]
+async fn a_statement_that_postgres_reads_again_is_not_read_by_the_settings_of_another() {
+    let (_cluster, proxy) = with_connections(1);
+    let (one, other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    one.batch_execute("create table t (a int); insert into t values (1)").await.unwrap();
+    let sql = format!("{EPOCH} from t");
+    let (of_one, of_other) = (one.prepare(&sql).await.unwrap(), other.prepare(&sql).await.unwrap());
+    other.simple_query(TOKYO).await.unwrap();
+    for change in ["analyze t", "alter table t add column b int"] {
+        one.simple_query(change).await.unwrap();
+        for (client, statement, expected) in [(&other, &of_other, IN_TOKYO), (&one, &of_one, IN_UTC)] {
+            let row = client.query_one(statement, &[]).await.unwrap();
+            assert_eq!(row.get::<_, i64>(0), expected, "{change}");
+        }
+    }
+}
