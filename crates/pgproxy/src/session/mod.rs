@@ -28,6 +28,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use freshness::Mark;
@@ -66,6 +67,9 @@ use unit::Unit;
 const MAX_INSPECTED_BYTES: usize = 256 * 1024;
 /// Nothing is read from one side while so much waits for the other.
 const HIGH_WATER_BYTES: usize = 128 * 1024;
+/// A client that has closed its half of the connection may be gone, or wait for its answer. So long it is waited with for a
+/// connection to PostgreSQL: enough for one that is made.
+const SAYS_NO_MORE_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
     shared: Arc<Shared>,
@@ -308,7 +312,7 @@ impl Session {
             Step::Waits => {}
         }
         self.release();
-        if self.has_client_ended && (self.expected.is_empty() || self.is_copying_in) {
+        if self.has_client_ended && self.is_copying_in {
             return Err(End::Client);
         }
         match self.turn().await {
@@ -345,6 +349,10 @@ impl Session {
                 // There is room for the answers to requests that were read before.
                 self.waits_for_room = false;
                 return Poll::Ready(Event::Client);
+            }
+            if self.has_client_ended && self.has_nothing_to_say() && flushed.is_ready() {
+                // One that only says no more may still read: by now it has all that it has asked for.
+                return Poll::Ready(Event::ClientGone);
             }
             let mut is_server_full = false;
             if let Some(server) = &mut self.server {
@@ -390,6 +398,10 @@ impl Session {
             Poll::Pending
         })
         .await
+    }
+
+    fn has_nothing_to_say(&self) -> bool {
+        self.expected.is_empty() && self.client.output.is_empty()
     }
 
     /// Whether so much waits for the client that no request is begun whose answer would be withheld.
@@ -502,17 +514,19 @@ impl Session {
         };
         let client = &mut self.client;
         // A client that leaves while it waits frees its place; what it sends more is kept, within limits.
-        let left = std::future::poll_fn(|cx| {
+        let silent = std::future::poll_fn(|cx| {
             loop {
                 if client.input.len() > MAX_INSPECTED_BYTES || self.has_client_ended {
                     return Poll::Pending;
                 }
                 match std::task::ready!(client.poll_fill(cx)) {
-                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(0) => return Poll::Ready(SAYS_NO_MORE_WAIT),
+                    Err(_) => return Poll::Ready(Duration::ZERO),
                     Ok(_) => {}
                 }
             }
         });
+        let left = async { tokio::time::sleep(silent.await).await };
         tokio::select! {
             biased;
             () = cancelled => {

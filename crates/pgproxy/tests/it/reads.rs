@@ -621,29 +621,51 @@ async fn a_client_that_reads_late_gets_every_answer_of_what_it_has_pipelined() {
     }
 }
 
-/// Its requests wait for it to take answers, and the replicas that they wait for may be gone when it does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_reads_late_gets_every_answer_although_the_replicas_are_gone_by_then() {
-    // More than what the sockets take, in replies of which each is withheld as a whole.
-    const REQUESTS: usize = 400;
-    let (primary, _replica, proxy) = split().await;
-    let mut client = Raw::connect(&proxy).await;
-    let before = reads(&proxy);
+/// More than what the sockets take, in replies of which each is withheld as a whole.
+const REQUESTS: usize = 400;
+
+/// Requests of which the last wait for their client to take the answers to the first.
+async fn requests_that_wait(proxy: &Proxy) -> Raw {
+    let mut client = Raw::connect(proxy).await;
+    let before = reads(proxy);
     client.say_again(b'Q', b"select repeat('x', 1000) from generate_series(1, 60)\0", REQUESTS).await;
     within("the rest of the requests waits", async {
         let mut last = before;
-        while last == before || last != reads(&proxy) {
-            last = reads(&proxy);
+        while last == before || last != reads(proxy) {
+            last = reads(proxy);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         assert!(last - before < REQUESTS as u64, "the sockets take {last} answers");
     })
     .await;
-    proxy.handle.configure(config(2, of(&primary))).unwrap();
+    client
+}
+
+async fn are_answered(mut client: Raw) {
     for _ in 0..REQUESTS {
         let answer = within("the next answer", client.answer()).await;
         assert_eq!(answer, format!("T{}CZI", "D".repeat(60)));
     }
+}
+
+/// Its requests wait for it to take answers, and the replicas that they wait for may be gone when it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_late_gets_every_answer_although_the_replicas_are_gone_by_then() {
+    let (primary, _replica, proxy) = split().await;
+    let client = requests_that_wait(&proxy).await;
+    proxy.handle.configure(config(2, of(&primary))).unwrap();
+    are_answered(client).await;
+}
+
+/// It is not gone because it says no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_says_no_more_and_reads_late_gets_every_answer() {
+    let (_primary, _replica, proxy) = split().await;
+    let mut client = requests_that_wait(&proxy).await;
+    client.end().await;
+    // The proxy has heard it by then.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    are_answered(client).await;
 }
 
 /// Nobody waits for the answer any more: neither the place nor the processor is kept busy for it.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use pgproxy::Database;
 
 use crate::cluster::{Cluster, PASSWORD};
 use crate::properties;
-use crate::proxy::{Proxy, of, running, start, value};
+use crate::proxy::{Proxy, of, running, start, value, within};
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let body = prop_oneof![4 => 0..40usize, 1 => 8_000..20_000usize];
@@ -72,6 +72,13 @@ impl Raw {
         Raw::log_in(Box::new(stream), b"").await
     }
 
+    /// Its socket takes little that it has not read.
+    async fn connect_narrow(proxy: &Proxy) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        Raw::log_in(Box::new(socket.connect(proxy.address).await.unwrap()), b"").await
+    }
+
     pub async fn connect_directly(cluster: &Cluster) -> Raw {
         Raw::log_in(Box::new(UnixStream::connect(cluster.socket()).await.unwrap()), b"").await
     }
@@ -119,6 +126,11 @@ impl Raw {
     pub async fn say_at_once(&mut self, messages: &[ToSay<'_>]) {
         let said: Vec<u8> = messages.iter().flat_map(|(tag, body)| framed(*tag, body)).collect();
         self.0.write_all(&said).await.unwrap();
+    }
+
+    /// Says that nothing more will be said, and can still read.
+    pub async fn end(&mut self) {
+        self.0.shutdown().await.unwrap();
     }
 
     pub async fn read(&mut self) -> Message {
@@ -244,6 +256,47 @@ async fn what_was_asked_before_a_terminate_is_done_and_answered() {
     }
     assert_eq!(raw.0.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(value(&rows, "select count(*) from t").await, "2");
+}
+
+/// As a pipe does, and some pools.
+#[tokio::test]
+async fn a_client_that_says_no_more_behind_its_first_request_is_answered() {
+    let (_cluster, proxy) = running();
+    let holder = proxy.connect().await.unwrap();
+    holder.batch_execute("begin").await.unwrap();
+    let mut raw = Raw::connect(&proxy).await;
+    // For which a connection is to be made.
+    raw.say(b'Q', b"select 1\0").await;
+    raw.end().await;
+    assert_eq!(raw.answer().await, "TDCZI");
+    assert_eq!(raw.0.read(&mut [0]).await.unwrap(), 0);
+}
+
+/// The last of its answer stays with the proxy for as long as the sockets take no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_says_no_more_and_reads_much_later_gets_its_answer_to_the_end() {
+    let (_cluster, proxy) = running();
+    let mut unread = Raw::connect_narrow(&proxy).await;
+    let sent = || proxy.db().sent_bytes_total;
+    let before = sent();
+    unread.say(b'Q', b"select repeat('x', 64 * 1024 * 1024)\0").await;
+    let mut taken = 0;
+    within("the sockets take no more", async {
+        while taken == 0 || sent() - before > taken {
+            taken = sent() - before;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+    let length = taken + 64 * 1024;
+    let mut raw = Raw::connect_narrow(&proxy).await;
+    raw.say(b'Q', format!("select repeat('x', {length})\0").as_bytes()).await;
+    raw.end().await;
+    // Longer than anybody is waited for who has ended.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let answer = raw.whole_answer().await;
+    assert_eq!(answer[1].1.len() as u64, length + 6);
+    assert_eq!(raw.0.read(&mut [0]).await.unwrap(), 0);
 }
 
 /// Its group has no end, and PostgreSQL would wait for that.
