@@ -281,8 +281,10 @@ async fn a_cancel_request_that_comes_late_cancels_nobody_else() {
     // Returns when nobody waits for it any more.
     cancel.cancel_query(NoTls).await.unwrap();
     assert_eq!(asking.await.unwrap(), "done");
+    // Its connection is with nobody, whether it was given back or closed.
+    proxy.until(|db| db.servers == db.servers_idle).await;
     let asking = tokio::spawn(async move { value(&other, "select 'as well' from pg_sleep(1)").await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.until(|db| db.servers > db.servers_idle).await;
     signal("-CONT", postmaster);
     assert_eq!(asking.await.unwrap(), "as well");
 }
