@@ -14,7 +14,7 @@ use crate::message::{
     self, CLOSE_COMPLETE, PARSE_COMPLETE, Refusal, TransactionStatus, body, error_field, is_fatal,
     no_longer_waits, until_nul,
 };
-use crate::prepared::{NOBODYS, Statement};
+use crate::prepared::NOBODYS;
 use crate::server::{Server, learn, status};
 
 const SET_UP_AGAIN: &str = "Connect again, and set it up again: a temporary table, LISTEN, an advisory lock of the session, PREPARE \
@@ -464,41 +464,6 @@ impl Session {
         }
         if skipped.audience == Audience::Client {
             self.take_back_names(skipped.what);
-        }
-    }
-
-    /// The client has by its names what it had before it asked for this.
-    pub(super) fn take_back_names(&mut self, asked: What) {
-        match asked {
-            What::Parse { name: Some(name), .. } | What::ParseDone { name } => {
-                drop(self.statements.remove(&name));
-            }
-            What::CloseDone { name, statement } => drop(self.statements.insert(name, statement)),
-            What::ParseUnnamed { before } | What::CloseUnnamed { before } | What::Query { before, .. } => {
-                self.unnamed_is_again(before)
-            }
-            _ => {}
-        }
-    }
-
-    /// Up to where the next was sent that changes it.
-    fn unnamed_is_again(&mut self, statement: Option<Arc<Statement>>) {
-        match self.expected.unnamed_before() {
-            Some(before) => *before = statement,
-            None => self.unnamed = statement,
-        }
-    }
-
-    /// A statement whose result has other columns than when it was prepared never works again on its connection, nor does
-    /// one that is not there.
-    fn forget_outdated_statement(&mut self, error: &[u8]) {
-        let Some(&What::Bind { of }) = self.expected.front().map(|head| &head.what) else { return };
-        let Some(server) = &mut self.server else { return };
-        match error_field(error, b'C') {
-            Some(b"0A000") => server.prepared.outdate(of),
-            // By SQL in a function, or among other statements, one can be taken away unseen.
-            Some(b"26000") => server.prepared.remove(of),
-            _ => {}
         }
     }
 

@@ -12,7 +12,7 @@ use super::{End, HIGH_WATER_BYTES, Rest, Session};
 use crate::frame::{Cut, HEADER_BYTES, Malformed};
 use crate::load::Load;
 use crate::message::{self, CLOSE_COMPLETE, FLUSH, Refusal, TransactionStatus, body, split_cstr, until_nul};
-use crate::prepared::{NOBODYS, Named, OURS, Statement, write_close};
+use crate::prepared::{NOBODYS, Named, OURS, Statement};
 use crate::statement::{Facts, Kind, single};
 
 /// Prepared statements of one client at once.
@@ -518,77 +518,6 @@ impl Session {
             facts.single = statement.facts().single.or_else(|| single(sql));
         }
         facts
-    }
-
-    pub(super) fn named(&self, name: &[u8]) -> Option<Arc<Statement>> {
-        if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() }
-    }
-
-    /// Sees to it that the client's statement is there under the name that we give it on the server, and says which that is.
-    fn ensure(&mut self, name: &[u8], statement: Option<Arc<Statement>>) -> Option<Arc<Statement>> {
-        let Some(server) = &mut self.server else { return statement };
-        match &statement {
-            Some(_) if !name.is_empty() => {
-                return statement.map(|statement| self.prepare_named(name, statement));
-            }
-            Some(statement)
-                if server.unnamed != statement.id
-                    && statement.write_parse(Named::Unnamed, &mut server.wire.output) =>
-            {
-                server.unnamed = statement.id;
-                self.expected.push(What::Parse { id: 0, name: None }, Audience::Proxy);
-            }
-            // The unnamed statement there is somebody else's.
-            None if name.is_empty() && server.unnamed != 0 => {
-                message::message(&mut server.wire.output, b'C', |out| out.put_slice(b"S\0"));
-                server.unnamed = 0;
-                self.expected.push(What::Close, Audience::Proxy);
-            }
-            _ => {}
-        }
-        statement
-    }
-
-    /// What the client has by this name, as it is there from now on.
-    fn prepare_named(&mut self, name: &[u8], statement: Arc<Statement>) -> Arc<Statement> {
-        let Some(server) = &mut self.server else { return statement };
-        let is_there = server.prepared.touch(statement.id);
-        if is_there && !(self.has_altered && self.is_read_otherwise(&statement)) {
-            return statement;
-        }
-        let now = self.as_read_now(&statement);
-        if now.id != statement.id {
-            self.statements.insert(name.to_vec(), now.clone());
-        }
-        self.prepare(&now);
-        now
-    }
-
-    pub(super) fn prepare(&mut self, statement: &Arc<Statement>) {
-        let Some(server) = &mut self.server else { return };
-        if server.prepared.touch(statement.id) {
-            return;
-        }
-        if statement.write_parse(Named::Ours, &mut BytesMut::new()) {
-            self.make_room(statement);
-            statement.write_parse(Named::Ours, self.output());
-            self.expected.push(What::Parse { id: statement.id, name: None }, Audience::Proxy);
-        }
-    }
-
-    /// Notes that the statement will be there, and closes the one that was used longest ago when there are too many.
-    fn make_room(&mut self, statement: &Statement) {
-        let Some(server) = &mut self.server else { return };
-        let outdated = server.prepared.take_outdated();
-        let evicted = server.prepared.insert(statement.id);
-        for closed in outdated.into_iter().chain(evicted) {
-            write_close(closed, &mut server.wire.output);
-            self.expected.push(What::CloseOurs(closed), Audience::Proxy);
-        }
-    }
-
-    pub(super) fn remember_statements(&mut self) {
-        self.statements_before.get_or_insert_with(|| self.statements.clone());
     }
 
     /// Where what is forwarded goes. Requests are read only while a connection is there.

@@ -289,16 +289,6 @@ impl Session {
         }
     }
 
-    /// The connection goes back to its pool.
-    pub(super) fn give_back(&mut self) {
-        self.registered.slot.serve_by(None);
-        self.replica = None;
-        self.is_routed = false;
-        if let Some(server) = self.server.take() {
-            server.give_back();
-        }
-    }
-
     /// Before the client hears that something was done: from now on it must be seen.
     pub(super) fn acknowledge(&mut self) {
         if self.replica.is_some() || !(self.has_replicas() || self.shared.shares_marks) {
