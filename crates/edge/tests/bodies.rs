@@ -38,6 +38,26 @@ async fn a_chunked_body_reaches_the_instance_with_its_trailers() {
     }
 }
 
+/// Some servers merge trailers into the head, and read `_` as `-` there.
+#[tokio::test]
+async fn a_trailer_that_looks_like_a_field_of_the_edge_is_dropped() {
+    let instance = Instance::serving(|mut connection: Client| async move {
+        while let Some(request) = connection.message(Kind::Request).await {
+            let trailers = request.trailers;
+            connection
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{trailers}", trailers.len()))
+                .await;
+        }
+    })
+    .await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX_Forwarded_For: 1.2.3.4\r\nX_End: 1\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.text(), "X_End: 1\r\n");
+}
+
 #[tokio::test]
 async fn a_chunked_answer_reaches_the_client_with_its_trailers() {
     let instance = Instance::raw(

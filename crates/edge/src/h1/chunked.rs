@@ -117,10 +117,12 @@ impl ChunkDecoder {
         if !is_token(name) || !is_field_value(value) {
             return Err(Reject::Trailers);
         }
-        let known = Known::of(name);
-        // RFC 9110, 6.5.1: what frames, routes or authenticates has no business after the body.
-        if known.must_reach_upstream() || known.is_hop_by_hop() || known == Known::Trailer {
+        if Known::of(name).is_no_trailer() {
             return Err(Reject::Trailers);
+        }
+        // Dropped as in a head: some servers merge trailers into it.
+        if Known::of_look_alike(name).is_no_trailer() {
+            return Ok(());
         }
         let trailers = self.trailers.get_or_insert_default();
         if trailers.len() >= MOST_TRAILERS {

@@ -58,11 +58,9 @@ impl Incoming {
             Ok(Some(map)) => {
                 let trailers = self.trailers.insert(HeaderList::default());
                 fields::read(&map, trailers);
-                // RFC 9110, 6.5.1: what frames, routes or authenticates has no business after the body, and in
-                // HTTP/1.1 it could be merged into the head.
-                trailers.drop_where(|known| {
-                    known.must_reach_upstream() || known.is_hop_by_hop() || known == Known::Trailer
-                });
+                // In HTTP/1.1 they could be merged into the head.
+                trailers.drop_where(Known::is_no_trailer);
+                trailers.drop_look_alikes(Known::is_no_trailer);
             }
             Ok(None) => {}
             Err(_) => return Poll::Ready(Err(SourceError::Reset)),

@@ -93,6 +93,11 @@ impl Known {
         )
     }
 
+    /// Fields that have no business after the body, since they frame, route or authenticate (RFC 9110, 6.5.1).
+    pub(crate) fn is_no_trailer(self) -> bool {
+        self.must_reach_upstream() || self.is_hop_by_hop() || self == Known::Trailer
+    }
+
     /// Fields that `Connection` must not nominate: were they stripped, the two sides would read different requests,
     /// or the upstream would miss who asks.
     pub(crate) fn must_reach_upstream(self) -> bool {

@@ -229,6 +229,12 @@ async fn a_host_as_a_trailer() {
     is_no_trailer("host", "other").await;
 }
 
+/// Which a server in the manner of CGI takes for the field itself.
+#[tokio::test]
+async fn a_look_alike_of_a_field_of_the_edge_as_a_trailer() {
+    is_no_trailer("x_forwarded_for", "1.2.3.4").await;
+}
+
 #[tokio::test]
 async fn a_pseudo_field_as_a_trailer() {
     is_no_trailer(":path", "/smuggled").await;
