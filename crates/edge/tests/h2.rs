@@ -215,6 +215,12 @@ async fn limits_hold_for_streams_too() {
         many.headers_mut().append("x-many", number.into());
     }
     assert_eq!(status(many, b"").await, 431);
+    // A browser sends each cookie by itself, and over HTTP/1.1 all in one field.
+    let mut cookies = request("GET", "/");
+    for number in 0..50 {
+        cookies.headers_mut().append("cookie", format!("c{number}=1").parse().expect("a cookie"));
+    }
+    assert_eq!(status(cookies, b"").await, 200);
     assert_eq!(status(request("CONNECT", ""), b"").await, 405);
     assert_eq!(status(request("GET", "/fine"), b"").await, 200);
 }
