@@ -8,10 +8,13 @@
 //! name, so what looks like a field that the edge writes or takes out never passes, whoever sends it.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::head::{Known, RequestHead, ResponseHead, Span};
 use crate::server::{Peer, Thread, View};
+
+/// Bytes of the addresses in `X-Forwarded-For` that others have written. A longer chain is cut at its far end.
+const LONGEST_CHAIN: usize = 448;
 
 /// Longest `X-Request-Id` that is taken over.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -19,7 +22,8 @@ const LONGEST_REQUEST_ID: usize = 128;
 /// By what a request is known in logs and traces. The texts lie in the request's head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity {
-    /// The peer, or whom a trusted peer named first.
+    /// The peer, or the nearest that is not trusted of those whom trusted ones named. What stands before it anybody may
+    /// have written.
     pub(crate) client: IpAddr,
     request_id: Span,
     trace_id: Span,
@@ -56,18 +60,18 @@ pub(crate) fn prepare_request(
     let mut cursor = std::io::Cursor::new(&mut chain[..]);
     if trusted {
         for (_, value) in headers.iter_known(Known::XForwardedFor) {
-            let first = value.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-            if cursor.position() == 0
-                && let Some(address) = std::str::from_utf8(first).ok().and_then(|text| text.parse().ok())
-            {
-                client = address;
+            let nearest = nearest_hops(value, LONGEST_CHAIN);
+            // What came before is farther away.
+            if cursor.position() as usize + nearest.len() > LONGEST_CHAIN {
+                cursor.set_position(0);
             }
-            // A chain that does not fit is no chain any more: it is cut at the far end, never at ours.
-            if value.len() as u64 + cursor.position() < 448 {
-                let _ = cursor.write_all(value);
+            if !nearest.is_empty() {
+                let _ = cursor.write_all(nearest);
                 let _ = cursor.write_all(b", ");
             }
         }
+        let written = cursor.position() as usize;
+        client = nearest_stranger(view, &cursor.get_ref()[..written]).unwrap_or(client);
     }
     let _ = cursor.write_all(&peer.text);
     let chain_length = cursor.position() as usize;
@@ -114,6 +118,36 @@ pub(crate) fn prepare_request(
         request_id,
         trace_id: Span { start: traceparent.start + 3, end: traceparent.start + 35 },
     }
+}
+
+/// The end of a list, of `most` bytes at the most and beginning with a whole member.
+fn nearest_hops(list: &[u8], most: usize) -> &[u8] {
+    let Some(beyond) = list.len().checked_sub(most).filter(|beyond| *beyond > 0) else {
+        return list.trim_ascii();
+    };
+    match memchr::memchr(b',', &list[beyond - 1..]) {
+        Some(comma) => list[beyond + comma..].trim_ascii(),
+        None => b"",
+    }
+}
+
+/// Whom trusted proxies saw, each appending its peer to the chain: the last address that is not trusted, or the first of
+/// all. `None` where the last is no address.
+fn nearest_stranger(view: &View, chain: &[u8]) -> Option<IpAddr> {
+    let mut nearest = None;
+    for hop in chain.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
+        let Some(address) = std::str::from_utf8(hop).ok().and_then(address_of) else { break };
+        nearest = Some(address);
+        if !view.trusts(address) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// Some proxies add the port.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    hop.parse().ok().or_else(|| hop.parse().map(|socket: SocketAddr| socket.ip()).ok())
 }
 
 /// Strips what belongs to the upstream's connection, echoes the request id and dates what is undated.

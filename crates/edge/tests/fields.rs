@@ -1,6 +1,6 @@
 //! What the instance is told about the request, and the client about the answer.
 
-use crate::support::{Client, Front, Instance, Message, endpoint, upstream};
+use crate::support::{Client, Front, Instance, Message, endpoint, soon, upstream};
 
 /// The request as the instance saw it.
 async fn seen(client: &mut Client, fields: &str) -> Message {
@@ -132,4 +132,44 @@ async fn what_no_route_takes_is_not_found() {
     assert_eq!(answer.status(), 404);
     assert!(answer.text().contains(answer.field("x-request-id").expect("an id")));
     assert_eq!(client.get("/app/x").await.status(), 200);
+}
+
+#[tokio::test]
+async fn whatever_a_client_writes_before_a_trusted_proxy_does_names_nobody() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("access.log");
+    let instance = Instance::mirror().await;
+    let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+        config.trusted_proxies = vec!["127.0.0.0/8".to_owned(), "10.0.0.0/8".to_owned()];
+        config.access_log = Some(edge::config::AccessLog { path: path.clone(), rotate_bytes: 1 << 20 });
+    });
+    let mut client = front.client().await;
+    let long = "6.6.6.6, ".repeat(100);
+    let cases = [
+        // The last one that is not trusted: who came to the first of our proxies.
+        ("X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.1\r\n".to_owned(), "203.0.113.9"),
+        ("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.9:4711\r\n".to_owned(), "203.0.113.9"),
+        ("X-Forwarded-For: 6.6.6.6, unknown, 10.0.0.1\r\n".to_owned(), "10.0.0.1"),
+        ("X-Forwarded-For: 10.0.0.2, 10.0.0.1\r\n".to_owned(), "10.0.0.2"),
+        ("X-Forwarded-For: nonsense\r\n".to_owned(), "127.0.0.1"),
+        (format!("X-Forwarded-For: {long}203.0.113.9\r\n"), "203.0.113.9"),
+        (format!("X-Forwarded-For: {long}6.6.6.6\r\nX-Forwarded-For: 203.0.113.9\r\n"), "203.0.113.9"),
+    ];
+    let mut chains = Vec::new();
+    for (said, _) in &cases {
+        chains.push(seen(&mut client, said).await.field("x-forwarded-for").expect("a chain").to_owned());
+    }
+    // Nor does it push out whom a proxy saw.
+    for chain in &chains[5..] {
+        assert!(chain.ends_with("203.0.113.9, 127.0.0.1") && chain.len() < 512, "{chain}");
+    }
+    drop(client);
+    soon("the drain", front.handle.drain(std::time::Duration::from_secs(60))).await;
+    let log = std::fs::read_to_string(&path).expect("the log");
+    let clients: Vec<String> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a JSON line"))
+        .map(|line| line["client"].as_str().expect("an address").to_owned())
+        .collect();
+    assert_eq!(clients, cases.map(|(_, client)| client));
 }
