@@ -227,7 +227,7 @@ pub struct Limits {
     pub requests_per_connection: u64,
     /// HTTP/2 streams open at once on one client connection.
     pub h2_concurrent_streams: u32,
-    /// HTTP/2 resets by the client on one connection before it is closed as abuse (CVE-2023-44487).
+    /// HTTP/2 resets by the client on one connection within ten seconds before it is closed as abuse (CVE-2023-44487).
     pub h2_max_resets: usize,
     /// Idle connections kept per endpoint and thread.
     pub upstream_idle_connections: usize,

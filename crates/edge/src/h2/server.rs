@@ -26,13 +26,31 @@ use crate::watchdog::Watchdog;
 /// After GOAWAY the client has this long to close when no stream is left.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Resets are counted anew after this long: whoever browses takes back a request now and then, for hours.
+const RESETS_WITHIN: Duration = Duration::from_secs(10);
+
 /// What the streams of one connection have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     open: Cell<usize>,
-    /// Streams that the client reset. A client that does so again and again makes us work for nothing
+    /// Streams that the client reset lately. A client that does so again and again makes us work for nothing
     /// (CVE-2023-44487).
     resets: Cell<usize>,
+    counted_since: Cell<Instant>,
+}
+
+impl Counts {
+    fn new() -> Counts {
+        Counts { open: Cell::new(0), resets: Cell::new(0), counted_since: Cell::new(Instant::now()) }
+    }
+
+    fn count_reset(&self) {
+        if self.counted_since.get().elapsed() >= RESETS_WITHIN {
+            self.counted_since.set(Instant::now());
+            self.resets.set(0);
+        }
+        self.resets.set(self.resets.get() + 1);
+    }
 }
 
 /// Serves a connection until it closes. `read`: what was read of it already.
@@ -60,7 +78,7 @@ pub(crate) async fn serve<S: Stream + 'static>(
     let Ok(Ok(mut connection)) = watchdog.within(timeouts.request_head, pin!(handshake)).await else {
         return;
     };
-    let counts = Rc::new(Counts::default());
+    let counts = Rc::new(Counts::new());
     let mut idle_limit = timeouts.request_head;
     let mut leaving = false;
     let mut last_active = Instant::now();
@@ -161,7 +179,7 @@ async fn stream_task(thread: Rc<Thread>, peer: Rc<Peer>, counts: Rc<Counts>, (re
         None => exchange::run(&thread, &view, &peer, &mut scratch, &mut stream).await,
     }
     if stream.was_reset() {
-        counts.resets.set(counts.resets.get() + 1);
+        counts.count_reset();
     }
 }
 
@@ -173,4 +191,26 @@ async fn refuse(view: &View, scratch: &mut Scratch, stream: &mut ServerStream, s
     // A client that does not take it has reset the stream or is about to lose the connection.
     let answered = scratch.watchdog.within(view.timeouts.write_idle, pin!(answer)).await;
     answered.ok().and_then(Result::ok).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A browser keeps its connection for as long as somebody browses: what he takes back adds up, and is no attack.
+    #[tokio::test(start_paused = true)]
+    async fn resets_count_together_only_where_they_come_together() {
+        let counts = Counts::new();
+        for _ in 0..20 {
+            for _ in 0..50 {
+                counts.count_reset();
+                tokio::time::advance(Duration::from_millis(200)).await;
+            }
+            assert!(counts.resets.get() <= 50, "{}", counts.resets.get());
+        }
+        for _ in 0..200 {
+            counts.count_reset();
+        }
+        assert!(counts.resets.get() >= 200);
+    }
 }
