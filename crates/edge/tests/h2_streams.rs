@@ -1,12 +1,16 @@
 //! What a stream of HTTP/2 may do in the middle of a request or an answer.
 
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
-use crate::h2::{prior_knowledge, request};
+use crate::h2::{h2c, prior_knowledge, request};
 use crate::support::{Client, Front, Instance, client::Kind, endpoint, soon, upstream};
 
 #[tokio::test]
@@ -103,7 +107,7 @@ async fn a_stream_that_nobody_reads_is_reset_and_the_others_go_on() {
 #[tokio::test]
 async fn server_sent_events_reach_a_stream_one_by_one() {
     let (heard, hears) = mpsc::unbounded_channel::<()>();
-    let hears = std::sync::Arc::new(tokio::sync::Mutex::new(hears));
+    let hears = Arc::new(tokio::sync::Mutex::new(hears));
     let instance = Instance::serving(move |mut connection: Client| {
         let hears = hears.clone();
         async move {
@@ -135,4 +139,68 @@ async fn server_sent_events_reach_a_stream_one_by_one() {
     // A frame without data may bear the end.
     let end = soon("the end", events.data()).await;
     assert!(end.is_none_or(|last| last.is_ok_and(|last| last.is_empty())) && events.is_end_stream());
+}
+
+/// Endless answers at `/endless`, short ones elsewhere, all of them with a body. Counts the bytes of the endless ones.
+async fn generous(sent: Arc<AtomicUsize>) -> Instance {
+    Instance::serving(move |connection: Client| {
+        let sent = Arc::clone(&sent);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(connection.stream).await else {
+                return;
+            };
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let sent = Arc::clone(&sent);
+                tokio::spawn(async move {
+                    let mut body = respond.send_response(Response::new(()), false).expect("send");
+                    if request.uri().path() != "/endless" {
+                        let _ = body.send_data(Bytes::from_static(b"short"), true);
+                        return;
+                    }
+                    loop {
+                        body.reserve_capacity(16_384);
+                        let Some(Ok(room)) = poll_fn(|cx| body.poll_capacity(cx)).await else { return };
+                        if body.send_data(vec![b'x'; room].into(), false).is_err() {
+                            return;
+                        }
+                        sent.fetch_add(room, Ordering::SeqCst);
+                    }
+                });
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_hold_up_nobody_else_at_an_h2_instance() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let instance = generous(Arc::clone(&sent)).await;
+    let front = h2c(&instance);
+    let mut unread = Vec::new();
+    for _ in 0..48 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // So that not much lies in the sockets.
+        socket.set_recv_buffer_size(8 * 1024).expect("a size");
+        let mut client = Client::over(socket.connect(front.address).await.expect("connect"));
+        client.send("GET /endless HTTP/1.1\r\nHost: test\r\n\r\n").await;
+        unread.push(client);
+    }
+    // Until nothing fits any more, neither into their sockets nor into the windows.
+    soon("a standstill", async {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let now = sent.load(Ordering::SeqCst);
+            if now == before && now > 0 {
+                return;
+            }
+            before = now;
+        }
+    })
+    .await;
+    for _ in 0..8 {
+        assert_eq!(front.client().await.get("/").await.text(), "short");
+    }
+    drop(unread);
 }

@@ -12,13 +12,17 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::client::ClientStream;
-use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use super::{SEND_BUFFER, STREAM_WINDOW};
 use crate::balance::Endpoint;
 use crate::exchange::{ConnectError, Connector};
 use crate::server::{Thread, View};
 
 /// Streams on one connection before another is opened, if the endpoint allows as many.
 const STREAMS_PER_CONNECTION: usize = 128;
+
+/// Of a whole connection: room for every stream's own window. With less, a few clients that read slowly would hold up all
+/// others whose answers come by the same connection.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_PER_CONNECTION as u32;
 
 /// A connection that carries many streams. Its own task drives it.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ pub(crate) use server::serve;
 
 /// Flow control window of a stream: what one sender may have under way to us.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// Of a whole connection.
+/// Of a client's whole connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes that may wait in a stream for the other side's window.
 const SEND_BUFFER: usize = 128 * 1024;
