@@ -51,6 +51,18 @@ async fn a_body_that_is_too_long_is_413_however_it_is_framed() {
     .await;
 }
 
+/// As browsers do it: they read the answer when all is sent.
+#[tokio::test]
+async fn who_sends_all_of_a_body_that_is_too_long_reads_why_it_was_refused() {
+    let (front, _instance) = front(|config| config.limits.request_body_bytes = 1_000).await;
+    let mut client = front.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 20000000\r\n\r\n").await;
+    for _ in 0..200 {
+        client.send([b'x'; 100_000]).await;
+    }
+    assert_eq!(client.response().await.status(), 413);
+}
+
 #[tokio::test]
 async fn a_head_that_comes_too_slowly_is_408() {
     let (front, _instance) = front(|config| config.timeouts.request_head_ms = 100).await;

@@ -18,13 +18,17 @@ use crate::head::{
     BodyLength, HeaderList, Known, Persistence, RequestHead, ResponseHead, Version, write_line,
 };
 use crate::server::{Peer, Snapshot, Thread};
+use crate::watchdog::Watchdog;
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long a closed connection may go on sending before it is cut, so that our last answer is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(2);
-/// How much it may send meanwhile.
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a closed connection may go on sending before it is cut, so that our last answer is not lost to a reset: who
+/// uploads often reads it only when all is sent.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long it may pause meanwhile.
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+/// How much it may send.
+const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
 /// How serving HTTP/1.1 ended.
 pub(crate) enum Served<S> {
@@ -84,7 +88,7 @@ pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<P
             break;
         }
     }
-    let _ = scratch.watchdog.within(LINGER, pin!(connection.close())).await;
+    pin!(connection.close(&mut scratch.watchdog)).await;
     connection.count(thread);
     Served::Closed
 }
@@ -203,20 +207,26 @@ impl<S: Stream> ServerConnection<S> {
     }
 
     /// Sends what is left, ends our direction and reads on until the client has ended its own.
-    async fn close(&mut self) {
-        if self.sending.aborted
-            || self.out.flush(&self.wire).await.is_err()
-            || self.wire.shutdown().await.is_err()
-        {
+    async fn close(&mut self, watchdog: &mut Watchdog) {
+        if self.sending.aborted {
             return;
         }
+        let ended = pin!(async {
+            self.out.flush(&self.wire).await?;
+            self.wire.shutdown().await
+        });
+        if !matches!(watchdog.within(LINGER_PAUSE, ended).await, Ok(Ok(()))) {
+            return;
+        }
+        let until = Instant::now() + LINGER;
         let mut discarded = 0;
-        while discarded < LINGER_BYTES {
+        while discarded < LINGER_BYTES && Instant::now() < until {
             let pending = self.inbox.filled().len();
             self.inbox.consume(pending);
-            match poll_fn(|cx| self.inbox.poll_fill(&self.wire, cx)).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => discarded += count,
+            let read = pin!(poll_fn(|cx| self.inbox.poll_fill(&self.wire, cx)));
+            match watchdog.within(LINGER_PAUSE, read).await {
+                Ok(Ok(count)) if count > 0 => discarded += count,
+                _ => return,
             }
         }
     }
