@@ -204,3 +204,53 @@ async fn clients_that_do_not_read_hold_up_nobody_else_at_an_h2_instance() {
     }
     drop(unread);
 }
+
+#[tokio::test]
+async fn a_stream_that_is_given_up_while_it_waits_for_a_place_reaches_no_instance() {
+    let (go, goes) = tokio::sync::oneshot::channel::<()>();
+    let goes = Arc::new(std::sync::Mutex::new(Some(goes)));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let instance = Instance::serving(move |mut connection: Client| {
+        let (counter, goes) = (Arc::clone(&counter), Arc::clone(&goes));
+        async move {
+            while connection.message(Kind::Request).await.is_some() {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let first = goes.lock().expect("no panic").take();
+                if let Some(goes) = first {
+                    goes.await.expect("the test says so");
+                }
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            }
+        }
+    })
+    .await;
+    let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+        let web = config.upstreams.get_mut("web").expect("web");
+        (web.max_in_flight, web.queue_timeout_ms) = (1, 60_000);
+    });
+    let mut sender = prior_knowledge(&front).await.ready().await.expect("ready");
+    let (first, _) = sender.send_request(request("GET", "/first"), true).expect("sent");
+    soon("the first", async {
+        while front.in_flight("one") == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut sender = sender.ready().await.expect("ready");
+    let (second, _) = sender.send_request(request("GET", "/second"), true).expect("sent");
+    let queued = async |count: u64| {
+        while front.handle.status().queued != count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon("a place in the queue", queued(1)).await;
+    drop(second);
+    soon("an empty queue", queued(0)).await;
+    go.send(()).expect("the instance waits");
+    assert_eq!(soon("the answer", first).await.expect("an answer").status(), 200);
+    let mut sender = sender.ready().await.expect("ready");
+    let (third, _) = sender.send_request(request("GET", "/third"), true).expect("sent");
+    assert_eq!(soon("the answer", third).await.expect("an answer").status(), 200);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
+use crate::h2::{prior_knowledge, request};
 use crate::support::{Client, Front, Instance, client::Kind, endpoint, soon, upstream};
 
 /// Answers each request when told to, through the channel it sends for it.
@@ -95,4 +97,54 @@ async fn a_client_that_goes_away_within_an_answer_frees_its_place() {
     drop(client);
     soon("idleness", front.handle.endpoint_idle("one")).await;
     assert_eq!(front.in_flight("one"), 0);
+}
+
+/// Begins an answer of events and says nothing more until its connection ends.
+async fn silent() -> Instance {
+    Instance::serving(|mut connection: Client| async move {
+        connection.message(Kind::Request).await;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n").await;
+        connection.rest().await;
+    })
+    .await
+}
+
+/// A page that is left closes its stream of events, and the next one opens another.
+#[tokio::test]
+async fn a_client_that_leaves_a_silent_answer_frees_its_place() {
+    let instance = silent().await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    soon("an event", client.until(b"data: x\n\n")).await.expect("an event");
+    assert_eq!(front.in_flight("one"), 1);
+    drop(client);
+    soon("idleness", front.handle.endpoint_idle("one")).await;
+
+    let mut sender = prior_knowledge(&front).await.ready().await.expect("ready");
+    let (answer, _) = sender.send_request(request("GET", "/"), true).expect("sent");
+    let mut events = soon("an answer", answer).await.expect("an answer").into_body();
+    soon("an event", events.data()).await.expect("it goes on").expect("data");
+    assert_eq!(front.in_flight("one"), 1);
+    // What a browser does for `EventSource.close()`: the connection stays.
+    drop(events);
+    soon("idleness", front.handle.endpoint_idle("one")).await;
+    sender.ready().await.expect("the connection stays");
+}
+
+#[tokio::test]
+async fn a_client_that_has_nothing_more_to_ask_gets_its_answer_to_the_end() {
+    let instance = Instance::serving(|mut connection: Client| async move {
+        connection.message(Kind::Request).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        connection.send("half").await;
+    })
+    .await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    client.stream.shutdown().await.expect("shutdown");
+    assert_eq!(client.response().await.text(), "halfhalf");
 }

@@ -100,8 +100,14 @@ async fn next(
         return Ok(ready?);
     }
     timely(watchdog, pace, pin!(sink.flush())).await?;
-    match watchdog.within(pace.read_idle, pin!(poll_fn(|cx| source.poll_next(cx)))).await {
-        Ok(result) => Ok(result?),
+    let waiting = poll_fn(|cx| match source.poll_next(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        // A source that says nothing for long, as one of events, must not be kept for who is gone.
+        Poll::Pending => sink.poll_gone(cx).map(|()| None),
+    });
+    match watchdog.within(pace.read_idle, pin!(waiting)).await {
+        Ok(Some(result)) => Ok(result?),
+        Ok(None) => Err(PumpError::Sink),
         Err(Elapsed) => Err(PumpError::SourceIdle),
     }
 }

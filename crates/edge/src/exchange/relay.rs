@@ -1,8 +1,10 @@
 //! From a request to the end of its answer: route, pick, try, try again within the budget, count.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use smallvec::SmallVec;
@@ -10,7 +12,7 @@ use smallvec::SmallVec;
 use super::attempt::{Repeatable, Sent, Terms, Verdict, attempt};
 use super::reply::{reject_for, reply};
 use super::scratch::{Replay, Scratch};
-use super::seam::{Downstream, ResponseSink, Upstream};
+use super::seam::{Downstream, ResponseSink, Sink, Upstream};
 use crate::access_log;
 use crate::balance::{Endpoint, Lease, Outcome, Pick};
 use crate::config::UpstreamProtocol;
@@ -156,13 +158,21 @@ async fn relay<C: Connector, D: Downstream>(
     let mut tried: SmallVec<[Arc<Endpoint>; 4]> = SmallVec::new();
     loop {
         let now = if tried.is_empty() { started } else { Instant::now() };
-        let Some(lease) = pick(scratch, upstream, now, &tried).await else {
-            upstream.recorder.shed();
-            // What the last endpoint did to the request says more than that there is no other one.
-            let status = if tried.is_empty() { 503 } else { 502 };
-            Box::pin(refuse(thread, view, scratch, down, identity, ending, status)).await;
-            ending.outcome = access_log::Outcome::Shed;
-            return;
+        let lease = match pick(scratch, upstream, down, now, &tried).await {
+            Picked::Endpoint(lease) => lease,
+            Picked::Nobody => {
+                upstream.recorder.shed();
+                // What the last endpoint did to the request says more than that there is no other one.
+                let status = if tried.is_empty() { 503 } else { 502 };
+                Box::pin(refuse(thread, view, scratch, down, identity, ending, status)).await;
+                ending.outcome = access_log::Outcome::Shed;
+                return;
+            }
+            Picked::ClientGone => {
+                down.split().1.abort();
+                ending.outcome = access_log::Outcome::ClientGone;
+                return;
+            }
         };
         let endpoint = Arc::clone(lease.endpoint());
         ending.attempts += 1;
@@ -219,18 +229,36 @@ async fn relay<C: Connector, D: Downstream>(
     }
 }
 
+enum Picked {
+    Endpoint(Lease),
+    /// The queue is full, or its time was over.
+    Nobody,
+    /// The client has given up.
+    ClientGone,
+}
+
 /// Takes an endpoint, waiting in the queue if there is room in it and nothing can be picked.
-async fn pick(
+async fn pick<D: Downstream>(
     scratch: &mut Scratch,
     upstream: &UpstreamView,
+    down: &mut D,
     now: Instant,
     tried: &[Arc<Endpoint>],
-) -> Option<Lease> {
+) -> Picked {
     if let Pick::Endpoint(lease) = upstream.cluster.pick(now, tried) {
-        return Some(lease);
+        return Picked::Endpoint(lease);
     }
-    let place = upstream.cluster.enqueue()?;
-    scratch.watchdog.within(upstream.queue_timeout, Box::pin(place.pick(tried)).as_mut()).await.ok()
+    let Some(place) = upstream.cluster.enqueue() else {
+        return Picked::Nobody;
+    };
+    let (_, mut client) = down.split();
+    let mut picking = Box::pin(place.pick(tried));
+    // Under overload most of all nobody must work for who is gone.
+    let waiting = poll_fn(|cx| match picking.as_mut().poll(cx) {
+        Poll::Ready(lease) => Poll::Ready(Picked::Endpoint(lease)),
+        Poll::Pending => client.poll_gone(cx).map(|()| Picked::ClientGone),
+    });
+    scratch.watchdog.within(upstream.queue_timeout, pin!(waiting)).await.unwrap_or(Picked::Nobody)
 }
 
 /// Sends the request to one endpoint; once more on a new connection when the pooled one turns out to be dead, which is

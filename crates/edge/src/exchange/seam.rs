@@ -97,6 +97,10 @@ pub(crate) trait Sink {
     async fn end(&mut self, trailers: Option<&HeaderList>) -> Result<(), SinkError>;
     /// From here on bytes are bytes: the protocol was upgraded. `end` then closes this direction.
     fn become_tunnel(&mut self);
+    /// Ready when nobody is there any more for whom the message is meant. Asked while there is nothing to send.
+    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// The request on its way to an upstream.
@@ -127,10 +131,6 @@ pub(crate) trait ResponseSink: Sink {
     ) -> Result<(), SinkError>;
     /// The response cannot be finished: the client must be able to tell (a reset, or a connection closed early).
     fn abort(&mut self);
-    /// Ready when the client has given up on the response. HTTP/1.1 clients cannot say so.
-    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
 }
 
 /// The client's side of one exchange.

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,6 +30,10 @@ const LINGER_PAUSE: Duration = Duration::from_secs(2);
 /// How much it may send.
 const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
+/// A client that has ended its direction may only have nothing more to ask. Where the answer pauses for longer it is taken to
+/// be gone.
+const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How serving HTTP/1.1 ended.
 pub(crate) enum Served<S> {
     /// The connection is closed.
@@ -47,6 +51,7 @@ pub(crate) async fn serve<S: Stream>(thread: &Rc<Thread>, stream: S, peer: &Rc<P
         out: Outbox::default(),
         sending: Sending::default(),
         receiving: Incoming::default(),
+        watchdog: Watchdog::default(),
     };
     drop(snapshot);
     let mut scratch = exchange::Scratch::default();
@@ -113,8 +118,9 @@ struct Sending {
     framing: Outgoing,
     persistence: Persistence,
     version: Version,
-    /// The request was HEAD: whatever the response says, no body follows.
     aborted: bool,
+    /// Since when the answer pauses.
+    paused: Option<Instant>,
 }
 
 /// See the module.
@@ -124,6 +130,8 @@ pub(crate) struct ServerConnection<S> {
     out: Outbox,
     sending: Sending,
     receiving: Incoming,
+    /// Looks after clients that are gone.
+    watchdog: Watchdog,
 }
 
 impl<S: Stream> ServerConnection<S> {
@@ -245,7 +253,12 @@ impl<S: Stream> Downstream for ServerConnection<S> {
     fn split(&mut self) -> (ServerBody<'_, S>, ServerResponse<'_, S>) {
         (
             ServerBody { wire: &self.wire, inbox: &mut self.inbox, body: &mut self.receiving },
-            ServerResponse { wire: &self.wire, out: &mut self.out, sending: &mut self.sending },
+            ServerResponse {
+                wire: &self.wire,
+                out: &mut self.out,
+                sending: &mut self.sending,
+                watchdog: &mut self.watchdog,
+            },
         )
     }
 }
@@ -280,6 +293,7 @@ pub(crate) struct ServerResponse<'a, S> {
     wire: &'a Wire<S>,
     out: &'a mut Outbox,
     sending: &'a mut Sending,
+    watchdog: &'a mut Watchdog,
 }
 
 impl<S: Stream> ResponseSink for ServerResponse<'_, S> {
@@ -345,6 +359,7 @@ impl<S: Stream> ResponseSink for ServerResponse<'_, S> {
 
 impl<S: Stream> Sink for ServerResponse<'_, S> {
     async fn send(&mut self, piece: Piece<'_>) -> Result<(), SinkError> {
+        self.sending.paused = None;
         self.sending.framing.send(self.wire, self.out, piece).await
     }
 
@@ -359,6 +374,22 @@ impl<S: Stream> Sink for ServerResponse<'_, S> {
     fn become_tunnel(&mut self) {
         self.sending.framing = Outgoing::Tunnel;
         self.sending.persistence = Persistence::Close;
+    }
+
+    /// Only within an answer: before it a client that has ended its direction is waited with, for it may be one that asks no
+    /// more.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.sending.framing == Outgoing::Nothing {
+            return Poll::Pending;
+        }
+        loop {
+            let paused = *self.sending.paused.get_or_insert_with(Instant::now);
+            ready!(self.watchdog.poll_expired(cx, paused + HALF_CLOSED_PATIENCE));
+            if self.wire.with(Stream::is_half_closed) {
+                return Poll::Ready(());
+            }
+            self.sending.paused = None;
+        }
     }
 }
 

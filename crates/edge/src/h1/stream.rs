@@ -6,14 +6,33 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// What a connection runs over.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// Whether the other side has ended its direction, or the connection is lost, whatever of it was read. Costs no system
+    /// call.
+    fn is_half_closed(&self) -> bool;
+}
+
+impl Stream for TcpStream {
+    fn is_half_closed(&self) -> bool {
+        // What the runtime has seen is told at once.
+        let seen = pin!(self.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+        matches!(seen, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn is_half_closed(&self) -> bool {
+        self.get_ref().0.is_half_closed()
+    }
+}
 
 /// See the module.
 #[derive(Debug)]

@@ -137,10 +137,9 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Whether the other side has reset the stream.
-    pub(super) fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
-        let stream = self.stream.as_mut();
-        stream.is_some_and(|stream| matches!(stream.poll_reset(cx), Poll::Ready(Ok(_))))
+    /// Ready when the other side has reset the stream, or the connection has failed. `None` when nothing is being sent.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Option<Poll<Result<h2::Reason, h2::Error>>> {
+        self.stream.as_mut().map(|stream| stream.poll_reset(cx))
     }
 
     pub(super) fn reset(&mut self, reason: h2::Reason) {

@@ -89,16 +89,10 @@ impl ResponseSink for &mut Answer {
 
     fn abort(&mut self) {
         let cx = &mut Context::from_waker(Waker::noop());
-        self.reset_by_client |=
-            matches!(self.respond.poll_reset(cx), Poll::Ready(Ok(_))) || self.body.is_reset(cx);
+        self.reset_by_client |= matches!(self.respond.poll_reset(cx), Poll::Ready(Ok(_)))
+            || matches!(self.body.poll_reset(cx), Some(Poll::Ready(Ok(_))));
         self.body.reset(Reason::INTERNAL_ERROR);
         self.respond.send_reset(Reason::INTERNAL_ERROR);
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let gone = self.respond.poll_reset(cx);
-        self.reset_by_client |= matches!(gone, Poll::Ready(Ok(_)));
-        gone.map(|_| ())
     }
 }
 
@@ -117,6 +111,13 @@ impl Sink for &mut Answer {
 
     /// See [`Source::become_tunnel`] above.
     fn become_tunnel(&mut self) {}
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Once a head was sent the body is asked.
+        let gone = self.body.poll_reset(cx).unwrap_or_else(|| self.respond.poll_reset(cx));
+        self.reset_by_client |= matches!(gone, Poll::Ready(Ok(_)));
+        gone.map(|_| ())
+    }
 }
 
 fn convert(head: &ResponseHead, wanted: impl Fn(Known) -> bool) -> Result<Response<()>, SinkError> {
