@@ -188,3 +188,43 @@ async fn requests_above_what_an_endpoint_takes_wait_and_above_the_queue_are_shed
     assert_eq!(queued.response().await.status(), 200);
     assert_eq!(slow.response().await.status(), 200);
 }
+
+/// They would take every place of an instance within a busy hour, and nobody else would be served.
+#[tokio::test]
+async fn connections_that_were_upgraded_and_streams_of_events_take_no_place_from_requests() {
+    let instance = Instance::serving(|mut connection: Client| async move {
+        while let Some(request) = connection.message(Kind::Request).await {
+            let answer = match request.head.split(' ').nth(1) {
+                Some("/chat") => {
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                }
+                Some("/events") => {
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"
+                }
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            };
+            connection.send(answer).await;
+        }
+    })
+    .await;
+    let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+        let web = config.upstreams.get_mut("web").expect("web");
+        (web.max_in_flight, web.queue_length) = (2, 0);
+    });
+    let mut open = Vec::new();
+    for request in [
+        "GET /chat HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "GET /events HTTP/1.1\r\nHost: test\r\n\r\n",
+    ]
+    .repeat(3)
+    {
+        let mut client = front.client().await;
+        client.send(request).await;
+        let head = soon("an answer", client.until(b"\r\n\r\n")).await.expect("an answer");
+        assert!(!head.starts_with(b"HTTP/1.1 503"), "{}", open.len());
+        open.push(client);
+    }
+    assert_eq!(front.in_flight("one"), 6, "whoever stops the instance waits for them all the same");
+    assert_eq!(front.client().await.get("/").await.status(), 200);
+    drop(open);
+}

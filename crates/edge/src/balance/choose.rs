@@ -5,24 +5,25 @@
 pub(super) struct Candidate {
     /// Index into the snapshot.
     pub(super) slot: usize,
-    pub(super) in_flight: u32,
+    /// Requests it has work with.
+    pub(super) busy: u32,
     /// The effective weight, above zero.
     pub(super) weight: f64,
 }
 
 impl Candidate {
-    /// Requests in flight per weight, this one included as a random part of one.
+    /// Requests per weight, this one included as a random part of one.
     ///
     /// With a whole one, an idle upstream would send everything to the endpoint of the highest weight and an endpoint
     /// in slow start would see nothing at low load. With a part drawn anew each time, idle endpoints share in about
     /// the proportion of their weights, and between equal endpoints one request more still always decides.
     fn score(&self, part: f64) -> f64 {
-        (f64::from(self.in_flight) + part) / self.weight
+        (f64::from(self.busy) + part) / self.weight
     }
 
     /// Without randomness, to compare zones: 1.0 is one request at an endpoint of weight 100.
     fn load(&self) -> f64 {
-        f64::from(self.in_flight) * 100.0 / self.weight
+        f64::from(self.busy) * 100.0 / self.weight
     }
 }
 
@@ -58,8 +59,8 @@ pub(super) fn prefer_local(local: Option<Candidate>, remote: Option<Candidate>) 
 mod tests {
     use super::*;
 
-    fn candidate(slot: usize, in_flight: u32, weight: f64) -> Candidate {
-        Candidate { slot, in_flight, weight }
+    fn candidate(slot: usize, busy: u32, weight: f64) -> Candidate {
+        Candidate { slot, busy, weight }
     }
 
     fn share_of(slot: usize, candidates: &[Candidate]) -> f64 {

@@ -35,6 +35,8 @@ pub struct Endpoint {
 
     marks: AtomicU32,
     in_flight: AtomicU32,
+    /// Those of them that are as good as answered, and stay.
+    lasting: AtomicU32,
     /// How often the endpoint went down; futures compare it with what they saw first.
     downs: AtomicU32,
     ejected_until: AtomicU64,
@@ -109,6 +111,7 @@ impl Endpoint {
             queue,
             marks: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
+            lasting: AtomicU32::new(0),
             downs: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             unreachable_until: AtomicU64::new(0),
@@ -140,6 +143,12 @@ impl Endpoint {
     /// Requests between pick and the end of the lease.
     pub fn in_flight(&self) -> u64 {
         u64::from(self.in_flight.load(Ordering::SeqCst))
+    }
+
+    /// Requests in flight that it has work with, as far as can be told.
+    pub(super) fn busy(&self) -> u32 {
+        let lasting = self.lasting.load(Ordering::SeqCst);
+        self.in_flight.load(Ordering::SeqCst).saturating_sub(lasting)
     }
 
     /// True once it is no longer configured.
@@ -256,8 +265,9 @@ impl Endpoint {
         }
     }
 
-    /// Counts one more request unless `limit` are in flight.
+    /// Counts one more request unless it is busy with `limit`.
     pub(super) fn enter(&self, limit: u32) -> bool {
+        let limit = limit.saturating_add(self.lasting.load(Ordering::SeqCst));
         let enter = |in_flight| (in_flight < limit).then_some(in_flight + 1);
         self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enter).is_ok()
     }
@@ -268,6 +278,15 @@ impl Endpoint {
             self.idle.notify_waiters();
         }
         self.queue.wake_one();
+    }
+
+    pub(super) fn begin_lasting(&self) {
+        self.lasting.fetch_add(1, Ordering::SeqCst);
+        self.queue.wake_one();
+    }
+
+    pub(super) fn end_lasting(&self) {
+        self.lasting.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(super) fn is_ejected(&self, now: Tick) -> bool {

@@ -15,6 +15,16 @@ pub struct Lease {
     downs: u32,
 }
 
+/// See [`Lease::lasts`].
+#[derive(Debug)]
+pub struct Lasting<'a>(&'a Endpoint);
+
+impl Drop for Lasting<'_> {
+    fn drop(&mut self) {
+        self.0.end_lasting();
+    }
+}
+
 /// How a request sent to an endpoint ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -48,6 +58,13 @@ impl Lease {
     /// While the endpoint drains only [`Endpoint::close`] counts. Cancel safe.
     pub async fn down(&self) {
         self.endpoint.down_since(self.downs).await;
+    }
+
+    /// From here to the drop of the guard the request stays open and is hardly any work: it is in flight, and neither takes a
+    /// place of `max_in_flight` nor counts as load.
+    pub fn lasts(&self) -> Lasting<'_> {
+        self.endpoint.begin_lasting();
+        Lasting(&self.endpoint)
     }
 
     /// Ends the request. `latency` is from the first byte sent to the last one received.

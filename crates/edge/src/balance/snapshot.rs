@@ -103,13 +103,13 @@ impl Snapshot {
                 local.clear();
                 remote.clear();
             }
-            let in_flight = slot.endpoint.in_flight() as u32;
-            if in_flight >= self.config.max_in_flight {
+            let busy = slot.endpoint.busy();
+            if busy >= self.config.max_in_flight {
                 continue;
             }
             let candidate = Candidate {
                 slot: index,
-                in_flight,
+                busy,
                 weight: slot.endpoint.weight(slot.weight, now, self.slow_start),
             };
             match slot.locality {

@@ -122,6 +122,20 @@ fn an_endpoint_with_all_its_places_taken_is_not_picked() {
 }
 
 #[test]
+fn a_request_that_lasts_is_in_flight_and_neither_takes_a_place_nor_counts_as_load() {
+    let mut world = World::of(2);
+    world.reconfigure(|upstream| upstream.max_in_flight = 1);
+    let upgraded = world.pick();
+    let lasting = upgraded.lasts();
+    let (first, second) = (world.pick(), world.pick());
+    assert_ne!(first.endpoint().id(), second.endpoint().id());
+    assert!(matches!(world.cluster.pick(world.now, &[]), Pick::Full));
+    assert_eq!(upgraded.endpoint().in_flight(), 2);
+    drop((first, second, lasting));
+    assert_ne!(world.picked(), upgraded.endpoint().id());
+}
+
+#[test]
 fn a_full_but_ready_endpoint_keeps_traffic_away_from_failing_ones() {
     let mut world = World::of(3);
     world.reconfigure(|upstream| upstream.max_in_flight = 1);

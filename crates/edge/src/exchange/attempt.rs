@@ -135,6 +135,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
             let stays = ongoing.state() == State::Done && !terms.thread.is_draining();
             let persistence = if stays { request.persistence } else { Persistence::Close };
             let delivered = {
+                let _lasting = is_event_stream(response).then(|| terms.lease.lasts());
                 let bytes = &mut sent.bytes_out;
                 let download =
                     deliver(timeouts, &mut answer, &mut client, response, persistence, watchdog, bytes);
@@ -155,6 +156,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
             return verdict;
         }
     }
+    let _lasting = terms.lease.lasts();
     let switched = watchdog
         .within(
             timeouts.write_idle,
@@ -175,6 +177,18 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
     // Boxed, as it is rare and every request would pay for its room.
     Box::pin(tunnel(timeouts, (body, request_sink), (answer, client), &mut sent.bytes_out)).await;
     Verdict::Answered
+}
+
+/// Whether the answer is one that only its client ends: of events, sent by the server (HTML, 9.2).
+fn is_event_stream(response: &ResponseHead) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    let is_open = matches!(response.length, BodyLength::Framed | BodyLength::UntilClose);
+    let mut fields = response.headers.iter();
+    is_open
+        && fields.any(|(name, value)| {
+            name.eq_ignore_ascii_case(b"content-type")
+                && value.get(..TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
+        })
 }
 
 /// What the wait for a head ended with.
