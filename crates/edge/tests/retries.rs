@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::{Client, Front, Instance, client::Kind, endpoint, front::endpoint_at, upstream};
 
@@ -143,4 +144,72 @@ async fn what_waits_on_an_endpoint_that_goes_down_is_sent_elsewhere() {
     }
     assert_eq!(requests.join_all().await, [200; 8]);
     assert_eq!(front.in_flight("stopped"), 0);
+}
+
+/// Requests that take long, at an instance that fails its checks meanwhile: each of them is answered yet.
+#[tokio::test]
+async fn what_waits_on_an_endpoint_that_goes_down_stays_there_while_no_retry_is_to_be_had() {
+    let slow = || {
+        Instance::serving(|mut connection: Client| async move {
+            while let Some(request) = connection.message(Kind::Request).await {
+                if request.head.starts_with("GET /health") {
+                    connection.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1_500)).await;
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        })
+    };
+    let (failing, good) = (slow().await, Instance::saying("ok").await);
+    let front =
+        Front::with(upstream(vec![endpoint("failing", &failing), endpoint("good", &good)]), |config| {
+            let web = config.upstreams.get_mut("web").expect("web");
+            web.health.path = Some("/health".to_owned());
+            (web.health.interval_ms, web.health.unhealthy_threshold) = (100, 3);
+            (web.retry.percent, web.retry.min_per_second) = (0, 0);
+        });
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let mut client = front.client().await;
+        requests.spawn(async move {
+            let began = Instant::now();
+            assert_eq!(client.get("/").await.status(), 200);
+            began.elapsed()
+        });
+    }
+    let waits = requests.join_all().await;
+    assert!(waits.iter().any(|wait| *wait > Duration::from_secs(1)), "some waited there: {waits:?}");
+    assert_eq!(front.handle.status().endpoints["failing"].health, edge::status::Health::Unhealthy);
+}
+
+/// An app with one worker answers no checks while it is at work.
+#[tokio::test]
+async fn what_waits_on_the_only_endpoint_is_sent_there_once_though_its_checks_fail() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let instance = Instance::serving(move |mut connection: Client| {
+        let counter = Arc::clone(&counter);
+        async move {
+            while let Some(request) = connection.message(Kind::Request).await {
+                if request.head.starts_with("GET /health") {
+                    connection.rest().await;
+                    return;
+                }
+                counter.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(1_500)).await;
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    let front = Front::with(upstream(vec![endpoint("one", &instance)]), |config| {
+        let health = &mut config.upstreams.get_mut("web").expect("web").health;
+        health.path = Some("/health".to_owned());
+        (health.interval_ms, health.timeout_ms, health.unhealthy_threshold) = (100, 100, 2);
+    });
+    let mut client = front.client().await;
+    assert_eq!(client.get("/").await.text(), "ok");
+    assert_eq!(front.handle.status().endpoints["one"].health, edge::status::Health::Unhealthy);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

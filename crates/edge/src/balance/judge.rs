@@ -81,6 +81,11 @@ impl Cluster {
         }
     }
 
+    /// Whether another endpoint is ready.
+    pub(crate) fn has_another_ready(&self, endpoint: &Endpoint, now: Instant) -> bool {
+        self.snapshot.load().others_ready(endpoint, self.clock.at(now))
+    }
+
     fn eject(&self, endpoint: &Endpoint, now: Tick) {
         // One at a time, or two threads could each see room for one more.
         let _changing = self.lock();

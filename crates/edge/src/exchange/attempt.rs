@@ -14,7 +14,7 @@ use super::seam::{
     Downstream, HeadError, RequestSink, ResponseSink, ResponseSource, Sink, Source, SourceError, Upstream,
 };
 use super::tunnel::tunnel;
-use crate::balance::Lease;
+use crate::balance::{Cluster, Lease};
 use crate::forwarded;
 use crate::h1::Expected;
 use crate::head::{BodyLength, Persistence, ResponseHead};
@@ -37,7 +37,7 @@ pub(crate) enum Verdict {
     Lost,
     /// The upstream gave up on this request alone, and no byte of a response came.
     Reset,
-    /// The endpoint was declared down while no byte of a response had come.
+    /// The endpoint was declared down while no byte of a response had come. The retry was taken from the budget already.
     Down,
     /// No response head in time.
     Late,
@@ -60,19 +60,23 @@ pub(crate) struct Sent {
 /// wait so long, and watching costs a lock.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How often it is asked whether a request may leave an endpoint that is down, while it has nowhere to go.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Everything around an attempt that does not change between attempts.
 pub(crate) struct Terms<'a> {
     pub(crate) thread: &'a Thread,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) lease: &'a Lease,
     pub(crate) marks: Option<&'a Marks>,
-    /// Whether the request may be sent again when the endpoint goes down meanwhile.
-    pub(crate) repeatable: Repeatable,
+    pub(crate) repeatable: Repeatable<'a>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeatable {
-    Yes,
+/// Whether the request may be sent again when the endpoint goes down meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Repeatable<'a> {
+    /// As far as the budget of this cluster goes.
+    Within(&'a Cluster),
     No,
 }
 
@@ -209,6 +213,8 @@ async fn final_head<F: Future<Output = Result<(), PumpError>>>(
 ) -> Result<(), Verdict> {
     let timeouts = terms.timeouts;
     let mut down = pin!(terms.lease.down());
+    let mut is_down = false;
+    let mut ask_at = None;
     loop {
         let mut began_waiting = None;
         let waited = poll_fn(|cx| {
@@ -228,12 +234,25 @@ async fn final_head<F: Future<Output = Result<(), PumpError>>>(
                 return Poll::Pending;
             }
             let began = *began_waiting.get_or_insert_with(Instant::now);
-            if terms.repeatable == Repeatable::Yes && timeouts.response_head > PATIENCE {
+            if let Repeatable::Within(cluster) = terms.repeatable
+                && timeouts.response_head > PATIENCE
+            {
                 if watchdog.poll_expired(cx, began + PATIENCE).is_pending() {
                     return Poll::Pending;
                 }
-                if !answer.began() && down.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Waited::Over(Verdict::Down));
+                is_down = is_down || down.as_mut().poll(cx).is_ready();
+                // Without another endpoint and a retry it is better off here: this one may only be slow. Sent to it once more,
+                // the request would be done twice.
+                while is_down
+                    && !answer.began()
+                    && watchdog.poll_expired(cx, ask_at.unwrap_or(began)).is_ready()
+                {
+                    let now = Instant::now();
+                    let (endpoint, at) = (terms.lease.endpoint(), now.into_std());
+                    if cluster.has_another_ready(endpoint, at) && cluster.retry_allowed(at) {
+                        return Poll::Ready(Waited::Over(Verdict::Down));
+                    }
+                    ask_at = Some(now + ASK_AGAIN);
                 }
             }
             let late = watchdog.poll_expired(cx, began + timeouts.response_head);

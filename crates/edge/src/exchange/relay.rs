@@ -19,7 +19,7 @@ use crate::config::UpstreamProtocol;
 use crate::forwarded::{self, Identity};
 use crate::h1;
 use crate::h2;
-use crate::head::{Known, Persistence};
+use crate::head::{BodyLength, Known, Persistence};
 use crate::server::{Peer, Thread, UpstreamView, View};
 
 /// No connection to the endpoint could be had.
@@ -155,6 +155,12 @@ async fn relay<C: Connector, D: Downstream>(
     if (idempotent || C::SAYS_WHAT_IT_DID_NOT_BEGIN) && scratch.request.has_body() {
         scratch.upload.begin(Replay::Kept { bytes: Vec::new(), limit: upstream.replay_body_bytes });
     }
+    // One that is longer, or may be, could not be sent again where it is needed.
+    let keeps_body = match scratch.request.length {
+        BodyLength::None => true,
+        BodyLength::Known(length) => length <= upstream.replay_body_bytes as u64,
+        BodyLength::Framed | BodyLength::UntilClose => false,
+    };
     let mut tried: SmallVec<[Arc<Endpoint>; 4]> = SmallVec::new();
     loop {
         let now = if tried.is_empty() { started } else { Instant::now() };
@@ -178,7 +184,10 @@ async fn relay<C: Connector, D: Downstream>(
         ending.attempts += 1;
         ending.endpoint = Some(Arc::clone(&endpoint));
         let repeats_left = ending.attempts < upstream.max_attempts;
-        let repeatable = if idempotent && repeats_left { Repeatable::Yes } else { Repeatable::No };
+        let repeatable = match idempotent && repeats_left && keeps_body {
+            true => Repeatable::Within(cluster),
+            false => Repeatable::No,
+        };
         let began = Instant::now();
         let sent = &mut ending.sent;
         let tried_once =
@@ -207,13 +216,15 @@ async fn relay<C: Connector, D: Downstream>(
                 return;
             }
             Ok(Verdict::Unsent) => (Outcome::Lost, scratch.upload.replay.is_possible(), 502),
-            Ok(Verdict::Lost | Verdict::Reset | Verdict::Down) => (Outcome::Lost, replayable, 502),
+            Ok(Verdict::Down) => (Outcome::Lost, true, 502),
+            Ok(Verdict::Lost | Verdict::Reset) => (Outcome::Lost, replayable, 502),
             Ok(Verdict::Late) => (Outcome::TimedOut, false, 504),
             Ok(Verdict::Unusable) => (Outcome::Lost, false, 502),
             Ok(Verdict::Refused(status)) => (Outcome::ClientGone, false, status),
         };
         lease.finish(outcome, latency, now);
-        if again && repeats_left && cluster.retry_allowed(now) {
+        let is_paid_for = matches!(tried_once, Ok(Verdict::Down));
+        if again && repeats_left && (is_paid_for || cluster.retry_allowed(now)) {
             upstream.recorder.retried();
             tried.push(endpoint);
             continue;
@@ -269,7 +280,7 @@ async fn try_endpoint<C: Connector, D: Downstream>(
     lease: &Lease,
     scratch: &mut Scratch,
     down: &mut D,
-    repeatable: Repeatable,
+    repeatable: Repeatable<'_>,
     sent: &mut Sent,
 ) -> Result<Verdict, ConnectError> {
     let endpoint = lease.endpoint();
