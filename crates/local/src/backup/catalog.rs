@@ -31,12 +31,20 @@ pub struct BaseBackup {
     pub data_bytes: u64,
     /// What it takes where it is kept.
     pub stored_bytes: u64,
-    /// That it was restored, and what was found then.
+    /// That it was restored, and what was found then. It stays where a later attempt has refuted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
     /// Why it is of no use, where an attempt to prove it has found that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuted: Option<String>,
+}
+
+impl BaseBackup {
+    /// Whether it may be relied on: it was restored once, and no attempt since has found that it is of no use, as when a file
+    /// of it was damaged on the disk.
+    pub fn is_proven(&self) -> bool {
+        self.proof.is_some() && self.refuted.is_none()
+    }
 }
 
 /// What a drill has found.

@@ -203,6 +203,16 @@ fn retention_keeps_the_newest_copies_the_newest_proven_one_and_the_log_of_all_of
     assert_eq!(excess.log, names[..3], "the second still needs segment 4");
 }
 
+/// Its file was damaged on the disk since.
+#[test]
+fn a_copy_that_was_proven_and_is_of_no_use_any_more_is_not_what_retention_relies_on() {
+    let damaged = refuted(proven(backup(2, 1, 4)));
+    assert!(proven(backup(2, 1, 4)).is_proven() && !damaged.is_proven() && !backup(2, 1, 4).is_proven());
+    let deleted = |backups: &[BaseBackup]| excess(backups, 1, &[]).copies;
+    assert_eq!(deleted(&[proven(backup(1, 1, 2)), damaged.clone(), backup(3, 1, 6)]), [2]);
+    assert_eq!(deleted(&[backup(1, 1, 2), damaged, refuted(backup(3, 1, 6))]), [2], "the first may be whole");
+}
+
 /// After a restore to an earlier moment the newest copy begins before the older ones.
 #[test]
 fn retention_never_deletes_what_the_kept_backups_need() {

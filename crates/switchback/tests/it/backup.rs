@@ -1,6 +1,6 @@
 //! Backups: what was lost comes back, as it was at the moment that is asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,13 @@ fn archive(switchback: &Switchback) -> PathBuf {
     backups(&switchback.status())["to"].as_str().unwrap().into()
 }
 
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0);
+    std::fs::write(file, bytes).unwrap();
+}
+
 fn wal_names(switchback: &Switchback) -> Vec<String> {
     let entries = std::fs::read_dir(archive(switchback).join("wal")).unwrap();
     let mut names: Vec<String> =
@@ -138,12 +145,7 @@ fn a_damaged_backup_is_refused_and_the_database_serves_as_before() {
     let switchback = shop(App::guestbook("shop"));
     switchback.must(&["backup"]);
     visit(&switchback, 1);
-    let tar = archive(&switchback).join("base/1/base.tar.gz");
-    let mut bytes = std::fs::read(&tar).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 64].fill(0);
-    std::fs::write(&tar, bytes).unwrap();
-
+    damage(&archive(&switchback).join("base/1/base.tar.gz"));
     let failed = switchback.cli(&["restore", "--to", "latest", "--yes"]);
     assert_eq!(failed.code, Some(1), "{failed:#?}");
     assert!(failed.stderr.contains("is damaged"), "{failed:#?}");
@@ -209,6 +211,15 @@ fn a_backup_is_proven_by_restoring_it_and_comparing_every_table() {
     assert!(backups(&status)["proven_age_s"].as_u64().unwrap() < 120);
     assert!(switchback.must(&["status"]).stdout.contains("the newest proven is"));
     assert!(!switchback.app().state_dir().join("data/restored/db.0").exists(), "the scratch node is gone");
+
+    // What is proven may spoil.
+    damage(&archive(&switchback).join("base/1/base.tar.gz"));
+    assert_eq!(switchback.cli(&["drill", "restore", "--seconds", "3"]).code, Some(1));
+    let listed = switchback.must(&["backup", "list", "--json"]).json();
+    assert!(listed[0]["proof"].is_object() && listed[0]["refuted"].is_string(), "{listed:#}");
+    let status = switchback.status();
+    assert_eq!((&backups(&status)["state"], &backups(&status)["proven"]), (&"unproven".into(), &Value::Null));
+    assert!(switchback.must(&["status"]).stdout.contains("none proven"));
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Machine {
         let seen = if is_off { Seen::default() } else { seen.get(id).cloned().unwrap_or_default() };
         let newest = copies.last();
         let trouble = seen.trouble.as_ref().or(seen.failed.as_ref());
-        let proven = copies.iter().rev().find(|backup| backup.proof.is_some());
+        let proven = copies.iter().rev().find(|backup| backup.is_proven());
         let state = match (is_off, trouble, newest, proven) {
             (true, ..) => BackupState::Off,
             (_, Some(_), ..) => BackupState::Failing,
