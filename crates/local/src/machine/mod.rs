@@ -42,7 +42,7 @@ use crate::store::{Decision, Store, StoreError, World};
 
 pub use crate::keeper::Phase;
 pub use apply::{Applied, ApplyError, CrashPoint, Event, FailoverMoment, Moment, Report};
-pub use backups::{BackupState, BackupStatus};
+pub use backups::{BackupDoing, BackupState, BackupStatus, BackupWork};
 pub use clusters::Commits;
 pub use edge_config::MAX_REPLICA_LAG_MS;
 pub use intervene::LONGEST_INTERVENTION;

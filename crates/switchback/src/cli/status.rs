@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use local::machine::Phase;
-use local::machine::{BackupState, BackupStatus, Commits, CommitsStatus, ProcessKind, ProcessStatus};
+use local::machine::{
+    BackupDoing, BackupState, BackupStatus, Commits, CommitsStatus, ProcessKind, ProcessStatus,
+};
 use model::{ByteSize, DatabaseRole, counted};
 use serde::Serialize;
 
@@ -131,6 +133,14 @@ fn backups_line(backups: &BackupStatus, stream: Stream) -> String {
         (BackupState::Unproven | BackupState::Failing, None) => (YELLOW, copies),
     };
     let mut text = format!("backups of {name}: {}\n", paint(stream, style, &said));
+    if let Some(work) = &backups.under_way {
+        let doing = match work.doing {
+            BackupDoing::Making => "being made",
+            BackupDoing::Proving => "being proven",
+        };
+        let line = format!("  backup {} is {doing}, for {} s\n", work.backup, work.running_ms / 1_000);
+        text.push_str(&paint(stream, YELLOW, &line));
+    }
     if !backups.kept_aside.is_empty() {
         let nodes = backups.kept_aside.join(", ");
         text.push_str(&format!(

@@ -19,7 +19,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{ResourceId, Topology};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -32,7 +32,7 @@ use crate::jobs::node::NodeJob;
 use crate::postgres::Archiver;
 
 pub(super) use restore::Serve;
-pub use status::{BackupState, BackupStatus};
+pub use status::{BackupDoing, BackupState, BackupStatus, BackupWork};
 
 /// A restore waits this long for a backup that is being made or proven.
 const TURN_LIMIT: Duration = Duration::from_secs(600);
@@ -52,6 +52,8 @@ struct Seen {
     trouble: Option<Trouble>,
     /// Why the last copy or proof that was made by itself failed.
     failed: Option<Trouble>,
+    /// The copy that is worked on, and since when.
+    under_way: Option<(BackupDoing, u32, Instant)>,
 }
 
 /// What is wrong with backups, and what to do.
@@ -82,6 +84,13 @@ impl Machine {
         timeout(TURN_LIMIT, turn.lock_owned())
             .await
             .map_err(|_| StepError::new("a backup is being made or proven for too long"))
+    }
+
+    /// Lets `status` show what is done to a copy, until what is given here is dropped.
+    fn under_way(&self, id: &ResourceId, doing: BackupDoing, backup: u32) -> UnderWay {
+        let mut seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.entry(id.clone()).or_default().under_way = Some((doing, backup, Instant::now()));
+        UnderWay { machine: self.clone(), id: id.clone() }
     }
 
     /// Whether the last copy or proof that was made by itself failed for this reason.
@@ -125,6 +134,19 @@ impl Machine {
         self.tell_members(id, next)?;
         let primary = next.primary_of(id).and_then(|node| self.node_kept(&node.id));
         primary.map_or(Ok(()), |job| self.make_archive(&job))
+    }
+}
+
+/// See [`Machine::under_way`]. Also of work that is given up in the middle.
+struct UnderWay {
+    machine: Machine,
+    id: ResourceId,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut seen = self.machine.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.entry(self.id.clone()).or_default().under_way = None;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use model::{DatabaseNode, NodeId, ResourceId, counted};
 
-use super::blocking;
+use super::{BackupDoing, blocking};
 use crate::backup::{Archive, BaseBackup, Catalog, Lineage, Proof};
 use crate::jobs::node::NodeJob;
 use crate::machine::apply::{Event, Report};
@@ -42,6 +42,7 @@ impl Machine {
         let Some(mut backup) = backups.iter().rfind(|backup| lineage.continues(backup)).cloned() else {
             return Err(StepError::new("there is no backup to prove").hint("`switchback backup` makes one"));
         };
+        let _shown = self.under_way(id, BackupDoing::Proving, backup.number);
         let began = Instant::now();
         let found = self.compare_with_primary(job, archive, &backup, timeline, report).await;
         let outcome = match found {

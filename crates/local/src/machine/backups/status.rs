@@ -34,8 +34,26 @@ pub struct BackupStatus {
     pub proven_at: Option<Timestamp>,
     /// How old what it holds is.
     pub proven_age_s: Option<u64>,
+    /// What is being done at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under_way: Option<BackupWork>,
     /// Nodes whose data restores have put aside, until it is said that nobody needs it.
     pub kept_aside: Vec<String>,
+}
+
+/// A copy that is worked on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupWork {
+    pub doing: BackupDoing,
+    pub backup: u32,
+    pub running_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupDoing {
+    Making,
+    Proving,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +107,11 @@ impl Machine {
             u64::try_from(Timestamp::now().duration_since(backup.ended).as_secs()).unwrap_or_default()
         };
         let stored = seen.archiver.stored.as_ref();
+        let under_way = seen.under_way.map(|(doing, backup, since)| BackupWork {
+            doing,
+            backup,
+            running_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
         BackupStatus {
             database: id.to_string(),
             state,
@@ -103,6 +126,7 @@ impl Machine {
             proven: proven.map(|backup| backup.number),
             proven_at: proven.and_then(|backup| backup.proof.as_ref()).map(|proof| proof.at),
             proven_age_s: proven.map(age),
+            under_way,
             kept_aside: self.inner.setup.state.replaced_of(id).iter().map(ToString::to_string).collect(),
         }
     }

@@ -9,7 +9,7 @@ use model::ResourceId;
 use tokio::time::sleep;
 
 use super::room::{room_for_copy, room_is_left_for_copy};
-use super::{blocking, unknown};
+use super::{BackupDoing, blocking, unknown};
 use crate::backup::{Archive, BaseBackup, Catalog, excess};
 use crate::chain;
 use crate::jobs::node::NodeJob;
@@ -54,6 +54,7 @@ impl Machine {
         room_for_copy(archive, &session).await?;
         job.owner.make_folder(&folder, 0o700).map_err(|error| at(&folder, &error))?;
         let began = Timestamp::now();
+        let _shown = self.under_way(id, BackupDoing::Making, number);
         report(Event::Note { text: format!("backup {number}: copying {}", job.id) });
         let engine = job.engine();
         let copying = base_backup(&engine, &job.paths, &job.credentials, &job.owner, &folder);
