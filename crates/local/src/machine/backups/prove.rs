@@ -5,6 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use model::{DatabaseNode, NodeId, ResourceId, counted};
 
+use super::scratch::Recovery;
 use super::{BackupDoing, blocking};
 use crate::backup::{Archive, BaseBackup, Catalog, Lineage, Proof};
 use crate::jobs::node::NodeJob;
@@ -118,8 +119,8 @@ impl Machine {
             }
         };
         self.store_log_up_to_now(job, archive).await?;
-        let process =
-            self.recover(&scratch, archive, backup, timeline, Replay::PauseAt(until), report).await?;
+        let from = Recovery { archive, backup, timeline, replay: Replay::PauseAt(until) };
+        let process = self.recover(&scratch, &from, report).await?;
         report(Event::Note { text: "reading every table of what was restored".to_owned() });
         let found = all_contents(&scratch.job.paths, &scratch.job.credentials).await;
         self.stop_scratch(&scratch, &process).await;

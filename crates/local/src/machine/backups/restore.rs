@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::blocking;
 use super::elsewhere::Source;
-use super::scratch::Scratch;
+use super::scratch::{Recovery, Scratch};
 use crate::backup::{Archive, Catalog, Lineage, WalName, base_for, base_for_latest};
 use crate::chain;
 use crate::jobs::node::NodeJob;
@@ -160,8 +160,11 @@ impl Machine {
         let backups = blocking(move || catalog.list()).await?;
         let backup = backups.into_iter().find(|backup| backup.number == number);
         let backup = backup.ok_or_else(|| StepError::new(format!("backup {number} is gone")))?;
+        // What a daemon that was killed has left of it.
+        self.discard(&scratch).await?;
         let replay = Replay::Promote(to);
-        let process = self.recover(&scratch, &archive, &backup, timeline, replay, report).await?;
+        let recovery = Recovery { archive: &archive, backup: &backup, timeline, replay };
+        let process = self.recover(&scratch, &recovery, report).await?;
         let made_ours =
             if is_elsewhere { self.make_ours(&scratch, &archive, timeline).await } else { Ok(()) };
         // In order: what it has is on the disk, and the next start finds nothing to recover.

@@ -44,6 +44,15 @@ pub(super) struct Scratch {
     pub(super) is_elsewhere: bool,
 }
 
+/// What a node is made from, and how far.
+pub(super) struct Recovery<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) backup: &'a BaseBackup,
+    /// To arrive on.
+    pub(super) timeline: u32,
+    pub(super) replay: Replay,
+}
+
 impl Scratch {
     pub(super) async fn session(&self) -> Result<Session, PostgresError> {
         Session::open(&self.job.paths, &self.job.credentials).await
@@ -75,19 +84,15 @@ impl Machine {
         Machine::remove_tree(root.to_owned()).await
     }
 
-    /// Unpacks a copy, starts it, and returns when it has replayed the log as far as it is to. It still runs. Nothing is
-    /// left of one that fails: it is as large as the database, and may have failed because the disk is full.
+    /// Unpacks a copy where nothing is, starts it, and returns when it has replayed the log as far as it is to. It still
+    /// runs. Nothing is left of one that fails: it is as large as the database, and may have failed because the disk is full.
     pub(super) async fn recover(
         &self,
         scratch: &Scratch,
-        archive: &Archive,
-        backup: &BaseBackup,
-        timeline: u32,
-        replay: Replay,
+        from: &Recovery<'_>,
         report: &Report,
     ) -> Result<Process, StepError> {
-        self.discard(scratch).await?;
-        let recovered = self.unpack_and_replay(scratch, archive, backup, timeline, replay, report).await;
+        let recovered = self.unpack_and_replay(scratch, from, report).await;
         if recovered.is_err()
             && let Err(error) = self.discard(scratch).await
         {
@@ -99,12 +104,10 @@ impl Machine {
     async fn unpack_and_replay(
         &self,
         scratch: &Scratch,
-        archive: &Archive,
-        backup: &BaseBackup,
-        timeline: u32,
-        replay: Replay,
+        from: &Recovery<'_>,
         report: &Report,
     ) -> Result<Process, StepError> {
+        let Recovery { archive, backup, timeline, replay } = *from;
         let NodeJob { paths, owner, .. } = &scratch.job;
         let engine = &scratch.job.engine();
         let major = engine.version.major().to_string();
