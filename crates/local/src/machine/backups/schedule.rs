@@ -19,31 +19,36 @@ use crate::machine::{Machine, StepError};
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// A daemon that has just begun leaves the machine to what comes up.
 const SETTLE: Duration = Duration::from_secs(60);
-/// After an attempt that failed.
+/// After an attempt that failed, and twice as long after each that fails again: a proof that fails in its middle has
+/// unpacked the whole database.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
+const RETRY_AT_LATEST: Duration = Duration::from_secs(15 * 60);
 
 impl Machine {
     /// Makes and proves copies when they are due, until cancelled.
     pub(super) async fn make_due_backups(&self) {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut not_before: BTreeMap<ResourceId, Instant> = BTreeMap::new();
+        // How often it failed in a row, and when it is tried again.
+        let mut failed: BTreeMap<ResourceId, (u32, Instant)> = BTreeMap::new();
         let settled = Instant::now() + SETTLE;
         loop {
             ticks.tick().await;
-            let waits = |id: &ResourceId| not_before.get(id).copied().unwrap_or(settled) > Instant::now();
+            let now = Instant::now();
             if !self.is_running() {
                 continue;
             }
             let topology = self.topology();
             for (id, cluster) in &topology.clusters {
-                let Some(policy) = cluster.backups.as_ref().filter(|_| !waits(id)) else { continue };
+                let (failures, not_before) = failed.get(id).copied().unwrap_or((0, settled));
+                let Some(policy) = cluster.backups.as_ref().filter(|_| now >= not_before) else { continue };
                 if let Err(error) = self.back_up_when_due(id, policy).await {
                     tracing::warn!(cluster = %id, error = error.reason, hint = error.hint, "no backup was made");
                     self.note_failed_backup(id, Some(error));
-                    not_before.insert(id.clone(), Instant::now() + RETRY_AFTER);
+                    failed.insert(id.clone(), (failures + 1, Instant::now() + patience(failures)));
                     break;
                 }
+                failed.remove(id);
             }
         }
     }
@@ -91,5 +96,22 @@ impl Machine {
             self.remember(id.as_str(), format!("made backup {}", backup.number), why.to_string());
         }
         self.prove_newest(id, &job, &archive, &report).await.map(drop)
+    }
+}
+
+/// Before the next attempt, after so many that failed before the last.
+fn patience(failures: u32) -> Duration {
+    RETRY_AFTER.saturating_mul(1 << failures.min(16)).min(RETRY_AT_LATEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_again_and_again_is_tried_ever_more_rarely() {
+        let minutes: Vec<u64> = (0..6).map(|failures| patience(failures).as_secs() / 60).collect();
+        assert_eq!(minutes, [1, 2, 4, 8, 15, 15]);
+        assert_eq!(patience(u32::MAX), RETRY_AT_LATEST);
     }
 }
