@@ -24,7 +24,7 @@ use std::time::Instant;
 use local::cgroup::Cgroups;
 use local::chain;
 use local::machine::{
-    self, CrashPoint, Event, FailoverMoment, Machine, Moment, Phase, ProcessKind, Report, StopMode,
+    self, ApplyError, CrashPoint, Event, FailoverMoment, Machine, Moment, Phase, ProcessKind, Report, StopMode,
 };
 use local::output::{Budget, Logs, Tailer};
 use local::paths::{StateDir, StateError};
@@ -291,7 +291,7 @@ impl Daemon {
             tracing::warn!(reason = error.reason, "not everything is ready");
         }
         if running && let Some(Err(error)) = self.machine.resume(&report).await {
-            tracing::warn!(error = chain(&error), "the plan in progress was taken back");
+            tracing::warn!(error = chain(&error), hint = error.hint(), "{}", not_carried_out(&error));
         }
         self.machine.clear_strays(&report).await;
     }
@@ -363,6 +363,20 @@ impl Drop for Claim {
     }
 }
 
+/// What has become of a plan that the daemon before was carrying out.
+fn not_carried_out(error: &ApplyError) -> &'static str {
+    match error {
+        ApplyError::RolledBack { .. } => "the plan in progress was taken back",
+        ApplyError::BackupUnderWay(_) => "the restore in progress waits for its turn",
+        ApplyError::Interrupted
+        | ApplyError::DiskLow(_)
+        | ApplyError::Store(_)
+        | ApplyError::Stale { .. }
+        | ApplyError::OtherApp(_)
+        | ApplyError::Busy => "the plan in progress stays to be carried out",
+    }
+}
+
 fn log_event(event: Event) {
     match event {
         Event::Started { step, of, what } => tracing::info!(step, of, what, "step"),
@@ -378,4 +392,25 @@ fn log_event(event: Event) {
 fn serving(machine: &Machine) -> BTreeMap<String, String> {
     let releases = machine.world().topology.releases;
     releases.into_iter().map(|(service, release)| (service.to_string(), release.id.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use local::machine::StepError;
+
+    use super::*;
+
+    #[test]
+    fn a_restore_that_waits_for_its_turn_is_not_said_to_be_taken_back() {
+        let error = StepError {
+            reason: "a backup is being made or proven for too long".to_owned(),
+            hint: None,
+            last_lines: Vec::new(),
+            damaged: false,
+        };
+        let waits = ApplyError::BackupUnderWay(error.clone());
+        assert_eq!(not_carried_out(&waits), "the restore in progress waits for its turn");
+        let back = ApplyError::RolledBack { what: "restore db".to_owned(), error };
+        assert_eq!(not_carried_out(&back), "the plan in progress was taken back");
+    }
 }
