@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
@@ -347,15 +348,19 @@ async fn a_failed_build_says_what_it_said_last() {
     let app = App::new(&[]);
     let log = app.dir().join("build.log");
     fs::write(&log, "of an earlier build\n").unwrap();
+    let lines = Mutex::new(Vec::new());
     let run = async {
         append(&log, "compiling\nerror: no");
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        // With it, the half of a line was read.
+        while lines.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         append(&log, "thing to do\r\nlast words");
         Ok(Exit::Code(2))
     };
-    let mut lines = Vec::new();
-    let error =
-        build(&watched(&app, &log, ANY), run, &mut |line| lines.push(line.to_owned())).await.unwrap_err();
+    let mut hear = |line: &str| lines.lock().unwrap().push(line.to_owned());
+    let error = build(&watched(&app, &log, ANY), run, &mut hear).await.unwrap_err();
+    let lines = lines.into_inner().unwrap();
     assert_eq!(lines, ["compiling", "error: nothing to do", "last words"]);
     assert_eq!(error.last_lines(), lines);
     assert!(matches!(error, BuildError::Failed { exit: Exit::Code(2), .. }));
