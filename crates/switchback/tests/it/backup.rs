@@ -304,6 +304,32 @@ fn a_target_that_goes_away_is_said_and_the_database_serves() {
     assert_eq!(visits(&switchback), "1");
 }
 
+/// Whoever opens a pipe hangs until somebody writes to it, as whoever reads from a disk that does not answer.
+#[test]
+fn a_target_that_does_not_answer_is_said_and_holds_up_nothing_else() {
+    let switchback = shop(App::guestbook("shop").stage(2));
+    switchback.must(&["backup"]);
+    let base = archive(&switchback).join("base");
+    std::fs::create_dir(base.join("2")).unwrap();
+    let pipe = base.join("2/backup.json");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let seen = switchback.wait_for("it is said", SEEN_LIMIT, |status| backups(status)["state"] == "failing");
+    assert!(backups(&seen)["problem"].as_str().unwrap().contains("does not answer"), "{:#}", backups(&seen));
+    assert_eq!(backups(&seen)["copies"], 1, "as it was seen last");
+    // A shutdown in order would wait for it.
+    let refused = switchback.cli(&["failover"]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains("the disk of the backups of db does not answer"), "{refused:#?}");
+    switchback.status().primary().crash();
+    visit(&switchback, 1);
+    let status = switchback.wait_for("the standby has taken over", RETURN_LIMIT, Status::is_whole);
+    assert_eq!(status.primary().name, "db.2");
+
+    std::fs::rename(base.join("2"), base.join("away")).unwrap();
+    drop(std::fs::OpenOptions::new().write(true).open(base.join("away/backup.json")).unwrap());
+    switchback.wait_for("all is well", SEEN_LIMIT, |status| backups(status)["state"] != "failing");
+}
+
 #[test]
 fn a_target_that_cannot_be_made_is_refused_by_the_first_up() {
     let app = App::guestbook("shop");

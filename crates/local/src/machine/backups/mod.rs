@@ -26,7 +26,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
 use super::{Machine, StepError};
-use crate::backup::ArchiveError;
+use crate::backup::{ArchiveError, BaseBackup};
 use crate::chain;
 use crate::jobs::node::NodeJob;
 use crate::postgres::Archiver;
@@ -54,6 +54,10 @@ struct Seen {
     failed: Option<Trouble>,
     /// The copy that is worked on, and since when.
     under_way: Option<(BackupDoing, u32, Instant)>,
+    /// Whoever asks the target for anything hangs.
+    hangs: bool,
+    /// What was there when it answered last.
+    copies: Vec<BaseBackup>,
 }
 
 /// What is wrong with backups, and what to do.
@@ -84,6 +88,12 @@ impl Machine {
         timeout(TURN_LIMIT, turn.lock_owned())
             .await
             .map_err(|_| StepError::new("a backup is being made or proven for too long"))
+    }
+
+    /// Whether whoever asks the target of a cluster for anything hangs.
+    pub(super) fn backups_hang(&self, id: &ResourceId) -> bool {
+        let seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(id).is_some_and(|seen| seen.hangs)
     }
 
     /// Lets `status` show what is done to a copy, until what is given here is dropped.

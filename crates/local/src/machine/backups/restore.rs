@@ -126,7 +126,11 @@ impl Machine {
         let segment = self.session(&job.id).await?.hand_over_log().await?;
         let name: WalName = segment.parse().map_err(|error| chain(&error))?;
         let deadline = Instant::now() + STORE_LIMIT;
-        while !archive.has(&name) {
+        loop {
+            let stored = archive.clone();
+            if blocking(move || Ok(stored.has(&name))).await? {
+                return Ok(name.timeline());
+            }
             if Instant::now() >= deadline {
                 let limit = STORE_LIMIT.as_secs();
                 let reason = format!("{segment}, the log up to now, was not stored within {limit} s");
@@ -134,7 +138,6 @@ impl Machine {
             }
             sleep(STORE_POLL).await;
         }
-        Ok(name.timeline())
     }
 
     /// Who follows now, to be made anew after the restore.

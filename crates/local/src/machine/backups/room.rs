@@ -43,7 +43,7 @@ pub(super) async fn room_for_copy(archive: &Archive, session: &Session) -> Resul
         Some(last) => last.stored_bytes,
         None => session.databases_bytes().await?,
     };
-    match copy_low(ROOM, archive, bytes) {
+    match copy_low(ROOM, archive, bytes).await? {
         Some(low) => Err(StepError::new("there is no room for another copy of the database")
             .hint(format!("{low}; free some space there, or keep fewer copies: `backups.keep` under [db]"))),
         None => Ok(()),
@@ -51,10 +51,12 @@ pub(super) async fn room_for_copy(archive: &Archive, session: &Session) -> Resul
 }
 
 /// As [`room_for_copy`], while it is made.
-pub(super) fn room_is_left_for_copy(archive: &Archive) -> bool {
-    copy_low(LEAST, archive, 0).is_none()
+pub(super) async fn room_is_left_for_copy(archive: &Archive) -> Result<bool, StepError> {
+    Ok(copy_low(LEAST, archive, 0).await?.is_none())
 }
 
-fn copy_low(floor: DiskFloor, archive: &Archive, bytes: u64) -> Option<DiskLow> {
-    floor.check(&archive.base(), bytes).ok()?.err()
+async fn copy_low(floor: DiskFloor, archive: &Archive, bytes: u64) -> Result<Option<DiskLow>, StepError> {
+    let base = archive.base();
+    // A disk that cannot be asked is taken to have space.
+    blocking(move || Ok(floor.check(&base, bytes).ok().and_then(Result::err))).await
 }

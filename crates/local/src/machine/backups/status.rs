@@ -1,14 +1,19 @@
 //! What `status` says about backups.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{ResourceId, Topology};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::Seen;
-use crate::backup::{BaseBackup, Catalog};
+use crate::backup::{Archive, BaseBackup, Catalog};
 use crate::machine::Machine;
+
+/// A target that takes longer does not hold up the rest of the status.
+const LIST_LIMIT: Duration = Duration::from_secs(2);
 
 /// One database's backups. Fields are only ever added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,11 +91,9 @@ impl Machine {
         let to = archive.as_ref().map(|archive| archive.root().display().to_string());
         let is_off = topology.clusters.get(id).is_none_or(|cluster| cluster.backups.is_none());
         let copies = match archive {
-            // A target that does not answer must not hold up the rest of the status for longer than the disk does.
-            Some(archive) => tokio::task::spawn_blocking(move || Catalog::of(&archive).list()).await,
-            None => Ok(Ok(Vec::new())),
+            Some(archive) => self.copies(id, archive).await,
+            None => Vec::new(),
         };
-        let copies = copies.ok().and_then(Result::ok).unwrap_or_default();
         let seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = if is_off { Seen::default() } else { seen.get(id).cloned().unwrap_or_default() };
         let newest = copies.last();
@@ -129,5 +132,21 @@ impl Machine {
             under_way,
             kept_aside: self.inner.setup.state.replaced_of(id).iter().map(ToString::to_string).collect(),
         }
+    }
+
+    /// What there is; where the target does not answer, what there was when it did.
+    async fn copies(&self, id: &ResourceId, archive: Archive) -> Vec<BaseBackup> {
+        let seen = || self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever asks it leaves a thread there that hangs.
+        let hangs = seen().get(id).is_some_and(|seen| seen.hangs);
+        let list = || tokio::task::spawn_blocking(move || Catalog::of(&archive).list());
+        if !hangs && let Ok(listed) = timeout(LIST_LIMIT, list()).await {
+            let listed = listed.ok().and_then(Result::ok);
+            if let Some(copies) = &listed {
+                seen().entry(id.clone()).or_default().copies.clone_from(copies);
+            }
+            return listed.unwrap_or_default();
+        }
+        seen().get(id).map(|seen| seen.copies.clone()).unwrap_or_default()
     }
 }

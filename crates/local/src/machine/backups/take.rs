@@ -10,8 +10,7 @@ use tokio::time::sleep;
 
 use super::room::{room_for_copy, room_is_left_for_copy};
 use super::{BackupDoing, blocking, unknown};
-use crate::backup::{Archive, BaseBackup, Catalog, excess};
-use crate::chain;
+use crate::backup::{Archive, ArchiveError, BaseBackup, Catalog, excess};
 use crate::jobs::node::NodeJob;
 use crate::machine::apply::{Event, Report};
 use crate::machine::nodes::{at, failed};
@@ -40,11 +39,12 @@ impl Machine {
         archive: &Archive,
         report: &Report,
     ) -> Result<BaseBackup, StepError> {
-        let catalog = Catalog::of(archive);
-        let number = catalog.next_number().map_err(|error| chain(&error))?;
+        let (catalog, base) = (Catalog::of(archive), archive.base());
+        let read = catalog.clone();
+        let (number, is_there) = blocking(move || Ok((read.next_number()?, base.is_dir()))).await?;
         let folder = catalog.partial(number);
         self.clear_partial_copies(&catalog, number).await?;
-        if !archive.base().is_dir() {
+        if !is_there {
             let reason = format!("{} is not there", archive.base().display());
             return Err(StepError::new(reason).hint("mount the disk it is on"));
         }
@@ -52,7 +52,10 @@ impl Machine {
         // First, so that whoever keeps fewer from now on has made room with that.
         self.delete_excess(id, archive, report).await;
         room_for_copy(archive, &session).await?;
-        job.owner.make_folder(&folder, 0o700).map_err(|error| at(&folder, &error))?;
+        let (owner, path) = (job.owner.clone(), folder.clone());
+        let made =
+            move || owner.make_folder(&path, 0o700).map_err(|source| ArchiveError::Io { path, source });
+        blocking(made).await?;
         let began = Timestamp::now();
         let _shown = self.under_way(id, BackupDoing::Making, number);
         report(Event::Note { text: format!("backup {number}: copying {}", job.id) });
@@ -64,7 +67,7 @@ impl Machine {
                 copied = &mut copying => break copied,
                 () = sleep(PROGRESS_INTERVAL) => {}
             }
-            if !room_is_left_for_copy(archive) {
+            if !room_is_left_for_copy(archive).await? {
                 break Err(PostgresError::NoSpace { log: String::new() });
             }
             if let Ok(Some((done, all))) = session.copy_progress().await {
@@ -79,6 +82,8 @@ impl Machine {
                 return Err(self.copy_failed(id, job, &folder, &error));
             }
         };
+        let measured = folder.clone();
+        let stored_bytes = blocking(move || Ok(bytes_in(&measured))).await?;
         let backup = BaseBackup {
             number,
             began,
@@ -88,7 +93,7 @@ impl Machine {
             stop: copied.stop,
             postgres: engine.version.to_string(),
             data_bytes: copied.data_bytes,
-            stored_bytes: bytes_in(&folder),
+            stored_bytes,
             proof: None,
             refuted: None,
         };

@@ -1,15 +1,17 @@
 //! Looking whether the log is stored as it is written. When it is not, the primary keeps it, and its disk fills: that is
 //! said, and nothing else is done, because a database that serves is worth more than a backup.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use model::{NodeId, ResourceId, counted};
 use rustix::fs::{Access, StatVfs, access, statvfs};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::{Seen, Trouble, unknown};
-use crate::backup::{Archive, SEGMENT_BYTES};
+use super::{Trouble, unknown};
+use crate::backup::{Archive, BaseBackup, Catalog, SEGMENT_BYTES};
 use crate::jobs::node::NodeJob;
 use crate::machine::{Machine, StepError};
 use crate::postgres::Archiver;
@@ -18,12 +20,26 @@ use crate::postgres::Archiver;
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// A primary that is slower than this is looked at the next time.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// A target that takes longer to say what it has does not answer.
+const TARGET_LIMIT: Duration = Duration::from_secs(2);
 /// Segments that wait before it counts as behind although no attempt failed: a gigabyte of log.
 const WAITING_LIMIT: u64 = 64;
+
+/// What a target says, asked off the runtime's threads: its disk may not answer, and whoever asks hangs with it. So there
+/// is one who asks at a time.
+type Asking = BTreeMap<ResourceId, JoinHandle<Answer>>;
+
+#[derive(Default)]
+struct Answer {
+    trouble: Option<Trouble>,
+    /// `None` where they cannot be read.
+    copies: Option<Vec<BaseBackup>>,
+}
 
 impl Machine {
     /// Watches the archives until cancelled.
     pub(super) async fn watch_archives(&self) {
+        let mut asking = Asking::new();
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -34,7 +50,7 @@ impl Machine {
             let topology = self.topology();
             for (id, _) in topology.clusters.iter().filter(|(_, cluster)| cluster.backups.is_some()) {
                 // While there is no primary to ask, what was seen last stands.
-                if let Ok(Err(error)) = timeout(LOOK_LIMIT, self.look_at_archive(id)).await {
+                if let Ok(Err(error)) = timeout(LOOK_LIMIT, self.look_at_archive(id, &mut asking)).await {
                     tracing::debug!(cluster = %id, error = error.reason, "its archive could not be looked at");
                 }
             }
@@ -48,7 +64,7 @@ impl Machine {
         }
     }
 
-    async fn look_at_archive(&self, id: &ResourceId) -> Result<(), StepError> {
+    async fn look_at_archive(&self, id: &ResourceId, asking: &mut Asking) -> Result<(), StepError> {
         let topology = self.topology();
         let Some(primary) = topology.primary_of(id) else { return Ok(()) };
         let Some(job) = self.node_kept(&primary.id) else { return Ok(()) };
@@ -56,15 +72,22 @@ impl Machine {
             self.tell_what_stands(id).await?;
         }
         let archiver = self.session(&primary.id).await?.archiver().await?;
-        let trouble = match job.archive() {
-            Ok(archive) => archive.and_then(|archive| trouble(&job, &archive, &archiver)),
-            Err(error) => Some(unknown(&job, &error)),
+        let answer = match job.archive() {
+            Ok(None) => Some(Answer::default()),
+            Ok(Some(archive)) => ask(asking, id, &job, archive, &archiver).await,
+            Err(error) => Some(Answer { trouble: Some(unknown(&job, &error)), copies: None }),
         };
+        let hangs = answer.is_none();
+        let Answer { trouble, copies } =
+            answer.unwrap_or_else(|| Answer { trouble: Some(does_not_answer(&archiver)), copies: None });
         let before = {
             let mut seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let Seen { archiver: kept, trouble: before, .. } = seen.entry(id.clone()).or_default();
-            *kept = archiver;
-            std::mem::replace(before, trouble.clone())
+            let seen = seen.entry(id.clone()).or_default();
+            (seen.archiver, seen.hangs) = (archiver, hangs);
+            if let Some(copies) = copies {
+                seen.copies = copies;
+            }
+            std::mem::replace(&mut seen.trouble, trouble.clone())
         };
         match (before, trouble) {
             (before, Some(now)) if before.as_ref().map(|before| &before.reason) != Some(&now.reason) => {
@@ -78,11 +101,43 @@ impl Machine {
     }
 }
 
+/// `None` where the target does not answer in time. Its answer is heard the next time, or once it has one.
+async fn ask(
+    asking: &mut Asking,
+    id: &ResourceId,
+    job: &NodeJob,
+    archive: Archive,
+    archiver: &Archiver,
+) -> Option<Answer> {
+    let asked = asking.entry(id.clone()).or_insert_with(|| {
+        let (job, archiver) = (job.clone(), archiver.clone());
+        spawn_blocking(move || Answer {
+            trouble: trouble(&job, &archive, &archiver),
+            copies: Catalog::of(&archive).list().ok(),
+        })
+    });
+    let answered = timeout(TARGET_LIMIT, asked).await.ok()?;
+    asking.remove(id);
+    // A panic in it has been printed.
+    answered.ok()
+}
+
+fn does_not_answer(archiver: &Archiver) -> Trouble {
+    Trouble {
+        reason: format!("the disk of backups does not answer; {}", kept(archiver)),
+        hint: "look at that disk, or the machine that it is on; `dmesg` may say what it waits for".to_owned(),
+    }
+}
+
+fn kept(archiver: &Archiver) -> String {
+    format!("kept on the primary's disk: {} of the log", counted(archiver.waiting as usize, "file"))
+}
+
 /// Why the log is not stored, where it is not. PostgreSQL knows only that the command failed.
 fn trouble(job: &NodeJob, archive: &Archive, archiver: &Archiver) -> Option<Trouble> {
     let (folder, waiting) = (archive.wal(), archiver.waiting);
     let shown = folder.display();
-    let kept = format!("kept on the primary's disk: {} of the log", counted(waiting as usize, "file"));
+    let kept = kept(archiver);
     let trouble = |reason: String, hint: String| Some(Trouble { reason: format!("{reason}; {kept}"), hint });
     if !folder.is_dir() {
         let hint = "mount the disk it is on; a folder that is lost for good is made anew by naming another one in \

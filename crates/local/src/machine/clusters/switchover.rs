@@ -42,6 +42,13 @@ impl Machine {
             return Ok(());
         }
         self.must_follow(&from, to).await?;
+        if self.backups_hang(id) {
+            let reason = format!(
+                "the disk of the backups of {id} does not answer, and {from} does not shut down before it has stored the \
+                 log that it is just storing there"
+            );
+            return Err(StepError::new(reason).hint("`switchback status` shows when it answers again"));
+        }
         self.prepare(&from, to).await?;
         let times_ready = {
             let _turn = self.inner.clusters.turn.lock().await;
