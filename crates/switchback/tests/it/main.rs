@@ -30,6 +30,7 @@ mod service;
 mod standalone;
 mod stopped;
 mod stuck_disk;
+mod switchover;
 mod terminal;
 
 use testkit::{App, Switchback};

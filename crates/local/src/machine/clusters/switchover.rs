@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{DatabaseNode, NodeId, ResourceId};
+use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
@@ -71,7 +71,8 @@ impl Machine {
         let changed = self.change_while_held(id, from, to).await;
         // A promotion has done this already.
         if locked(&self.inner.clusters.holding).remove(id) {
-            self.push_proxies().await?;
+            let told = self.push_proxies().await;
+            return changed.and_then(|times_ready| told.map(|()| times_ready));
         }
         changed
     }
@@ -191,9 +192,18 @@ impl Machine {
             let how = if end.is_some() { "has not received everything" } else { "may not have everything" };
             return Err(StepError::new(format!("{to} {how}; {from} starts again as it was")));
         }
-        self.promote(from, to).await?;
+        let promoted = self.promote(from, to).await;
+        if self.world().topology.role_of(to) != DatabaseRole::Primary {
+            return promoted;
+        }
+        // It is written down, and there is no way back: what is still to be done is done by the looks.
         self.remember(id.as_str(), format!("switch over from {from} to {to}"), "it was asked for");
-        Ok(())
+        promoted.map_err(|error| {
+            let reason =
+                format!("{to} is the primary from now on, and not ready for that yet: {}", error.reason);
+            let hint = "it goes on by itself; `switchback status` shows when everything is whole";
+            StepError::new(reason).hint(hint)
+        })
     }
 }
 
