@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use local::machine::Event;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde::de::DeserializeOwned;
 
@@ -19,7 +20,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(15);
 /// How a request ended badly.
 #[derive(Debug)]
 pub enum CallError {
-    /// No daemon listens, or it may not be asked by us.
+    /// No daemon listens, or it may not be asked by us, or it takes no connections any more (`WouldBlock`).
     NoDaemon(io::Error),
     /// The daemon went away in the middle, or said nothing for as long as there is to wait (`WouldBlock`).
     Lost(io::Error),
@@ -43,7 +44,7 @@ pub fn call<T: DeserializeOwned>(
 /// # Errors
 /// See [`CallError`].
 pub fn send(socket: &Path, request: &Request) -> Result<Call, CallError> {
-    let stream = UnixStream::connect(socket).map_err(CallError::NoDaemon)?;
+    let stream = connect_at_once(socket).map_err(CallError::NoDaemon)?;
     let limit = match request {
         Request::Hello => Some(HELLO_LIMIT),
         looks if looks.only_looks() => Some(LOOK_LIMIT),
@@ -64,13 +65,35 @@ pub fn call_within<T: DeserializeOwned>(
     Call::begin(socket, request, limit)?.finish(|_| {})
 }
 
+/// As [`call`], of work that says how far it is: a daemon that has said nothing for `silence` is left.
+///
+/// # Errors
+/// See [`CallError`].
+pub fn call_while_heard<T: DeserializeOwned>(
+    socket: &Path,
+    request: &Request,
+    silence: Duration,
+    heard: impl FnMut(Event),
+) -> Result<T, CallError> {
+    Call::begin(socket, request, silence)?.finish(heard)
+}
+
+/// Which process listens at `socket`, as the kernel says. It need not answer.
+///
+/// # Errors
+/// When nobody does.
+pub fn listener(socket: &Path) -> io::Result<u32> {
+    let credentials = socket_peercred(connect_at_once(socket)?)?;
+    u32::try_from(credentials.pid.as_raw_nonzero().get()).map_err(io::Error::other)
+}
+
 /// A request that was sent. The daemon works on it, whether or not its answer is waited for.
 pub struct Call {
     stream: UnixStream,
 }
 
 impl Call {
-    /// Sends `request`, which will be answered within `limit`, or left.
+    /// Sends `request`. A daemon that says nothing for `limit` is left.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -120,13 +143,16 @@ fn connect_at_once(socket: &Path) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
     use std::time::Instant;
 
+    use local::machine::StopMode;
     use rustix::net::{bind, listen};
 
     use super::*;
 
     const LIMIT: Duration = Duration::from_millis(200);
+    const SILENCE: Duration = Duration::from_secs(1);
 
     /// A daemon that was stopped, or hangs, still has its socket: the kernel takes connections until its queue is full.
     #[test]
@@ -155,7 +181,47 @@ mod tests {
             }
         };
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
-        let refused = call_within::<()>(&socket, &Request::Status, LIMIT);
-        assert!(matches!(refused, Err(CallError::NoDaemon(_))), "{refused:?}");
+        for refused in [
+            call_within::<()>(&socket, &Request::Status, LIMIT),
+            call::<()>(&socket, &Request::Status, |_| {}),
+        ] {
+            assert!(matches!(refused, Err(CallError::NoDaemon(_))), "{refused:?}");
+        }
+    }
+
+    /// However long the work takes; and one that has hung in the middle of it is found to.
+    #[test]
+    fn a_daemon_is_waited_for_as_long_as_it_says_how_far_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for _ in 0..5 {
+                std::thread::sleep(SILENCE / 3);
+                let event = Event::Note { text: "stopping db.1".to_owned() };
+                let line = serde_json::to_string(&Message::Event { event }).unwrap();
+                writeln!(stream, "{line}").unwrap();
+            }
+            stream
+        });
+        let (began, mut heard) = (Instant::now(), 0);
+        let down = Request::Down { mode: StopMode::Now, destroy: true };
+        let hangs = call_while_heard::<()>(&socket, &down, SILENCE, |_| heard += 1);
+        assert!(matches!(&hangs, Err(CallError::Lost(error)) if error.kind() == io::ErrorKind::WouldBlock));
+        assert_eq!(heard, 5);
+        assert!(began.elapsed() > SILENCE * 2 && began.elapsed() < SILENCE * 20, "{:?}", began.elapsed());
+        drop(daemon.join().unwrap());
+    }
+
+    #[test]
+    fn who_listens_is_known_without_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon.sock");
+        assert!(listener(&socket).is_err());
+        let listens = UnixListener::bind(&socket).unwrap();
+        assert_eq!(listener(&socket).unwrap(), std::process::id());
+        drop(listens);
+        assert!(listener(&socket).is_err());
     }
 }

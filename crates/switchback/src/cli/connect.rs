@@ -147,6 +147,20 @@ impl App {
         client::call(&self.state.daemon_socket(), request, |_| {}).map_err(|error| self.no_answer(error))
     }
 
+    /// [`App::ask_at_once`] for work that says how far it is: a daemon that has said nothing for `silence` hangs.
+    ///
+    /// # Errors
+    /// As [`App::ask`].
+    pub fn ask_while_heard<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        silence: Duration,
+        heard: impl FnMut(Event),
+    ) -> Result<T, Problem> {
+        client::call_while_heard(&self.state.daemon_socket(), request, silence, heard)
+            .map_err(|error| self.no_answer(error))
+    }
+
     /// Asks the daemon, or looks into the state folder where none runs.
     ///
     /// # Errors
@@ -233,6 +247,11 @@ impl App {
 
     fn no_answer(&self, error: CallError) -> Problem {
         match error {
+            CallError::Lost(error) | CallError::NoDaemon(error) if error.kind() == ErrorKind::WouldBlock => {
+                Problem::failed("the daemon does not answer").hint(
+                    "what it runs goes on; where it hangs for good, end it with SIGKILL, and `switchback up` starts a new one",
+                )
+            }
             CallError::NoDaemon(_) if self.was_left_up() => Problem::failed(
                 "no daemon runs here, and the app was not brought down",
             )
@@ -241,11 +260,6 @@ impl App {
             ),
             CallError::NoDaemon(_) => Problem::failed("the app is not up here")
                 .hint("`switchback up` brings it up; -C names another folder"),
-            CallError::Lost(error) if error.kind() == ErrorKind::WouldBlock => {
-                Problem::failed("the daemon does not answer").hint(
-                    "what it runs goes on; where it hangs for good, end it with SIGKILL, and `switchback up` starts a new one",
-                )
-            }
             CallError::Lost(error) => {
                 Problem::failed(format!("the daemon went away: {error}")).hint(format!(
                     "what it runs goes on; `switchback up` starts a new one, and {} says what happened",
@@ -329,9 +343,24 @@ impl App {
     /// When it belongs to somebody else, or does not end.
     pub fn end_daemon(&self, pid: u32) -> Result<(), Problem> {
         let Some(daemon) = Running::find(pid)? else { return Ok(()) };
-        match pidfd_send_signal(&daemon.pidfd, Signal::TERM) {
-            Err(Errno::SRCH) => Ok(()),
-            sent => sent.map_err(|error| daemon.cannot_be_ended(error)).and_then(|()| daemon.wait()),
+        daemon.end(Signal::TERM)
+    }
+
+    /// Ends a daemon that does not answer, by SIGKILL. What it runs goes on.
+    ///
+    /// # Errors
+    /// When it is not to be found, belongs to somebody else, or does not end.
+    pub fn kill_daemon(&self) -> Result<(), Problem> {
+        let socket = self.state.daemon_socket();
+        let unknown = |error: std::io::Error| {
+            Problem::failed(format!("the daemon does not answer, nor at {}: {error}", socket.display()))
+        };
+        let pid = client::listener(&socket).map_err(unknown)?;
+        let Some(daemon) = Running::find(pid)? else { return Ok(()) };
+        // Pinned only now: it may have ended before, and its number be another process's.
+        match client::listener(&socket) {
+            Ok(listener) if listener == pid => daemon.end(Signal::KILL),
+            _ => Ok(()),
         }
     }
 
@@ -401,6 +430,13 @@ impl Running {
             Ok(pidfd) => Ok(Some(Running { pid, pidfd })),
             Err(Errno::SRCH) => Ok(None),
             Err(error) => Err(Problem::failed(format!("the daemon (pid {pid}): {error}"))),
+        }
+    }
+
+    fn end(&self, by: Signal) -> Result<(), Problem> {
+        match pidfd_send_signal(&self.pidfd, by) {
+            Err(Errno::SRCH) => Ok(()),
+            sent => sent.map_err(|error| self.cannot_be_ended(error)).and_then(|()| self.wait()),
         }
     }
 

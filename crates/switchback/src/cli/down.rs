@@ -1,6 +1,7 @@
 //! `down`: everything stops in order; data is deleted only when its name is given.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
 
 use local::machine::StopMode;
 use model::AppName;
@@ -11,6 +12,9 @@ use super::rehearse::journey;
 use super::say::{self, GREEN, Problem, Stream, paint};
 use super::{Place, manifest};
 use crate::api::{Hello, Request};
+
+/// A daemon that stops everything at once says what it stops. PostgreSQL has a minute for its last checkpoint.
+const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 
 pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Result<(), Problem> {
     let app = place.app()?;
@@ -41,16 +45,17 @@ pub fn down(place: &Place, destroy: bool, name: Option<&str>, now: bool) -> Resu
     if destroy { Ok(()) } else { journey::end(&app).map(drop) }
 }
 
-/// Stops everything and waits for the daemon's end. With `destroy` nothing of it is left.
+/// Stops everything at once, waits for the daemon's end, and deletes all there is of it.
 ///
 /// # Errors
-/// When something does not stop, or is not to be deleted.
-pub fn take_down(app: &App, daemon: &Hello, mode: StopMode, destroy: bool) -> Result<(), Problem> {
+/// When something does not stop, or is not to be deleted, or the daemon hangs.
+pub fn take_down(app: &App, daemon: &Hello) -> Result<(), Problem> {
     let running = Running::find(daemon.pid)?;
     let progress = Progress::new();
-    app.ask::<()>(&Request::Down { mode, destroy }, |event| progress.hear(event))?;
+    let down = Request::Down { mode: StopMode::Now, destroy: true };
+    app.ask_while_heard::<()>(&down, SILENCE_LIMIT, |event| progress.hear(event))?;
     drop(progress);
-    see_it_end(app, running, destroy)
+    see_it_end(app, running, true)
 }
 
 fn see_it_end(app: &App, daemon: Option<Running>, destroy: bool) -> Result<(), Problem> {

@@ -157,6 +157,24 @@ fn a_copy_ends_with_its_journey_when_that_is_killed() {
     assert_eq!(next.ended().0, Some(1));
 }
 
+/// Nobody waits for it without end, and what it ran does not stay.
+#[test]
+fn a_copy_whose_daemon_hangs_is_deleted_all_the_same() {
+    let switchback = prepare(App::python("shop"));
+    let journey = Journey::begin(&switchback).until_it_says("stage: stage 1");
+    send(journey.daemon_of_the_copy(), Signal::STOP);
+    journey.signal(Signal::INT);
+    let begun = Instant::now();
+    let talk = journey.talk.clone();
+    let (code, told) = journey.ended();
+    assert_eq!(code, Some(1), "{told:#}");
+    assert!(begun.elapsed() < LIMIT * 2, "{:?}", begun.elapsed());
+    told_up_to(&told, 1, "it was interrupted");
+    let talk = std::fs::read_to_string(talk).unwrap();
+    assert!(talk.contains("the daemon of the copy does not answer: it is killed"), "{talk}");
+    nothing_is_left(&switchback);
+}
+
 /// Leaves the copy's processes without a daemon and without a journey.
 fn leave_a_copy(switchback: &Switchback) {
     let mut journey = Journey::begin(switchback).until_it_says("stage: stage 1");

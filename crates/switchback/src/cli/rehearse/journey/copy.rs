@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use local::machine::StopMode;
 use local::paths::{StateDir, StateError};
 use model::AppName;
 use serde::Serialize;
@@ -70,7 +69,7 @@ pub fn end(app: &App) -> Result<Option<fs::File>, Problem> {
         && let Some(daemon) = copy.hello()
     {
         // It ends itself when its copy is gone. What this may leave is looked for below.
-        let _ = take_down(&copy, &daemon, StopMode::Now, true);
+        let _ = take_down(&copy, &daemon);
     }
     let lock = app.state.lock_journey(TELLING).map_err(refused)?;
     clear(&copy, &name)?;
@@ -80,16 +79,20 @@ pub fn end(app: &App) -> Result<Option<fs::File>, Problem> {
 /// Stops and deletes a copy. Others may be about to do the same: its own daemon, where its journey is gone.
 fn clear(copy: &App, name: &AppName) -> Result<(), Problem> {
     if let Some(daemon) = copy.hello() {
-        let _ = take_down(copy, &daemon, StopMode::Now, true);
+        let _ = take_down(copy, &daemon);
     }
     let begun = Instant::now();
     while copy.state.is_held() && begun.elapsed() < CLEARING {
         std::thread::sleep(Duration::from_millis(20));
     }
+    if copy.state.is_held() {
+        say::talk("the daemon of the copy does not answer: it is killed, and a new one stops what it ran");
+        copy.kill_daemon()?;
+    }
     if copy.state.database().exists() {
         // It was killed. A new one takes over what still runs, and stops it in order.
         let (daemon, _lifeline) = copy.ensure_bound_daemon(name)?;
-        take_down(copy, &daemon, StopMode::Now, true)?;
+        take_down(copy, &daemon)?;
     }
     let folder = copy.state.root();
     // The folder is the copy's alone, whatever else has come to be in it.
