@@ -474,6 +474,9 @@ impl Session {
         // Whatever it is, a replica writes nothing.
         let is_work_of_a_reader = self.replica.is_some() && facts.kind == Kind::Work;
         self.unit.note(if is_work_of_a_reader { Kind::Read } else { facts.kind });
+        if facts.saves {
+            self.unit.note_savepoint();
+        }
         self.may_change(facts);
         if facts.pins {
             self.pin();

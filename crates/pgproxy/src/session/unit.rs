@@ -84,6 +84,8 @@ pub(super) struct Unit {
     /// Something in flight may commit by itself.
     is_uncertain: bool,
     wrote: bool,
+    /// The client may go back to one after an error.
+    has_savepoint: bool,
     /// Something in flight may commit and begin the next block: one that is open behind it holds nothing of what stands
     /// before.
     may_begin_anew: bool,
@@ -119,6 +121,7 @@ impl Unit {
             block: Block::None,
             is_uncertain: false,
             wrote: false,
+            has_savepoint: false,
             may_begin_anew: false,
             writes_until_sync: false,
             commit: None,
@@ -178,6 +181,11 @@ impl Unit {
             }
             _ => self.is_uncertain = true,
         }
+    }
+
+    /// A statement that may set a savepoint is about to run.
+    pub fn note_savepoint(&mut self) {
+        self.has_savepoint = true;
     }
 
     /// Whether the id of the transaction should be asked for before a COMMIT that is about to be sent.
@@ -302,6 +310,7 @@ impl Unit {
             self.is_open = false;
             self.is_too_long = false;
             self.wrote = false;
+            self.has_savepoint = false;
         }
     }
 
@@ -326,7 +335,7 @@ impl Unit {
 
     /// Whether a savepoint may have been set, to which the client can go back after an error.
     pub fn may_have_savepoint(&self) -> bool {
-        self.is_too_long || self.log.windows(9).any(|word| word.eq_ignore_ascii_case(b"savepoint"))
+        self.is_too_long || self.has_savepoint
     }
 
     /// The requests that were not answered.

@@ -30,6 +30,8 @@ pub(crate) struct Facts {
     pub names_state: bool,
     /// It may be `DISCARD ALL`, after which the session is as new, or `DEALLOCATE ALL`.
     pub discards: bool,
+    /// It may set a savepoint, to which the client can go back.
+    pub saves: bool,
     /// It may change what names stand for.
     pub defines: bool,
     /// It is plain `SET`s of settings that can be carried to other connections, and nothing else.
@@ -94,6 +96,7 @@ impl Facts {
         pins: true,
         names_state: true,
         discards: false,
+        saves: true,
         defines: true,
         sets: None,
         alters: true,
@@ -137,6 +140,7 @@ pub(crate) fn judge(sql: &[u8]) -> Facts {
         pins: sets.is_none() && pins(&words),
         names_state: words.names_state(),
         discards: words.has(Word::Discard),
+        saves: words.has(Word::Savepoint),
         // Of this words know nothing; whoever needs the catalog asks the grammar.
         defines: false,
         alters: set::alters(sql, &words, sets.as_deref()),
@@ -247,6 +251,16 @@ mod tests {
                 "prepare transaction 'x'",
             ],
         );
+    }
+
+    #[test]
+    fn a_savepoint_is_seen_alone_and_among_others() {
+        for sql in ["savepoint a", "SAVEPOINT \"a b\";", "begin; savepoint a", "begin;savepoint a;select 1"] {
+            assert!(judge(sql.as_bytes()).saves, "{sql}");
+        }
+        for sql in ["begin", "rollback to a", "release a", "select 1", "insert into t values (1)"] {
+            assert!(!judge(sql.as_bytes()).saves, "{sql}");
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl Facts {
         pins: false,
         names_state: false,
         discards: false,
+        saves: false,
         defines: false,
         sets: None,
         alters: false,
@@ -335,6 +336,15 @@ mod tests {
             assert_eq!(facts(sql).kind, kind, "{sql}");
             assert_eq!(judge(sql.as_bytes()).kind, kind, "{sql}, by its words");
         }
+    }
+
+    #[test]
+    fn a_savepoint_is_seen_whoever_judges() {
+        for sql in ["savepoint a", "begin; savepoint a", "select 1; savepoint a"] {
+            assert!(facts(sql).saves, "{sql}");
+            assert!(Facts::of(sql.as_bytes(), Some(verdict(sql))).saves, "{sql}, without words");
+        }
+        assert!(!facts("select 1").saves);
     }
 
     #[test]

@@ -277,6 +277,26 @@ async fn a_name_that_was_given_or_closed_as_the_connection_was_lost_is_as_it_was
     }
 }
 
+/// Drivers prepare what is asked again and again: then only its name is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_savepoint_of_a_prepared_statement_is_there_after_a_failed_transaction_was_lost() {
+    let (cluster, proxy) = running();
+    let client = proxy.connect().await.unwrap();
+    client.simple_query("create table t (a int)").await.unwrap();
+    let savepoint = client.prepare("SAVEPOINT sa_savepoint_1").await.unwrap();
+    for n in 1..=2 {
+        client.simple_query("begin").await.unwrap();
+        client.simple_query(&format!("insert into t values ({n})")).await.unwrap();
+        client.execute(&savepoint, &[]).await.unwrap();
+        assert_eq!(sqlstate(&client, "select 1 / 0").await, "22012");
+        kill_backend(&cluster, "select 1 / 0").await;
+        client.simple_query("rollback to sa_savepoint_1").await.unwrap();
+        client.simple_query("commit").await.unwrap();
+        assert_eq!(value(&client, "select count(*) from t").await, n.to_string());
+    }
+    assert_eq!(proxy.db().replays_total, 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_was_open_goes_on_where_nothing_it_had_read_has_changed() {
     let (mut primary, standby, proxy) = pair();
