@@ -61,7 +61,8 @@ pub struct Database {
     /// Connections to one node at once. Above it clients queue.
     #[serde(default = "defaults::pool_size")]
     pub pool_size: u32,
-    /// Sessions open or waiting at once. Above it a client gets SQLSTATE 53300. Cancel requests do not count.
+    /// Sessions open or waiting at once, from the proof of the password on. Above it a client gets SQLSTATE 53300. Cancel
+    /// requests do not count. As many logins and 128 more may be under way; above that the one that began first is closed.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: u32,
     /// How long a client may queue for a connection while all of them are in use. Then its request fails with 53300.

@@ -18,6 +18,7 @@ mod cancel;
 mod catalog;
 mod connection;
 mod credentials;
+mod door;
 mod horizon;
 mod judge;
 mod latest;

@@ -14,6 +14,8 @@ use tokio::time::timeout;
 use crate::acquire::acquire;
 use crate::admin;
 use crate::cancel::cancel;
+use crate::credentials::AdminLogin;
+use crate::door::{self, Place};
 use crate::frame::{Cut, Framer, HEADER_BYTES};
 use crate::message::{
     Refusal, Severity, TransactionStatus, body, cstr, message, parameter_status, ready, split_cstr,
@@ -40,67 +42,105 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 
+/// Who has come to the door, and may come in.
+enum Came {
+    /// With the packet of a cancel request.
+    ToCancel(Vec<u8>),
+    AsAdmin(Wire<ClientStream>, Arc<AdminLogin>),
+    AsClient(Wire<ClientStream>, Startup),
+}
+
 /// Why a client does not come in.
-pub(crate) enum Refused {
+enum Refused {
     /// It left, or broke the protocol so early that there is nothing to tell it.
     Silently,
     With(Refusal),
 }
 
 /// Serves one client to its end. Dropping the future closes its connections.
-pub(crate) async fn serve(client: TcpStream, shared: Arc<Shared>, mut served: watch::Receiver<Arc<Served>>) {
+pub(crate) async fn serve(
+    client: TcpStream,
+    shared: Arc<Shared>,
+    mut served: watch::Receiver<Arc<Served>>,
+    place: Place,
+) {
     let (at, address) = (Instant::now(), client.peer_addr().ok());
     if let Err(cause) = tune(&client) {
         tracing::debug!(%cause, "a client connection could not be tuned");
         return;
     }
-    let opened = timeout(LOGIN_TIMEOUT, open(client, &served)).await.unwrap_or(Err(NotOpened::Protocol));
-    let (client, packet) = match opened {
-        Ok((client, Opening::Session(packet))) => (client, packet),
-        Ok((_client, Opening::Cancel(packet))) => return cancel(&packet, &shared).await,
-        Ok((_, Opening::Tls)) | Err(NotOpened::Protocol) => {
-            shared.counters.refused_protocol.fetch_add(1, Relaxed);
+    let max_clients = served.borrow().config.max_clients;
+    let (mut client, startup) = match place.come_in(come_in(client, &shared, &served)).await.flatten() {
+        None => return,
+        Some(Came::ToCancel(packet)) => {
+            let limit = door::capacity(max_clients) as u64;
+            match Gauge::enter_below(&shared.counters.cancelling, limit) {
+                Some(_request) => cancel(&packet, &shared).await,
+                None => drop(shared.counters.refused_full.fetch_add(1, Relaxed)),
+            }
             return;
         }
-        Err(NotOpened::Silent) => return,
+        Some(Came::AsAdmin(client, login)) => return admin::serve(client, &login, &shared, &served).await,
+        Some(Came::AsClient(client, startup)) => (client, startup),
     };
-    let is_encrypted = matches!(client, Either::Other(_));
-    let mut client = Wire::new(client);
-    let startup = Startup::parse(&packet);
-    let admin = served.borrow().admin.clone();
-    if let (Ok(startup), Some(login)) = (&startup, admin)
-        && startup.database == admin::DATABASE
-    {
-        return admin::serve(client, startup, &login, &shared, &served).await;
-    }
-    let arrival = |settings: &Settings| {
-        let named = settings.raw().find(|(name, _)| *name == "application_name");
-        Arrival { at, address, is_encrypted, application_name: named.map(|(_, value)| value.to_owned()) }
-    };
-    let max_clients = served.borrow().config.max_clients;
+    // Counted once it is let in: whoever has no password must take nobody's place.
     let Some(_client) = Gauge::enter_below(&shared.counters.clients, max_clients.into()) else {
         shared.counters.refused_full.fetch_add(1, Relaxed);
         let message = format!("sorry, too many clients already: `{}` takes {max_clients}", shared.name);
         let hint = "Close idle connections, or give the app's connection pools a smaller maximum.";
         return refuse(client, &Refusal::new("53300", message, hint)).await;
     };
-    let session = match begin(&mut client, startup, &shared, &mut served).await {
-        Ok((settings, told)) => match Clients::register(&shared, arrival(&settings)) {
-            Ok(registered) => {
-                let key = registered.slot.key();
-                message(&mut client.output, b'K', |out| out.put_slice(&key));
-                ready(&mut client.output, TransactionStatus::Idle);
-                Session::new(shared.clone(), served, registered, client, settings, told)
-            }
-            Err(cause) => {
-                tracing::error!(%cause, "the system gives no random numbers");
-                return;
-            }
-        },
+    let settings = startup.settings;
+    let told = match begin(&mut client, &settings, &shared, &mut served).await {
+        Ok(told) => told,
         Err(Refused::Silently) => return,
         Err(Refused::With(refusal)) => return refuse(client, &refusal).await,
     };
+    let named = settings.raw().find(|(name, _)| *name == "application_name");
+    let application_name = named.map(|(_, value)| value.to_owned());
+    let is_encrypted = matches!(client.stream(), Either::Other(_));
+    let arrival = Arrival { at, address, is_encrypted, application_name };
+    let session = match Clients::register(&shared, arrival) {
+        Ok(registered) => {
+            let key = registered.slot.key();
+            message(&mut client.output, b'K', |out| out.put_slice(&key));
+            ready(&mut client.output, TransactionStatus::Idle);
+            Session::new(shared.clone(), served, registered, client, settings, told)
+        }
+        Err(cause) => {
+            tracing::error!(%cause, "the system gives no random numbers");
+            return;
+        }
+    };
     session.run().await;
+}
+
+/// From the first byte to the proof of the password. `None`: there is nothing more to say to it.
+async fn come_in(
+    client: TcpStream,
+    shared: &Arc<Shared>,
+    served: &watch::Receiver<Arc<Served>>,
+) -> Option<Came> {
+    let opened = timeout(LOGIN_TIMEOUT, open(client, served)).await.unwrap_or(Err(NotOpened::Protocol));
+    let (client, packet) = match opened {
+        Ok((client, Opening::Session(packet))) => (client, packet),
+        Ok((_client, Opening::Cancel(packet))) => return Some(Came::ToCancel(packet)),
+        Ok((_, Opening::Tls)) | Err(NotOpened::Protocol) => {
+            shared.counters.refused_protocol.fetch_add(1, Relaxed);
+            return None;
+        }
+        Err(NotOpened::Silent) => return None,
+    };
+    let mut client = Wire::new(client);
+    match prove(&mut client, &packet, shared, served).await {
+        Ok((_, Some(login))) => Some(Came::AsAdmin(client, login)),
+        Ok((startup, None)) => Some(Came::AsClient(client, startup)),
+        Err(Refused::Silently) => None,
+        Err(Refused::With(refusal)) => {
+            refuse(client, &refusal).await;
+            None
+        }
+    }
 }
 
 fn tune(client: &TcpStream) -> io::Result<()> {
@@ -129,14 +169,22 @@ async fn open(
     }
 }
 
-/// From the startup packet to what the client is told of the server.
-async fn begin(
+/// From the startup packet to the proof of the password, with the login for views where that is what it was.
+async fn prove(
     client: &mut Wire<ClientStream>,
-    startup: Result<Startup, Refusal>,
+    packet: &[u8],
     shared: &Arc<Shared>,
-    served: &mut watch::Receiver<Arc<Served>>,
-) -> Result<(Settings, Arc<Parameters>), Refused> {
-    let startup = startup.map_err(Refused::With)?;
+    served: &watch::Receiver<Arc<Served>>,
+) -> Result<(Startup, Option<Arc<AdminLogin>>), Refused> {
+    let startup = Startup::parse(packet).map_err(Refused::With)?;
+    let now = served.borrow().clone();
+    if let Some(login) = now.admin.clone()
+        && startup.database == admin::DATABASE
+    {
+        let verifier = (startup.user == login.role).then_some(&login.verifier);
+        authenticate(client, &startup, shared, verifier).await?;
+        return Ok((startup, Some(login)));
+    }
     if let Some(unknown) = &startup.beyond {
         message(&mut client.output, b'v', |out| {
             // Protocol 3.0.
@@ -145,23 +193,34 @@ async fn begin(
             unknown.iter().for_each(|option| cstr(out, option));
         });
     }
-    let credentials = served.borrow().credentials.clone();
+    let credentials = now.credentials.clone();
+    drop(now);
     let verifier = (startup.user == credentials.role).then_some(&credentials.verifier);
     authenticate(client, &startup, shared, verifier).await?;
     if startup.database != credentials.database {
         let message = format!("database \"{}\" does not exist", startup.database);
         return Err(Refused::With(Refusal::new("3D000", message, "The URL's path names the database.")));
     }
+    Ok((startup, None))
+}
+
+/// What a client is told of the server.
+async fn begin(
+    client: &mut Wire<ClientStream>,
+    settings: &Settings,
+    shared: &Arc<Shared>,
+    served: &mut watch::Receiver<Arc<Served>>,
+) -> Result<Arc<Parameters>, Refused> {
     let told = parameters(client, shared, served).await?;
-    let told = Arc::new(with_startup_settings(told, &startup.settings));
+    let told = Arc::new(with_startup_settings(told, settings));
     for (name, value) in &*told {
         parameter_status(&mut client.output, name, value);
     }
-    Ok((startup.settings, told))
+    Ok(told)
 }
 
 /// `verifier`: of the role that the client names, where it may come in here.
-pub(crate) async fn authenticate(
+async fn authenticate(
     client: &mut Wire<ClientStream>,
     startup: &Startup,
     shared: &Shared,

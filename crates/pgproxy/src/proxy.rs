@@ -20,6 +20,7 @@ use crate::cancel::{Meeting, hear_others};
 use crate::catalog::keep_catalog;
 use crate::config::{Config, ConfigError, Database};
 use crate::credentials::{AdminLogin, Credentials};
+use crate::door::{self, Door};
 use crate::judge::Known;
 use crate::load::{Load, LoadStatus};
 use crate::login::serve;
@@ -34,9 +35,6 @@ use crate::shared::{Clients, Served, Shared};
 use crate::status::{Counters, DatabaseStatus, Status};
 use crate::tls;
 
-/// Connections beyond `max_clients` that may be at the door at once, to be told so or to cancel something. More are
-/// closed without a word.
-const AT_THE_DOOR: usize = 128;
 /// Between two looks at the idle connections.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 /// After a failed accept, which mostly means that the process has no descriptor left.
@@ -308,7 +306,7 @@ impl Handle {
             served: receiver,
             cut: self.cut.clone(),
             tasks: self.tasks.clone(),
-            sessions: TaskTracker::new(),
+            door: Arc::default(),
         };
         self.tasks.spawn(acceptor.run(listener.clone(), stop.clone()));
         let unwatch = self.unwatch.child_token();
@@ -505,8 +503,7 @@ struct Acceptor {
     served: watch::Receiver<Arc<Served>>,
     cut: CancellationToken,
     tasks: TaskTracker,
-    /// Of this database alone, to know how many are at the door.
-    sessions: TaskTracker,
+    door: Arc<Door>,
 }
 
 impl Acceptor {
@@ -535,13 +532,9 @@ impl Acceptor {
     fn accepted(&self, client: TcpStream) {
         let counters = &self.shared.counters;
         counters.connections.fetch_add(1, Relaxed);
-        let max_clients = self.served.borrow().config.max_clients as usize;
-        if self.sessions.len() >= max_clients.saturating_add(AT_THE_DOOR) {
-            counters.refused_full.fetch_add(1, Relaxed);
-            return;
-        }
-        let session = serve(client, self.shared.clone(), self.served.clone());
-        let session = Lookout::of(self.cut.clone()).cut(session);
-        self.tasks.spawn(self.sessions.track_future(session));
+        let (place, closed) = self.door.come(door::capacity(self.served.borrow().config.max_clients));
+        counters.refused_full.fetch_add(closed as u64, Relaxed);
+        let session = serve(client, self.shared.clone(), self.served.clone(), place);
+        self.tasks.spawn(Lookout::of(self.cut.clone()).cut(session));
     }
 }

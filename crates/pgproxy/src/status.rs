@@ -79,7 +79,8 @@ pub struct DatabaseStatus {
     /// Reads that went to the primary because no read replica had this in time, or could be expected to.
     #[serde(default)]
     pub reads_too_late_total: u64,
-    /// Refused with 53300 because `max_clients` was reached, or closed at once because that many more were at the door.
+    /// Refused with 53300 because `max_clients` was reached, or closed before it had logged in, or cancelled anything,
+    /// because too many others were about to.
     pub refused_full_total: u64,
     /// Refused with 57P03 after waiting for the database.
     pub refused_unavailable_total: u64,
@@ -169,6 +170,8 @@ pub(crate) struct Counters {
     pub waiting: AtomicU64,
     /// Sessions that look at the proxy itself.
     pub admins: AtomicU64,
+    /// Cancel requests that are worked on.
+    pub cancelling: AtomicU64,
     pub received_bytes: AtomicU64,
     pub sent_bytes: AtomicU64,
     pub connections: AtomicU64,

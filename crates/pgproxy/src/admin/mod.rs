@@ -17,10 +17,9 @@ use tokio::time::timeout;
 
 use crate::credentials::AdminLogin;
 use crate::frame::{Cut, Framer};
-use crate::login::{Refused, authenticate, refuse};
+use crate::login::refuse;
 use crate::message::{Refusal, Severity, TransactionStatus, body, parameter_status, ready, until_nul};
 use crate::shared::{Served, Shared};
-use crate::startup::Startup;
 use crate::status::Gauge;
 use crate::tls::ClientStream;
 use crate::wire::Wire;
@@ -36,20 +35,13 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer messages have no answer.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// Serves one client to its end. Dropping the future closes its connection.
+/// Serves one client that has logged in to its end. Dropping the future closes its connection.
 pub(crate) async fn serve(
     mut client: Wire<ClientStream>,
-    startup: &Startup,
     login: &Arc<AdminLogin>,
     shared: &Shared,
     served: &watch::Receiver<Arc<Served>>,
 ) {
-    let verifier = (startup.user == login.role).then_some(&login.verifier);
-    match authenticate(&mut client, startup, shared, verifier).await {
-        Ok(()) => {}
-        Err(Refused::Silently) => return,
-        Err(Refused::With(refusal)) => return refuse(client, &refusal).await,
-    }
     // Counted once they are let in: whoever has no password must keep nobody out.
     let Some(_session) = Gauge::enter_below(&shared.counters.admins, MAX_SESSIONS) else {
         let message = format!("{MAX_SESSIONS} sessions look at `{}` already", shared.name);

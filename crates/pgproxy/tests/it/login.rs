@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PASSWORD, bin};
-use crate::proxy::{of, running, start, value};
+use crate::proxy::{Proxy, of, running, start, value, within};
 use crate::wire::Raw;
 
 #[tokio::test]
@@ -86,6 +86,50 @@ async fn a_client_that_asks_for_tls_gets_it_where_there_is_a_certificate() {
         assert_eq!(output.status.success(), succeeds, "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.stdout.len(), 200_001);
     }
+}
+
+/// It is asked for its password, and says nothing more.
+async fn silent(proxy: &Proxy) -> TcpStream {
+    const STARTUP: &[u8] = b"\0\0\0\x12\0\x03\0\0user\0app\0\0";
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client.write_all(STARTUP).await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'R');
+    client
+}
+
+/// A port that can be reached by many must not be closed to the app by any of them.
+#[tokio::test]
+async fn those_who_never_prove_a_password_keep_no_client_out() {
+    let cluster = Cluster::create();
+    let proxy = start(Database { max_clients: 2, ..of(&cluster) });
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        idle.push(silent(&proxy).await);
+    }
+    assert_eq!(proxy.db().clients, 0);
+    let (one, _other) = (proxy.connect().await.unwrap(), proxy.connect().await.unwrap());
+    assert_eq!(value(&one, "select 1").await, "1");
+    assert_eq!(proxy.connect().await.err().unwrap().code().unwrap().code(), "53300");
+}
+
+#[tokio::test]
+async fn of_too_many_logins_under_way_the_one_that_began_first_is_closed() {
+    // As many as there may be clients, and 128 more.
+    const AT_ONCE: usize = 1 + 128;
+    let cluster = Cluster::create();
+    let proxy = start(Database { max_clients: 1, ..of(&cluster) });
+    let mut first = silent(&proxy).await;
+    let mut others = Vec::new();
+    for _ in 1..AT_ONCE {
+        others.push(silent(&proxy).await);
+    }
+    assert_eq!(proxy.db().refused_full_total, 0);
+    let client = proxy.connect().await.unwrap();
+    assert_eq!(value(&client, "select 1").await, "1");
+    assert_eq!(proxy.db().refused_full_total, 1);
+    let mut asked = Vec::new();
+    within("the first is closed", first.read_to_end(&mut asked)).await.unwrap();
+    assert!(others[0].try_read(&mut [0; 100]).is_ok_and(|bytes| bytes > 0), "the second is not");
 }
 
 #[tokio::test]
