@@ -83,19 +83,42 @@ impl Servers {
     }
 
     /// What a server refuses of `queries`, each on a line of its own, because it is a standby. Other errors are the
-    /// query's own.
+    /// query's own. All of them are asked, in sessions that follow each other where a query ends its own.
     pub fn refusals(&self, server: Server, queries: &[String]) -> Vec<String> {
+        let (mut refusals, mut rest) = (Vec::new(), queries);
+        while !rest.is_empty() {
+            let (output, asked) = self.ask_in_one_session(server, rest);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let is_refusal = |line: &&str| {
+                line.contains("ERROR:  25006") || line.contains("recovery") || line.contains("hot standby")
+            };
+            let refused = said.lines().filter(is_refusal);
+            refusals
+                .extend(refused.map(|line| format!("{line}\n  {:?}", line_of(line).map(|at| &rest[at - 1]))));
+            rest = &rest[asked..];
+        }
+        refusals
+    }
+
+    /// What psql said, and how many of `queries` it has asked: all, or up to the one that ended the session.
+    fn ask_in_one_session(&self, server: Server, queries: &[String]) -> (Output, usize) {
+        const DONE: &str = "all was asked";
         let script = self.folder.path().join("queries.sql");
-        std::fs::write(&script, queries.join(";\n") + ";\n").unwrap();
+        std::fs::write(&script, format!("{};\n\\warn {DONE}\n", queries.join(";\n"))).unwrap();
         let mut psql = self.psql(server);
         psql.env("PGOPTIONS", "-c statement_timeout=1s").arg("-f").arg(&script).stdout(Stdio::null());
-        let said = String::from_utf8_lossy(&psql.output().unwrap().stderr).into_owned();
-        let is_refusal = |line: &&str| {
-            line.contains("ERROR:  25006") || line.contains("recovery") || line.contains("hot standby")
+        let output = psql.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lost = said.lines().find(|line| line.ends_with(": error: connection to server was lost"));
+        let asked = match lost.and_then(line_of) {
+            Some(line) => line,
+            None => {
+                let is_done = output.status.success() && said.lines().last() == Some(DONE);
+                assert!(is_done, "psql ended with {}: {said}", output.status);
+                queries.len()
+            }
         };
-        let query_of = |line: &str| line.split(':').nth(2)?.parse::<usize>().ok();
-        let refusals = said.lines().filter(is_refusal);
-        refusals.map(|line| format!("{line}\n  {:?}", query_of(line).map(|at| &queries[at - 1]))).collect()
+        (output, asked)
     }
 
     pub fn catalog(&self) -> Catalog {
@@ -164,6 +187,11 @@ impl Servers {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
+}
+
+/// Of the script, in what psql says of it.
+fn line_of(said: &str) -> Option<usize> {
+    said.split(':').nth(2)?.parse().ok()
 }
 
 impl Drop for Servers {
