@@ -77,8 +77,8 @@ pub fn edn<A: Act>(operations: &[Operation<A>], faults: &[Fault]) -> String {
             );
             operation.act.write(known, &mut line);
             if let Some(error) = error {
-                // Writing to a String cannot fail.
-                let _ = write!(line, ", :error {error:?}");
+                line.push_str(", :error ");
+                write_string(error, &mut line);
             }
             events.push((time, line));
         };
@@ -90,21 +90,41 @@ pub fn edn<A: Act>(operations: &[Operation<A>], faults: &[Fault]) -> String {
         event(operation.completed, operation.outcome.keyword(), known, operation.error.as_deref());
     }
     for fault in faults {
-        let line = format!(
-            ":time {}, :process :nemesis, :type :info, :f :{}, :value {:?}",
+        let mut line = format!(
+            ":time {}, :process :nemesis, :type :info, :f :{}, :value ",
             fault.at.as_nanos(),
             fault.name,
-            fault.victim
         );
+        write_string(&fault.victim, &mut line);
         events.push((fault.at, line));
     }
     // Stable: an operation that took no time still begins before it ends.
     events.sort_by_key(|(time, _)| *time);
     let mut out = String::new();
     for (index, (_, line)) in events.iter().enumerate() {
+        // Writing to a String cannot fail.
         let _ = writeln!(out, "{{:index {index}, {line}}}");
     }
     out
+}
+
+/// As EDN has strings: in UTF-8, with the escapes that its readers know, which are fewer than Rust's. On one line.
+fn write_string(text: &str, out: &mut String) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            control if control.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
 }
 
 #[cfg(test)]
@@ -114,6 +134,21 @@ mod tests {
 
     fn at_ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_string_is_written_with_the_escapes_that_edn_has() {
+        for (text, expected) in [
+            ("db.1", r#""db.1""#),
+            ("it's \"quoted\" by \\", r#""it's \"quoted\" by \\""#),
+            ("two\nlines\tand \r", r#""two\nlines\tand \r""#),
+            ("\u{0}\u{1b}\u{7f}\u{85}", r#""\u0000\u001b\u007f\u0085""#),
+            ("„größer“ 🦀 e\u{301}", "\"„größer“ 🦀 e\u{301}\""),
+        ] {
+            let mut written = String::new();
+            write_string(text, &mut written);
+            assert_eq!(written, expected);
+        }
     }
 
     /// As Elle's README has its histories: what is read is `nil` until it is known, and what broke is `:nemesis`.
