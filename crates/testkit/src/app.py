@@ -19,6 +19,7 @@ Every answer has X-App-Version and X-App-Pid. Paths:
   /crash           ends the process, no answer (POST)   /hang           no answer, for an hour (POST)
   /sql             runs the body by psql (POST)         /eat/MB         takes so much memory, then answers
   /visit           writes a row of `visits (id bigserial)` and reads it again, by a pool of kept connections
+  /visits          how many rows `visits` has, by the same pool
   /work            what the knob `work` says
 
 A thread for each connection, and a parser that does only what HTTP/1.1 clients of a test need, so that it is fast.
@@ -325,6 +326,13 @@ def one(connection, head):
             answer(200, b"done\n")
         except OSError as error:
             print(f"work: {error}", flush=True)
+            answer(500, str(error).encode())
+    elif path == "visits":
+        try:
+            with connected() as database:
+                answer(200, database.query("SELECT count(*) FROM visits")[0].encode())
+        except OSError as error:
+            print(f"visits: {error}", flush=True)
             answer(500, str(error).encode())
     elif path == "visit":
         try:

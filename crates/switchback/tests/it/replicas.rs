@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{App, Load, Mix, Process, Status, Switchback};
+use testkit::{App, Load, Mix, Process, Status, Switchback, request};
 
 use crate::data::sql;
 use crate::up;
@@ -159,6 +159,60 @@ fn a_read_replica_that_went_its_own_way_gets_no_reads_and_is_rewound() {
     switchback.wait_for("it shows what the primary has", RETURN_LIMIT, |_| {
         ask_node(&switchback, astray, "SELECT count(*) FROM visits") == "2"
     });
+    switchback.down();
+}
+
+/// Reads that a node was sent by the proxy.
+fn reads(switchback: &Switchback, node: &Process) -> u64 {
+    let metrics = switchback.must(&["metrics"]).stdout;
+    let labels = [format!("node=\"{}\"", node.name), "class=\"read\"".to_owned()];
+    let is_meant = |line: &&str| {
+        line.starts_with("switchback_pgproxy_statements_total{")
+            && labels.iter().all(|label| line.contains(label))
+    };
+    let line = metrics.lines().find(is_meant);
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Each request comes on a connection of its own, and the app writes and reads on two: only the cookie tells who comes back.
+#[test]
+fn whoever_has_posted_sees_it_on_another_connection_while_nothing_is_replayed() {
+    let switchback = third_stage();
+    let status = switchback.status();
+    let (primary, replicas) = (status.primary(), status.read_replicas());
+    let on_replicas = || replicas.iter().map(|replica| reads(&switchback, replica)).sum::<u64>();
+    let visits = |headers: &[(&str, &str)]| {
+        let answer = request("GET", &switchback.url("/visits"), headers, b"").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    };
+    let is_read_there = |headers: &[(&str, &str)]| {
+        let before = on_replicas();
+        visits(headers);
+        on_replicas() > before
+    };
+    switchback.wait_for("the table is known and read on replicas", RETURN_LIMIT, |_| is_read_there(&[]));
+    for replica in &replicas {
+        ask_node(&switchback, replica, "SELECT pg_wal_replay_pause()");
+        switchback.wait_for("it replays nothing", RETURN_LIMIT, |_| {
+            ask_node(&switchback, replica, "SELECT pg_get_wal_replay_pause_state()") == "paused"
+        });
+    }
+
+    let posted = request("POST", &switchback.url("/sql"), &[], b"INSERT INTO visits DEFAULT VALUES").unwrap();
+    assert_eq!(posted.status, 200, "{}", posted.body);
+    let cookie = posted.header("set-cookie").and_then(|cookie| cookie.split(';').next());
+    let returning = [("Cookie", cookie.expect("an answer to a write has a mark"))];
+    assert_eq!(visits(&[]), "0", "a stranger is shown what the replicas have");
+    let before = (reads(&switchback, primary), on_replicas());
+    assert_eq!(visits(&returning), "1");
+    assert_eq!((reads(&switchback, primary), on_replicas()), (before.0 + 1, before.1));
+
+    for replica in &replicas {
+        ask_node(&switchback, replica, "SELECT pg_wal_replay_resume()");
+    }
+    switchback.wait_for("replicas are read again", RETURN_LIMIT, |_| is_read_there(&returning));
+    assert_eq!(visits(&returning), "1");
     switchback.down();
 }
 
