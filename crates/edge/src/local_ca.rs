@@ -71,12 +71,17 @@ pub fn ensure(directory: &Path, names: &[String]) -> Result<Issued, LocalCaError
     ensure_at(directory, names, Timestamp::now())
 }
 
+/// Where the authority of [`ensure`] is: what a client must trust.
+pub fn authority(directory: &Path) -> PathBuf {
+    directory.join("ca.pem")
+}
+
 fn ensure_at(directory: &Path, names: &[String], now: Timestamp) -> Result<Issued, LocalCaError> {
     std::fs::create_dir_all(directory).map_err(|source| file("create", directory, source))?;
     let issued = Issued {
         certificate_chain: directory.join("leaf.pem"),
         private_key: directory.join("leaf-key.pem"),
-        authority: directory.join("ca.pem"),
+        authority: authority(directory),
     };
     let authority = Authority::load_or_make(directory, now)?;
     let notes = directory.join("leaf.names");
@@ -114,7 +119,7 @@ struct Authority {
 
 impl Authority {
     fn load_or_make(directory: &Path, now: Timestamp) -> Result<Authority, LocalCaError> {
-        let (certificate, key) = (directory.join("ca.pem"), directory.join("ca-key.pem"));
+        let (certificate, key) = (authority(directory), directory.join("ca-key.pem"));
         let note = directory.join("ca.until");
         let damaged =
             |source: Option<rcgen::Error>| LocalCaError::Damaged { directory: directory.to_owned(), source };

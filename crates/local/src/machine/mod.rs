@@ -48,7 +48,7 @@ pub use edge_config::MAX_REPLICA_LAG_MS;
 pub use intervene::LONGEST_INTERVENTION;
 pub use observe::{DAEMON, DatabaseObserved, MachineObserved, Observation, ProcessObserved};
 pub use releases::{build_environment, memory};
-pub use status::{CommitsStatus, MachineStatus, ProcessKind, ProcessStatus};
+pub use status::{CommitsStatus, MachineStatus, ProcessKind, ProcessStatus, TlsStatus};
 pub use stop::StopMode;
 
 use backups::Backups;

@@ -1,11 +1,12 @@
 //! What runs, as `status` shows it: from the topology, the keepers, the edge's counters and the kernel's accounting.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use edge::status::EndpointStatus;
-use model::DatabaseRole;
+use model::{DatabaseRole, EdgeProcess};
 use serde::{Deserialize, Serialize};
 use telemetry::metrics::{Exposition, Kind};
 use tokio::time::Instant;
@@ -78,6 +79,9 @@ pub struct ProcessStatus {
     pub zone: String,
     pub pid: Option<u32>,
     pub address: String,
+    /// Of an edge that has a TLS listener beside `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
     pub state: Phase,
     /// Absent for what is no part of the app.
     pub release: Option<String>,
@@ -125,6 +129,16 @@ pub struct ProcessStatus {
     /// Of one core.
     pub cpu_percent: Option<f64>,
     pub memory_bytes: Option<u64>,
+}
+
+/// Where an edge speaks TLS, and what a client has to know for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    pub address: String,
+    /// Whom its certificate is for. Not known of one that is given by files, without a `domain`.
+    pub name: Option<String>,
+    /// The app's own authority, where that has issued it.
+    pub authority: Option<PathBuf>,
 }
 
 /// The two newest samples of counters.
@@ -179,6 +193,7 @@ impl Machine {
                 zone: zone.to_string(),
                 pid: state.and_then(|state| state.pid),
                 address,
+                tls: None,
                 state: state.map_or(Phase::Stopped, |state| state.phase),
                 release: None,
                 restarts: state.map_or(0, |state| state.restarts),
@@ -206,12 +221,8 @@ impl Machine {
         };
         let mut edges = Vec::new();
         for edge in topology.edges.values() {
-            edges.push(add(
-                edge_unit(&edge.id),
-                ProcessKind::Edge,
-                &edge.zone,
-                edge.front.address.to_string(),
-            ));
+            let address = edge.front.address.to_string();
+            edges.push((add(edge_unit(&edge.id), ProcessKind::Edge, &edge.zone, address), edge));
         }
         for proxy in topology.proxies.values() {
             add(
@@ -265,7 +276,8 @@ impl Machine {
             shown.in_flight = seen.map(|endpoint| endpoint.in_flight);
             shown.requests_per_second = rates.get(&shown.name).and_then(|rate| rate.requests_per_second);
         }
-        for index in edges {
+        for (index, edge) in edges {
+            processes[index].tls = self.tls_status(edge);
             // One front door takes it all.
             processes[index].in_flight = Some(endpoints.values().map(|endpoint| endpoint.in_flight).sum());
             processes[index].requests_per_second =
@@ -292,6 +304,19 @@ impl Machine {
             disk_low: self.disk_low().map(|low| low.to_string()),
             unlimited_because: self.inner.setup.processes.cgroups().unavailable().map(ToString::to_string),
         }
+    }
+
+    fn tls_status(&self, edge: &EdgeProcess) -> Option<TlsStatus> {
+        let (listener, settings) = (edge.front_tls.as_ref()?, edge.settings.tls.as_ref()?);
+        let address = listener.address.to_string();
+        Some(match settings.certificate {
+            Some(_) => TlsStatus { address, name: edge.settings.domain.clone(), authority: None },
+            None => TlsStatus {
+                address,
+                name: Some("localhost".to_owned()),
+                authority: Some(edge::local_ca::authority(&self.inner.setup.state.tls())),
+            },
+        })
     }
 
     fn commit_statuses(&self) -> Vec<CommitsStatus> {

@@ -18,7 +18,11 @@ const LOG_LIMIT: Duration = Duration::from_secs(15);
 
 /// An app that has been visited: about five visits a second.
 fn visited_for(seconds: u64) -> Switchback {
-    let switchback = up(App::python("shop").stage(2));
+    visited(App::python("shop").stage(2), seconds)
+}
+
+fn visited(app: App, seconds: u64) -> Switchback {
+    let switchback = up(app);
     let (began, mut visits) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         assert_eq!(request("GET", &switchback.url("/"), &[], b"").unwrap().status, 200);
@@ -287,6 +291,54 @@ fn the_apps_own_address_is_not_loaded_without_a_yes_either() {
     users.stop();
     assert_eq!(output.code, Some(3), "{output:?}");
     assert!(output.stderr.contains("somebody uses the app now"), "{}", output.stderr);
+}
+
+/// The app with a second listener, whose certificate its own authority has issued.
+fn with_tls(listen_tls: &str) -> App {
+    App::python("shop").set("edge", "tls", "\"local\"").set("edge", "listen_tls", format!("\"{listen_tls}\""))
+}
+
+fn tls_port(switchback: &Switchback) -> String {
+    let status = switchback.status();
+    let url = status.front.iter().find(|url| url.starts_with("https://")).unwrap();
+    url.rsplit_once(':').unwrap().1.to_owned()
+}
+
+#[test]
+fn a_tls_listener_that_is_open_to_other_machines_is_not_loaded_without_a_yes() {
+    let switchback = up(with_tls("0.0.0.0:0"));
+    let url = format!("https://127.0.0.1:{}", tls_port(&switchback));
+    let ours = ["rehearse", "hn", "--duration", "60"];
+    let named = [&ours[..], &["--target", &url, "--yes-target", "127.0.0.1"]].concat();
+    for arguments in [&ours[..], &named] {
+        let output = switchback.cli(arguments);
+        assert_eq!(output.code, Some(3), "{output:?}");
+        assert!(output.stderr.contains("open to other machines"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn an_app_is_rehearsed_by_tls_with_its_own_authority_and_its_tiers_are_seen() {
+    let switchback = visited(with_tls("127.0.0.1:0"), 2);
+    let port = tls_port(&switchback);
+    let (url, named) = (format!("https://127.0.0.1:{port}"), format!("https://localhost:{port}"));
+    for (how, target) in
+        [(&["--tls"][..], &named), (&["--target", &url, "--yes-target", "127.0.0.1"][..], &url)]
+    {
+        let output = switchback.cli(&[&["rehearse", "replay", "--yes", "--json"], how].concat());
+        let said: Value =
+            serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:#?}"));
+        let record = record(&said);
+        assert_eq!((&record["target"], &record["failed"]), (&json!(target), &json!([])), "{said:#}");
+        let ok = |second: &Value| second["classes"]["page"]["outcomes"]["ok"].as_u64().unwrap_or(0);
+        assert!(record["seconds"].as_array().unwrap().iter().map(ok).sum::<u64>() > 0, "{said:#}");
+        assert!(record["tiers"].as_array().unwrap().iter().any(|tier| tier["name"] == "web"), "{said:#}");
+    }
+    // Whom another authority vouches for is not asked.
+    let output = switchback.cli(&["rehearse", "replay", "--yes", "--tls", "--authorities", "/dev/null"]);
+    assert!(output.code == Some(1) && output.stderr.contains("/dev/null"), "{output:?}");
+    let without = up(App::python("shop"));
+    assert_eq!(without.cli(&["rehearse", "hn", "--tls"]).code, Some(2));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Whom a rehearsal asks, and whether it may.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::{Path, PathBuf};
 
-use local::machine::{ProcessKind, ProcessStatus};
+use local::machine::{ProcessKind, ProcessStatus, TlsStatus};
 use rehearsal::load::{Origin, Protocol, Tls};
 
 use super::in_use;
@@ -13,8 +14,19 @@ use crate::cli::say::{self, BOLD, Problem, Stream, paint};
 
 /// Requests per second from others, beyond which an app is one that people use now.
 const QUIET: f64 = 0.2;
-/// A bundle of authorities that every Debian has.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where systems keep the authorities that they trust, in one file.
+const SYSTEM_AUTHORITIES: [&str; 5] = [
+    // Debian, Ubuntu, Arch, Gentoo, Alpine.
+    "/etc/ssl/certs/ca-certificates.crt",
+    // Fedora, RHEL.
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    // openSUSE.
+    "/etc/ssl/ca-bundle.pem",
+    // Alpine, Void.
+    "/etc/ssl/cert.pem",
+];
+const HTTPS_PORT: u16 = 443;
 
 /// What a person has said of it.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -25,6 +37,12 @@ pub struct TargetArgs {
     /// The host of --target once more: you may load it, and nobody else will suffer
     #[arg(long, value_name = "HOST")]
     yes_target: Option<String>,
+    /// Ask the app's TLS listener instead of the plain one
+    #[arg(long, conflicts_with = "target")]
+    tls: bool,
+    /// PEM file of the authorities that are trusted [default: the app's own where `tls = "local"`, else the system's]
+    #[arg(long, value_name = "FILE")]
+    authorities: Option<PathBuf>,
     /// HTTP/2, one connection a visitor, instead of HTTP/1.1
     #[arg(long)]
     http2: bool,
@@ -49,11 +67,11 @@ impl Target {
     /// When that is none that can be asked.
     pub fn of(args: &TargetArgs, status: &Status) -> Result<Target, Problem> {
         let protocol = if args.http2 { Protocol::Http2 } else { Protocol::Http1 };
-        let Some(url) = &args.target else { return ours(status, protocol) };
-        let named = named(url, args.yes_target.as_deref().unwrap_or_default(), protocol)?;
-        // Whoever names the app by its address loads the same app, and its users.
-        let is_ours = edges(status).any(|edge| answers_at(&edge.address, named.origin.address));
-        Ok(Target { is_ours, ..named })
+        match &args.target {
+            Some(url) => named(url, args, status, protocol),
+            None if args.tls => ours_by_tls(args, status, protocol),
+            None => ours(status, protocol),
+        }
     }
 
     /// Asks for consent where others might suffer.
@@ -93,7 +111,7 @@ impl Target {
         if !self.origin.address.ip().is_loopback() {
             reasons.push(format!("{} is another machine", self.url));
         }
-        if self.is_ours && edges(status).any(|edge| !is_private(&edge.address)) {
+        if self.is_ours && listeners(status).any(|address| !is_private(address)) {
             reasons
                 .push("the front door is open to other machines, so people may be using the app".to_owned());
         }
@@ -110,6 +128,14 @@ impl Target {
 
 fn edges(status: &Status) -> impl Iterator<Item = &ProcessStatus> {
     status.machine.processes.iter().filter(|process| process.kind == ProcessKind::Edge)
+}
+
+/// All addresses of the front door.
+fn listeners(status: &Status) -> impl Iterator<Item = &str> {
+    edges(status).flat_map(|edge| {
+        let tls = edge.tls.as_ref().map(|tls| tls.address.as_str());
+        std::iter::once(edge.address.as_str()).chain(tls)
+    })
 }
 
 /// Whether what listens at `edge` is asked by who connects to `address`.
@@ -132,18 +158,54 @@ fn is_private(address: &str) -> bool {
 }
 
 fn ours(status: &Status, protocol: Protocol) -> Result<Target, Problem> {
-    let address = edges(status).next().and_then(|edge| edge.address.parse::<SocketAddr>().ok());
-    let mut address = address.ok_or_else(|| Problem::failed("the app has no front door"))?;
+    let edge = edges(status).next().ok_or_else(|| Problem::failed("the app has no front door"))?;
+    let address = reachable(&edge.address)?;
+    let origin = Origin { authority: address.to_string(), address, protocol, tls: None };
+    Ok(Target { url: format!("http://{address}"), origin, is_ours: true })
+}
+
+fn ours_by_tls(args: &TargetArgs, status: &Status, protocol: Protocol) -> Result<Target, Problem> {
+    let tls = edges(status).find_map(|edge| edge.tls.as_ref()).ok_or_else(|| {
+        Problem::usage("the app has no TLS listener")
+            .hint("`tls` and `listen_tls` under `[edge]` give it one")
+    })?;
+    let server_name = tls.name.clone().ok_or_else(|| {
+        Problem::usage("whom the app's certificate is for is not known")
+            .hint("`domain` in the manifest says it; or ask for it by --target https://NAME:PORT")
+    })?;
+    let address = reachable(&tls.address)?;
+    let authority = match address.port() {
+        HTTPS_PORT => server_name.clone(),
+        port => format!("{server_name}:{port}"),
+    };
+    let url = format!("https://{authority}");
+    let tls = Some(Tls { server_name, authorities: authorities(args, Some(tls))? });
+    Ok(Target { url, origin: Origin { authority, address, protocol, tls }, is_ours: true })
+}
+
+/// Where a listener is asked on this machine.
+fn reachable(listener: &str) -> Result<SocketAddr, Problem> {
+    let parsed: Result<SocketAddr, _> = listener.parse();
+    let mut address = parsed.map_err(|_| Problem::failed(format!("`{listener}` cannot be asked")))?;
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    let origin = Origin { authority: address.to_string(), address, protocol, tls: None };
-    Ok(Target { url: format!("http://{address}"), origin, is_ours: true })
+    Ok(address)
 }
 
-fn named(url: &str, again: &str, protocol: Protocol) -> Result<Target, Problem> {
+/// What was typed; for the app of this folder, where it has an authority of its own, that; or the system's.
+fn authorities(args: &TargetArgs, own: Option<&TlsStatus>) -> Result<PathBuf, Problem> {
+    let named = args.authorities.clone().or_else(|| own?.authority.clone());
+    let of_system = || SYSTEM_AUTHORITIES.into_iter().find(|path| Path::new(path).is_file());
+    named.or_else(|| of_system().map(PathBuf::from)).ok_or_else(|| {
+        Problem::failed("this system's authorities were not found").hint("--authorities FILE names them")
+    })
+}
+
+fn named(url: &str, args: &TargetArgs, status: &Status, protocol: Protocol) -> Result<Target, Problem> {
+    let again = args.yes_target.as_deref().unwrap_or_default();
     let (scheme, rest) = url.split_once("://").ok_or_else(|| {
         Problem::usage(format!("`{url}` is no URL")).hint("such as https://staging.example")
     })?;
@@ -174,9 +236,16 @@ fn named(url: &str, again: &str, protocol: Protocol) -> Result<Target, Problem> 
     let address =
         found.into_iter().next().ok_or_else(|| Problem::failed(format!("{host} has no address")))?;
     let server_name = host.trim_matches(['[', ']']).to_owned();
-    let tls = is_tls.then(|| Tls { server_name, authorities: SYSTEM_AUTHORITIES.into() });
+    // Whoever names the app by its address loads the same app, and its users.
+    let is_ours = listeners(status).any(|listener| answers_at(listener, address));
+    let mut listening = edges(status).filter_map(|edge| edge.tls.as_ref());
+    let own = listening.find(|tls| answers_at(&tls.address, address));
+    let tls = match is_tls {
+        true => Some(Tls { server_name, authorities: authorities(args, own)? }),
+        false => None,
+    };
     let origin = Origin { authority: authority.to_owned(), address, protocol, tls };
-    Ok(Target { url: format!("{scheme}://{authority}"), origin, is_ours: false })
+    Ok(Target { url: format!("{scheme}://{authority}"), origin, is_ours })
 }
 
 #[cfg(test)]
