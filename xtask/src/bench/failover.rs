@@ -11,8 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::machine::{self, Busy};
+use super::machine;
 use super::page;
+use super::quiet::{self, Busy};
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
@@ -77,7 +78,7 @@ pub fn run(mut flags: Flags) -> Result {
     flags.end()?;
     setup::install(setup::Needs::TEST, consent)?;
     demo::build_switchback()?;
-    let busy = machine::must_be_quiet(busy)?;
+    let watch = quiet::must_be_quiet(busy)?;
     let cluster = Cluster::up()?;
     let before = cluster.whole()?;
     let address = Address::of(&cluster, &before)?;
@@ -107,6 +108,7 @@ pub fn run(mut flags: Flags) -> Result {
         measured.pauses.push(pause);
         measured.returned.push(returned);
     }
+    let busy = watch.end();
     let there: usize = address.sql("SELECT count(*) FROM written")?.trim().parse().unwrap_or(0);
     let lost = measured.acknowledged.saturating_sub(there);
     let (name, seconds) = (fault.name(), apart.as_secs());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::machine::{self, Busy};
 use super::processes::{Usage, usage_of_one};
+use super::quiet::{self, Busy};
 use super::up::{Up, prepare};
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
@@ -23,9 +23,7 @@ pub fn run(mut flags: Flags) -> Result {
     let consent = setup::Consent::from_flags(&mut flags);
     flags.end()?;
     prepare(consent)?;
-    if let Some(busy) = machine::must_be_quiet(busy)? {
-        println!("The machine is busy with something else ({busy}); for orientation only.");
-    }
+    let watch = quiet::must_be_quiet(busy)?;
     let mut up = Up::start("bench-idle")?;
     up.first_page()?;
     let status = up.status()?;
@@ -33,10 +31,13 @@ pub fn run(mut flags: Flags) -> Result {
     let watched = watched(&status)?;
     let before: Vec<Usage> = watched.iter().map(|(_, pid)| usage_of_one(*pid)).collect();
     std::thread::sleep(duration);
+    let after: Vec<Usage> = watched.iter().map(|(_, pid)| usage_of_one(*pid)).collect();
+    if let Some(busy) = watch.end() {
+        println!("The machine is busy with something else ({busy}); for orientation only.");
+    }
     println!("Idle for {} s:\n", duration.as_secs());
     println!("| process | CPU, % of a core | memory, MB |\n|---|---|---|");
-    for ((name, pid), before) in watched.iter().zip(before) {
-        let after = usage_of_one(*pid);
+    for ((name, _), (before, after)) in watched.iter().zip(before.iter().zip(after)) {
         let percent = (after.cpu_seconds - before.cpu_seconds) / duration.as_secs_f64() * 100.0;
         println!("| {name} | {percent:.2} | {:.1} |", after.memory_bytes as f64 / 1024.0 / 1024.0);
     }

@@ -10,11 +10,17 @@ mod page;
 mod pgproxy;
 mod ports;
 mod processes;
+mod quiet;
 mod report;
 mod up;
 
+use std::time::Duration;
+
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
+
+/// For the load average that a bench leaves behind: by then that of two dozen processes is below what is refused.
+const QUIET_LIMIT: Duration = Duration::from_secs(180);
 
 type Bench = fn(Flags) -> Result;
 
@@ -45,5 +51,12 @@ pub fn run(mut flags: Flags) -> Result {
     if wanted.is_empty() {
         return Err(Failure::usage(format!("bench what? There are {}", known())));
     }
-    wanted.into_iter().try_for_each(|bench| bench(flags.clone()))
+    let waits = !flags.clone().switch("--anyway");
+    for (at, bench) in wanted.into_iter().enumerate() {
+        if at > 0 && waits {
+            quiet::wait(QUIET_LIMIT);
+        }
+        bench(flags.clone())?;
+    }
+    Ok(())
 }

@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::figures::Figures;
-use super::machine::{self, Busy};
+use super::machine;
 use super::page;
+use super::quiet::{self, Busy};
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
 use crate::house;
@@ -48,11 +49,12 @@ pub fn run(mut flags: Flags) -> Result {
         "--example",
         "report_page",
     ]))?;
-    let busy = machine::must_be_quiet(busy)?;
+    let watch = quiet::must_be_quiet(busy)?;
     let mut rows = Vec::new();
     for (name, arguments) in PAGES {
         rows.push(measure(name, arguments, rounds)?);
     }
+    let busy = watch.end();
     let report = Report { rows, busy, command: format!("cargo xtask bench report --rounds {rounds}") };
     print!("{}", report.markdown());
     page::publish("report", &report.markdown(), &report.json())

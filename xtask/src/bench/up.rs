@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::figures::Figures;
-use super::machine::{self, Busy};
+use super::quiet::{self, Busy};
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
@@ -27,7 +27,7 @@ pub fn run(mut flags: Flags) -> Result {
     let consent = setup::Consent::from_flags(&mut flags);
     flags.end()?;
     prepare(consent)?;
-    let busy = machine::must_be_quiet(busy)?;
+    let watch = quiet::must_be_quiet(busy)?;
     let mut figures = Figures::default();
     for round in 1..=rounds {
         let up = Up::start("bench-up")?;
@@ -35,7 +35,7 @@ pub fn run(mut flags: Flags) -> Result {
         eprintln!("    round {round}: {took:.2} s");
         figures.add(took);
     }
-    if let Some(busy) = busy {
+    if let Some(busy) = watch.end() {
         println!("The machine was busy with something else ({busy}); for orientation only.");
     }
     println!("From nothing to the first 200, s: {}", figures.text(2));

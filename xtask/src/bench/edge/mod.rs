@@ -15,8 +15,9 @@ mod websocket;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::machine::{self, Busy, CpuTimes};
+use super::machine::CpuTimes;
 use super::page;
+use super::quiet::{self, Busy};
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
@@ -81,7 +82,7 @@ pub fn run(mut flags: Flags) -> Result {
             demo::program()
         }
     };
-    let busy = machine::must_be_quiet(options.busy)?;
+    let watch = quiet::must_be_quiet(options.busy)?;
     let before = CpuTimes::now();
     let (mut all, mut logged) = (Vec::new(), Vec::new());
     for &threads in &options.threads {
@@ -91,6 +92,7 @@ pub fn run(mut flags: Flags) -> Result {
             logged.extend(measured.logged);
         }
     }
+    let busy = watch.end();
     let stolen = CpuTimes::now().since(&before).steal_percent;
     let threads: Vec<String> = options.threads.iter().map(ToString::to_string).collect();
     let (rounds, seconds) = (options.rounds, options.duration.as_secs());

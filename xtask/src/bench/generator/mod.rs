@@ -10,8 +10,9 @@ mod scene;
 
 use std::path::PathBuf;
 
-use super::machine::{self, Busy, CpuTimes};
+use super::machine::CpuTimes;
 use super::page;
+use super::quiet::{self, Busy};
 use crate::demo;
 use crate::failure::Result;
 use crate::flags::Flags;
@@ -43,7 +44,7 @@ pub fn run(mut flags: Flags) -> Result {
             demo::program()
         }
     };
-    let busy = machine::must_be_quiet(busy)?;
+    let watch = quiet::must_be_quiet(busy)?;
     let before = CpuTimes::now();
     let scene = Scene::set()?;
     let mut steady = report::Steady::default();
@@ -56,6 +57,7 @@ pub fn run(mut flags: Flags) -> Result {
         steady.add(measured);
     }
     let crowd = run::crowd(&switchback, &scene, crowd)?;
+    let busy = watch.end();
     let stolen_percent = CpuTimes::now().since(&before).steal_percent;
     let command = format!("cargo xtask bench generator --rounds {rounds} --seconds {seconds}");
     let report = Report { steady, crowd, busy, stolen_percent, command, switchback, seconds };

@@ -14,8 +14,9 @@ mod scene;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::machine::{self, Busy, CpuTimes};
+use super::machine::CpuTimes;
 use super::page;
+use super::quiet::{self, Busy};
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::flags::Flags;
@@ -98,7 +99,7 @@ pub fn run(mut flags: Flags) -> Result {
             demo::program()
         }
     };
-    let busy = machine::must_be_quiet(options.busy)?;
+    let watch = quiet::must_be_quiet(options.busy)?;
     let before = CpuTimes::now();
     let (mut series, mut idle, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for split in splits {
@@ -107,6 +108,7 @@ pub fn run(mut flags: Flags) -> Result {
         failures.extend(measured.failures);
         idle.extend(measured.idle.into_iter().map(|idle| (split, idle)));
     }
+    let busy = watch.end();
     let stolen_percent = CpuTimes::now().since(&before).steal_percent;
     let (rounds, seconds) = (options.rounds, options.duration.as_secs());
     let (clients, split) = (options.clients_text(), &options.split);
