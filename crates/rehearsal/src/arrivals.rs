@@ -5,11 +5,20 @@
 //! the moment at which the integral reaches each of them. So no rate is too high or too steep, and none is thinned away.
 
 use crate::chance;
-use crate::load::Phase;
+use crate::load::{Load, Phase};
 
 const NS: f64 = 1e9;
 /// The factors of the seconds are the same in every thread; this stream of the seed is theirs.
 const NOISE: u64 = u64::MAX;
+
+/// Visits that a load begins, as its seed has it: for who counts whether a generator has left one out.
+pub fn scheduled(load: &Load) -> usize {
+    let threads = load.limits.threads;
+    let of_thread = |number: u64| {
+        Arrivals::new(Rate::new(&load.phases, load.noise, load.seed), load.seed, number, threads).count()
+    };
+    (0..threads.into()).map(of_thread).sum()
+}
 
 /// The rate of visits over time, in pieces within which it moves evenly. No piece crosses the end of a second.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@
 //! its own and says once a second what it saw ([`record::Second`]). All of these, with what the tiers said and what
 //! happened meanwhile, are a [`record::Record`], which is written, compared, diagnosed and drawn.
 
-mod arrivals;
+pub mod arrivals;
 pub mod baseline;
 pub mod capacity;
 mod chance;

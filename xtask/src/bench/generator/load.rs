@@ -1,6 +1,13 @@
 //! The two loads, as the generator reads them.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
+
+use crate::failure::{Failure, Result};
+use crate::house;
+use crate::shell;
 
 /// Of the steady load.
 pub const REQUESTS_PER_SECOND: f64 = 10_000.0;
@@ -8,6 +15,8 @@ pub const REQUESTS_PER_SECOND: f64 = 10_000.0;
 const STEPS: u32 = 40;
 /// Between two of them. The mean is about 14, so a visit lasts about half a second.
 const THINK_MS: u32 = 10;
+/// The example of `rehearsal` that counts a seed's visits.
+const SCHEDULE: &str = "scheduled_visits";
 /// Until visits begin and end at the same rate.
 pub const WARM_UP_SECONDS: u32 = 3;
 
@@ -33,6 +42,33 @@ pub fn crowd(port: u16, visitors: u32, seed: u64) -> Value {
     ]);
     // Nobody reads so fast as to leave before the last has come.
     load(port, seed, phases, vec![step(0), step(3_600_000)], visitors * 2)
+}
+
+/// Builds what [`scheduled`] asks.
+///
+/// # Errors
+/// When it does not compile.
+pub fn build_schedule() -> Result {
+    let mut build = shell::cargo();
+    build.args(["build", "--quiet", "--release", "--locked", "-p", "rehearsal", "--example", SCHEDULE]);
+    shell::run(&mut build)
+}
+
+/// Visits that a load has, by its seed. Asked of the schedule itself, and of no generator.
+///
+/// # Errors
+/// When it does not say.
+pub fn scheduled(load: &Value) -> Result<f64> {
+    let program = house::target().join("release/examples").join(SCHEDULE);
+    let failed = || Failure::while_doing(program.display());
+    let mut command = Command::new(&program);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed())?;
+    if let Some(mut input) = child.stdin.take() {
+        write!(input, "{load}").map_err(failed())?;
+    }
+    let output = child.wait_with_output().map_err(failed())?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.trim().parse().map_err(|_| Failure::new(format!("{} said: {said:?}", program.display())))
 }
 
 fn step(think_median_ms: u32) -> Value {

@@ -44,6 +44,7 @@ pub fn run(mut flags: Flags) -> Result {
             demo::program()
         }
     };
+    load::build_schedule()?;
     let watch = quiet::must_be_quiet(busy)?;
     let before = CpuTimes::now();
     let scene = Scene::set()?;

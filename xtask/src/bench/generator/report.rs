@@ -27,6 +27,8 @@ pub struct Steady {
     memory_mb: Figures,
     visits: f64,
     wished_visits: f64,
+    scheduled_visits: f64,
+    not_offered: u64,
 }
 
 impl Steady {
@@ -40,10 +42,17 @@ impl Steady {
         self.memory_mb.add(round.memory_mb);
         self.visits += round.visits;
         self.wished_visits += round.wished_visits;
+        self.scheduled_visits += round.scheduled_visits;
+        self.not_offered += round.not_offered;
     }
 
     fn rate_error_percent(&self) -> f64 {
         (self.visits / self.wished_visits - 1.0) * 100.0
+    }
+
+    /// Visits of the seeds' own schedules that did not begin. Below zero: more began.
+    fn left_out(&self) -> f64 {
+        self.scheduled_visits - self.visits
     }
 
     /// Of a Poisson count of so many.
@@ -106,10 +115,13 @@ impl Report {
             steady.p99_us.text(0),
             steady.memory_mb.text(1),
         ));
-        page.push_str(
+        page.push_str(&format!(
             "\nArrivals are a Poisson process, so what begins differs from the rate by chance: one standard deviation \
-             stands beside it. None was left out.\n",
-        );
+             stands beside it. Of {} visits that the seeds have, {} did not begin; {} requests or visits were not offered.\n",
+            steady.scheduled_visits,
+            steady.left_out(),
+            steady.not_offered,
+        ));
         page.push_str(&format!(
             "\n## A crowd that reads\n\n\
              | visitors at once | connections | memory, MB | wished | per visitor, KB |\n|---|---|---|---|---|\n\
@@ -136,6 +148,9 @@ impl Report {
                 "scheduled_us_per_request": steady.scheduled_us.json(),
                 "requests_per_second": steady.rate.json(),
                 "rate_error_percent": steady.rate_error_percent(),
+                "scheduled_visits": steady.scheduled_visits,
+                "left_out": steady.left_out(),
+                "not_offered": steady.not_offered,
                 "rate_chance_percent": steady.chance_percent(),
                 "schedule_error_p99_us": steady.schedule_error_us.json(),
                 "latency_p50_us": steady.p50_us.json(),
@@ -148,5 +163,43 @@ impl Report {
                 "memory_bytes": self.crowd.memory_bytes,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_stands_on_the_page() {
+        let round = |visits: f64, not_offered| run::Steady {
+            cpu_us_per_request: 19.0,
+            scheduled_us_per_request: 19.0,
+            requests_per_second: 10_000.0,
+            visits,
+            wished_visits: 5_000.0,
+            scheduled_visits: 5_010.0,
+            not_offered,
+            schedule_error_p99_us: 300.0,
+            latency_p50_us: 150.0,
+            latency_p99_us: 700.0,
+            memory_mb: 10.0,
+        };
+        let mut steady = Steady::default();
+        steady.add(round(5_010.0, 0));
+        steady.add(round(5_008.0, 2));
+        let report = Report {
+            steady,
+            crowd: run::Crowd { visitors: 1, connections: 1, memory_bytes: 1 },
+            busy: None,
+            stolen_percent: 0.0,
+            command: String::new(),
+            switchback: "true".into(),
+            seconds: 20,
+        };
+        let said =
+            "Of 10020 visits that the seeds have, 2 did not begin; 2 requests or visits were not offered.";
+        assert!(report.markdown().contains(said), "{}", report.markdown());
+        assert_eq!(report.json()["steady"]["left_out"], 2.0);
     }
 }

@@ -20,6 +20,10 @@ pub struct Steady {
     /// Of the whole run: visits that began, and that were expected to by the rate.
     pub visits: f64,
     pub wished_visits: f64,
+    /// Visits that the seed has.
+    pub scheduled_visits: f64,
+    /// Requests and visits that a limit of the generator left out.
+    pub not_offered: u64,
     pub schedule_error_p99_us: f64,
     pub latency_p50_us: f64,
     pub latency_p99_us: f64,
@@ -37,7 +41,9 @@ pub struct Crowd {
 /// # Errors
 /// When a request fails, or the generator does.
 pub fn steady(switchback: &Path, scene: &Scene, seconds: u32, seed: u64) -> Result<Steady> {
-    let mut generator = Generator::start(switchback, &load::steady(scene.port, seconds, seed))?;
+    let load = load::steady(scene.port, seconds, seed);
+    let scheduled_visits = load::scheduled(&load)?;
+    let mut generator = Generator::start(switchback, &load)?;
     let (mut before, mut after) = (Usage::default(), Usage::default());
     let (mut visits, mut wished, mut requests, mut first) = (0.0, 0.0, 0.0, 0);
     let mut latency: Vec<(u64, u64)> = Vec::new();
@@ -61,6 +67,7 @@ pub fn steady(switchback: &Path, scene: &Scene, seconds: u32, seed: u64) -> Resu
             add(&mut latency, &second["classes"]["page"]["latency"]);
         }
     };
+    let not_offered = not_offered(&end)?;
     let counted = f64::from(WARM_UP_SECONDS + seconds - 1) - first as f64;
     Ok(Steady {
         cpu_us_per_request: (after.cpu_seconds - before.cpu_seconds) * 1e6 / requests,
@@ -68,6 +75,8 @@ pub fn steady(switchback: &Path, scene: &Scene, seconds: u32, seed: u64) -> Resu
         requests_per_second: requests / counted,
         visits,
         wished_visits: wished,
+        scheduled_visits,
+        not_offered,
         schedule_error_p99_us: end["validity"]["schedule_error_p99_us"].as_f64().unwrap_or(f64::NAN),
         latency_p50_us: quantile(&mut latency, 0.5),
         latency_p99_us: quantile(&mut latency, 0.99),
@@ -107,6 +116,22 @@ fn all_well(second: &Value) -> Result<f64> {
         return Ok(sent);
     }
     Err(Failure::new(format!("requests failed: {}", json!({ "sent": sent, "outcomes": page["outcomes"] }))))
+}
+
+/// What was left out of a run that says something of its generator.
+fn not_offered(end: &Value) -> Result<u64> {
+    let validity = &end["validity"];
+    let faults: Vec<&str> =
+        validity["faults"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !faults.is_empty() {
+        return Err(Failure::new(format!(
+            "the generator's own figures are not to be believed: {}",
+            faults.join("; ")
+        )));
+    }
+    validity["not_offered"]
+        .as_u64()
+        .ok_or_else(|| Failure::new(format!("it does not say what it left out: {end}")))
 }
 
 fn add(latency: &mut Vec<(u64, u64)>, pairs: &Value) {
@@ -178,6 +203,15 @@ mod tests {
         assert_eq!(quantile(&mut latency, 0.5), 100.0);
         assert_eq!(quantile(&mut latency, 0.95), 200.0);
         assert_eq!(quantile(&mut latency, 0.99), 900.0);
+    }
+
+    #[test]
+    fn what_a_generator_left_out_is_told_and_a_run_that_it_calls_invalid_gives_no_figures() {
+        let end = |faults: &[&str]| json!({ "validity": { "not_offered": 3, "faults": faults } });
+        assert_eq!(not_offered(&end(&[])).unwrap(), 3);
+        let late = not_offered(&end(&["requests were late"])).unwrap_err();
+        assert!(late.to_string().contains("requests were late"), "{late}");
+        not_offered(&json!({})).unwrap_err();
     }
 
     #[test]
