@@ -50,6 +50,8 @@ cargo xtask bench edge [--rounds N] [--seconds N] [--threads 1,2] [--only CASE] 
 cargo xtask bench failover [--fault crash|hang|switchover] [--rounds N] [--apart SECONDS] [--anyway]
                                        what writers see when the database's primary is lost
 cargo xtask bench idle [--seconds N]   the daemon's CPU and memory while nothing happens
+cargo xtask bench journey [--quick] [--rounds N] [--anyway]
+                                       what a journey of examples/frontpage serves, gains and takes
 cargo xtask bench pgproxy [--rounds N] [--seconds N] [--clients 1,16,200] [--split off|on|both] [--only LOAD]
                                        [--json FILE] [--program FILE] [--anyway]
 cargo xtask bench report [--rounds N] [--anyway]

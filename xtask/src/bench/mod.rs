@@ -5,6 +5,7 @@ mod failover;
 mod figures;
 mod generator;
 mod idle;
+mod journey;
 mod machine;
 mod page;
 mod pgproxy;
@@ -25,11 +26,12 @@ const QUIET_LIMIT: Duration = Duration::from_secs(180);
 type Bench = fn(Flags) -> Result;
 
 /// By name, in the order in which people are told of them.
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("edge", edge::run),
     ("failover", failover::run),
     ("generator", generator::run),
     ("idle", idle::run),
+    ("journey", journey::run),
     ("pgproxy", pgproxy::run),
     ("report", report::run),
     ("up", up::run),
