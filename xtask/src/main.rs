@@ -40,7 +40,8 @@ cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]
                                        can believe what they are told; faults: all, none, primary-crash,
                                        primary-hang, follower-crash, follower-hang, switchover, daemon-crash,
                                        proxy-crash, disk-full
-cargo xtask diagnose [--only CASE]     what a rehearsal says of faults put into a real app, on a quiet machine
+cargo xtask diagnose [--only CASE]     what a rehearsal says of faults put into a real app, on a quiet machine, and
+                                       how often that is right
 cargo xtask tidy                       the house rules
 cargo xtask docs                       make the generated pages anew
 cargo xtask sqlsmith [--queries N] [--seed N]

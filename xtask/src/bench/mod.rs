@@ -6,12 +6,12 @@ mod figures;
 mod generator;
 mod idle;
 mod journey;
-mod machine;
-mod page;
+pub mod machine;
+pub mod page;
 mod pgproxy;
 mod ports;
 mod processes;
-mod quiet;
+pub mod quiet;
 mod report;
 mod up;
 

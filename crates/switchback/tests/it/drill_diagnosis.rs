@@ -2,7 +2,7 @@
 //! asked what that was.
 //!
 //! They need a machine that nobody else uses: where others do, the answer is that the run says nothing, and the test fails
-//! with that. `cargo xtask diagnose` runs them.
+//! with that. `cargo xtask diagnose` runs them, and reads what stands after `said: ` and `skipped: `.
 
 use std::path::Path;
 use std::time::Duration;
@@ -121,7 +121,7 @@ fn rehearse_with(switchback: &Switchback, ceiling: f64, effort: Effort) -> Diagn
         faults: Vec::new(),
     };
     let diagnosis = diagnose(&diagnosed);
-    println!("{}", diagnosis.sentence);
+    println!("said: {}", diagnosis.sentence);
     for line in &diagnosis.evidence {
         println!("  {line}");
     }
@@ -168,7 +168,7 @@ fn prove(switchback: &Switchback, diagnosis: Diagnosis) -> Diagnosis {
         trial(&[suspect.as_str(), "--other", "--seconds", "15"]),
     );
     let judged = judge(diagnosis, &suspect, &other);
-    println!("{}\n{:?}", judged.sentence, judged.doubts);
+    println!("said: {}\n{:?}", judged.sentence, judged.doubts);
     judged
 }
 
@@ -203,7 +203,7 @@ fn a_search_tests_what_it_says_and_tells_why() {
     let app = shop().set("web", "size", SMALL).knob("work", light(8));
     let switchback = up(app.set("rehearsal", "visit.work", visit));
     if switchback.status().raw["unlimited_because"].is_string() {
-        eprintln!("skipped: no control groups");
+        println!("skipped: no control groups");
         return;
     }
     let find = ["rehearse", "--find", "--yes", "--json", "--threshold", "p99 < 400ms"];
@@ -211,6 +211,7 @@ fn a_search_tests_what_it_says_and_tells_why() {
     let output = switchback.cli_within(Duration::from_secs(900), &find);
     println!("{}", output.stderr);
     let said = output.json();
+    println!("said: {}", said["diagnosis"]["sentence"].as_str().unwrap_or_default());
     assert_eq!(output.code, Some(0), "{said:#}");
     let diagnosis = &said["diagnosis"];
     assert_eq!(diagnosis["causes"][0]["kind"], "web_cpu", "{diagnosis:#}");
@@ -278,7 +279,7 @@ fn an_edge_that_is_held_back_is_named() {
     let switchback = up(App::python("shop"));
     let status = switchback.status();
     if status.raw["unlimited_because"].is_string() {
-        eprintln!("skipped: no control groups");
+        println!("skipped: no control groups");
         return;
     }
     hold_back(status.of_kind("edge")[0].pid.expect("it runs"), 30);
@@ -352,7 +353,7 @@ fn the_next_stage_gains_what_was_predicted() {
     switchback.must(&["stage", &stage.to_string(), "--yes"]);
     let after = rehearse_with(&switchback, CEILING, Effort::Full);
     let gain = after.capacity / before.capacity;
-    println!("predicted {:.2}, measured {gain:.2}", predicted.gain);
+    println!("said: {:.2} times as much is predicted, and {gain:.2} times measured", predicted.gain);
     assert!(
         (gain / predicted.gain - 1.0).abs() <= 0.2,
         "predicted {:.2}, measured {gain:.2}",
