@@ -29,6 +29,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(60);
 /// SIGKILL takes effect at once, or when the disk answers again. Whoever takes over sees to it that nobody can write.
 const ORPHAN_LIMIT: Duration = Duration::from_millis(500);
+/// A postmaster that does nothing about a new connection for this long has missed a check; after some in a row it is killed.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Between two looks at whether a disk has let everybody go.
 const DISK_POLL: Duration = Duration::from_millis(100);
 /// A disk that takes longer to take a few bytes is worth a word.
@@ -158,6 +160,12 @@ impl NodeJob {
         }
     }
 
+    /// Whether its postmaster does nothing about a client that comes. Cancel safe.
+    pub(crate) async fn is_silent(&self, limit: Duration) -> bool {
+        let Some(process) = self.setup.processes.find(&self.name()) else { return false };
+        postgres::is_silent(&self.paths, process.pid(), limit).await
+    }
+
     /// Also when it was an earlier daemon that has killed who hangs over it.
     pub(crate) fn waits_for_disk(&self) -> bool {
         self.waits_for_disk.load(Relaxed) || postgres::killed_in_kernel(&self.paths.pgdata()) > 0
@@ -275,6 +283,9 @@ impl Job for NodeJob {
     }
 
     async fn alive(&self) -> Result<(), String> {
+        if self.is_silent(SILENT_AFTER).await {
+            return Err("it lets nobody in and does nothing about it".to_owned());
+        }
         // A node that is full or refuses us lives; killing it would help nobody.
         match postgres::probe(&self.paths, &self.credentials).await {
             Ok(Readiness::Absent(reason)) => Err(reason),

@@ -35,6 +35,7 @@ mod recover;
 mod session;
 mod settings;
 mod shutdown;
+mod silent;
 mod tool;
 
 pub use archiving::Archiving;
@@ -60,6 +61,7 @@ use session::Checkpointer;
 pub use session::{Activity, Archiver, Follower, Log, Position, Progress, Session, warm_up};
 pub use settings::{Change, Settings, memory_settings};
 pub use shutdown::shut_down_at;
+pub use silent::is_silent;
 
 #[cfg(test)]
 mod tests;

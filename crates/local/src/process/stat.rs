@@ -79,6 +79,22 @@ fn kill_is_pending(status: &str) -> bool {
     status.lines().filter_map(pending).any(|mask| mask & SIGKILL != 0)
 }
 
+/// How often a process has had a processor, while it neither has one nor waits for one or for a disk; `None` otherwise. The
+/// same number again: it has done nothing in between.
+pub(crate) fn at_rest(pid: u32) -> Option<u64> {
+    rest_in(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+fn rest_in(status: &str) -> Option<u64> {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    // Asleep, or stopped by a signal or a debugger.
+    if !field("State:")?.starts_with(['S', 'T', 't']) {
+        return None;
+    }
+    let switches = |name: &str| field(name)?.parse::<u64>().ok();
+    Some(switches("voluntary_ctxt_switches:")? + switches("nonvoluntary_ctxt_switches:")?)
+}
+
 /// Every process that can be seen now.
 pub(crate) fn all() -> impl Iterator<Item = Stat> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -111,6 +127,20 @@ mod tests {
             assert!(!is_held(&format!("Name:\tD\nState:\t{state}\n")), "{state}");
         }
         assert!(!is_killed_in_kernel(std::process::id()));
+    }
+
+    #[test]
+    fn who_waits_for_a_processor_or_a_disk_is_not_at_rest() {
+        let status = |state: &str| {
+            format!("State:\t{state}\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n")
+        };
+        for state in ["S (sleeping)", "T (stopped)", "t (tracing stop)"] {
+            assert_eq!(rest_in(&status(state)), Some(9), "{state}");
+        }
+        for state in ["R (running)", "D (disk sleep)", "Z (zombie)"] {
+            assert_eq!(rest_in(&status(state)), None, "{state}");
+        }
+        assert_eq!(rest_in(""), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod faults;
 mod full_disk;
 mod generate;
 mod http2;
+mod hung;
 mod journey;
 mod minor;
 mod observe;

@@ -48,13 +48,11 @@ impl Machine {
             }
             is_due
         });
-        let process = self.inner.setup.processes.find(&primary.id.to_string()).filter(|_| is_due);
-        let Some(process) = process else { return };
+        if !is_due {
+            return;
+        }
         let evidence = format!("{} MB of its disk are free, and a standby has space", left / ByteSize::MB);
-        self.remember(&primary.id.to_string(), "end it: its disk is full", evidence);
-        process.signal_all(rustix::process::Signal::KILL);
-        // It may have left its group by now.
-        let _ = process.signal(rustix::process::Signal::KILL);
+        self.kill_primary(&primary.id, "end it: its disk is full", evidence);
     }
 }
 

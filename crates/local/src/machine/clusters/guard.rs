@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use model::{DatabaseNode, DatabaseRole, NodeId, ResourceId, Topology, WithoutStandby, counted};
 use plan::failover::{Confirm, Observed, Quorum, Standby};
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -100,6 +101,7 @@ impl Machine {
         match timeout(LOOK_LIMIT, asked).await {
             Ok(Ok((session, Position::Primary(written), log, followers))) => {
                 self.watched(id, |watch| watch.misses = 0);
+                self.mind_doors(primary).await;
                 self.note_lags(&topology, id, &followers);
                 self.note_following(&topology, id, &followers);
                 self.mind_disk(id, &topology, primary, &followers);
@@ -209,11 +211,18 @@ impl Machine {
         };
         let evidence =
             format!("{misses} looks in a row failed ({why}){clients}, and its followers hear nothing of it");
-        self.remember(&primary.id.to_string(), "kill it: it is hung", evidence);
-        // Its keeper sees the end, and what follows is as after any crash.
-        process.signal_all(rustix::process::Signal::KILL);
-        let _ = process.signal(rustix::process::Signal::KILL);
+        self.kill_primary(&primary.id, "kill it: it is hung", evidence);
         Ok(())
+    }
+
+    /// Its keeper sees the end, and what follows is as after any crash. Nothing where it has ended already.
+    pub(super) fn kill_primary(&self, primary: &NodeId, decision: &str, evidence: String) {
+        let name = primary.to_string();
+        let Some(process) = self.inner.setup.processes.find(&name) else { return };
+        self.remember(&name, decision, evidence);
+        process.signal_all(Signal::KILL);
+        // It may have left its group by now.
+        let _ = process.signal(Signal::KILL);
     }
 
     fn note_lags(&self, topology: &Topology, id: &ResourceId, followers: &[Follower]) {

@@ -22,6 +22,7 @@ mod proof;
 mod proxied;
 mod replicas;
 mod restart;
+mod silent;
 mod switchover;
 mod writes;
 
@@ -38,6 +39,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use disk::free_bytes;
 use proxied::Requests;
+use silent::Doors;
 use writes::Writes;
 
 use super::nodes::failed;
@@ -130,6 +132,8 @@ struct Watch {
     used_at_first_miss: u64,
     /// What the proxies had to say at the last miss.
     requests: Option<Requests>,
+    /// Whether it lets anybody in.
+    doors: Doors,
     /// How its log reaches its disk.
     writes: Writes,
     /// When the primary was last ended because its disk is full.

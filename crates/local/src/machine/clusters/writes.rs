@@ -119,17 +119,12 @@ impl Machine {
         let evidence = format!("for {} s nothing of its log has reached its disk", waits.as_secs());
         match successor {
             Ok(()) => {
-                let process = self.inner.setup.processes.find(&primary.id.to_string());
-                let Some(process) = process else { return Ok(DiskState::Stuck) };
                 self.watched(id, |watch| watch.writes = Writes::default());
                 if let Some(job) = self.node_kept(&primary.id) {
                     job.waits_for_disk.store(true, Relaxed);
                 }
                 let evidence = format!("{evidence}, and that of its standbys works");
-                self.remember(&primary.id.to_string(), "kill it: its disk does not answer", evidence);
-                process.signal_all(rustix::process::Signal::KILL);
-                // It may have left its group by now.
-                let _ = process.signal(rustix::process::Signal::KILL);
+                self.kill_primary(&primary.id, "kill it: its disk does not answer", evidence);
             }
             Err(why) if !said => {
                 self.watched(id, |watch| watch.writes.said = true);

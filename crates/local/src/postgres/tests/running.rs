@@ -93,6 +93,39 @@ async fn a_failed_start_says_why_and_what_to_do() {
     assert!(matches!(error, PostgresError::Damaged { .. }), "{error:?}");
 }
 
+#[tokio::test]
+async fn a_postmaster_that_does_nothing_about_a_new_connection_is_silent_and_one_that_is_slow_is_not() {
+    use rustix::process::Signal;
+
+    const LIMIT: Duration = Duration::from_millis(300);
+    let node = Node::running().await;
+    let pid = u32::try_from(node.pid().as_raw_nonzero().get()).unwrap();
+    let is_silent = async || is_silent(&node.paths, pid, LIMIT).await;
+    assert!(!is_silent().await);
+
+    // Nobody gets in while somebody has locked whom to let in, and that is no fault of the server's.
+    let client = ready::connect(&node.paths, &node.credentials.superuser, "postgres").await.unwrap();
+    client.batch_execute("BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let asked = ready::connect(&node.paths, &node.credentials.superuser, "postgres");
+    assert!(tokio::time::timeout(LIMIT, asked).await.is_err(), "somebody was let in");
+    assert!(!is_silent().await);
+    client.batch_execute("ROLLBACK").await.unwrap();
+
+    // Whoever is in is served all the time.
+    node.signal(Signal::STOP);
+    assert!(is_silent().await);
+    client.simple_query("SELECT 1").await.unwrap();
+    // No other client finds a place to wait any more.
+    let mut waiting = Vec::new();
+    while let Ok(socket) = tokio::net::UnixStream::connect(node.paths.socket()).await {
+        waiting.push(socket);
+    }
+    assert!(is_silent().await, "with {} clients that wait", waiting.len());
+    drop(waiting);
+    node.signal(Signal::CONT);
+    while is_silent().await {}
+}
+
 /// A second node on the same socket: told apart before it is started.
 #[tokio::test]
 async fn a_socket_in_use_by_another_data_directory_is_left_alone() {
