@@ -32,6 +32,33 @@ async fn an_idle_connection_gets_one_more_answer_and_then_its_end() {
     assert_eq!(front.handle.status().phase, Phase::Stopped);
 }
 
+/// While its successor serves, instances come and go, and so do listeners.
+#[tokio::test]
+async fn an_edge_that_drains_goes_on_to_be_told_what_stands() {
+    let (old, new) = (Instance::saying("old").await, Instance::saying("new").await);
+    let mut front = Front::of(&old);
+    let mut client = front.client().await;
+    assert_eq!(client.get("/").await.text(), "old");
+    let handle = front.handle.clone();
+    let drained = tokio::spawn(async move { handle.drain(Duration::from_secs(60)).await });
+    soon("the drain", async {
+        while front.handle.status().phase == Phase::Serving {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let wanted = endpoint("two", &new);
+    front.reconfigure(|config| {
+        config.upstreams.get_mut("web").expect("web").endpoints = vec![wanted];
+        let front = config.listeners["front"].clone();
+        config.listeners.insert("successor's".to_owned(), front);
+    });
+    drop(old);
+    assert_eq!(client.get("/").await.text(), "new");
+    drop(client);
+    soon("the end of the drain", drained).await.expect("no panic");
+}
+
 #[tokio::test]
 async fn the_deadline_cuts_what_is_left() {
     let instance = Instance::serving(|mut connection: Client| async move {

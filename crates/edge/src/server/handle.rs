@@ -51,8 +51,8 @@ impl Handle {
     /// one before.
     ///
     /// # Errors
-    /// When the configuration is refused; the one in force stays. A listener that is new needs a socket: see
-    /// [`Handle::configure_with`].
+    /// When the configuration is refused; the one in force stays. A listener that is new needs a socket, unless the edge
+    /// drains: see [`Handle::configure_with`].
     pub fn configure(&self, config: Config) -> Result<(), ConfigError> {
         self.configure_with(config, BTreeMap::new())
     }
@@ -76,7 +76,11 @@ impl Handle {
         if config.generation < previous.generation {
             return Err(ConfigError::Outdated { offered: config.generation, in_force: previous.generation });
         }
-        let names: BTreeSet<String> = control.sockets.keys().chain(new_sockets.keys()).cloned().collect();
+        let mut names: BTreeSet<String> = control.sockets.keys().chain(new_sockets.keys()).cloned().collect();
+        if shared.is_draining() {
+            // It accepts nothing more, so its successor's listeners are none of its business.
+            names.extend(config.listeners.keys().cloned());
+        }
         for socket in new_sockets.values() {
             socket.set_nonblocking(true).map_err(ConfigError::Socket)?;
         }

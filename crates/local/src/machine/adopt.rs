@@ -110,11 +110,10 @@ impl Machine {
     /// A process that an earlier daemon has replaced.
     fn finish_role(&self, process: String, topology: &Topology) {
         let unit = incarnation(&process).map_or_else(String::new, |(unit, _)| unit.to_owned());
-        if !topology.proxies.keys().any(|id| proxy_unit(id) == unit) {
-            return self.retire_role(process);
-        }
-        self.departs(&process, &unit, None);
-        self.let_depart(process);
+        let is_proxy = topology.proxies.keys().any(|id| proxy_unit(id) == unit);
+        let role = if is_proxy { Role::Pgproxy } else { Role::Edge };
+        self.departs(role, &process, &unit, None);
+        self.let_depart(role, process);
     }
 
     async fn adopt_as_role(&self, process: Process, topology: &Topology) -> Result<Taken, StepError> {

@@ -1,9 +1,13 @@
-//! Replacing a proxy: the sessions of the old process stay with it.
+//! Replacing a role: what the old process has stays with it until it ends. Meanwhile it is told of every change as its
+//! successor is.
 //!
-//! A client's connection cannot be moved to another process without its noticing, and an app keeps its connections for
-//! long. So both processes serve for a while: the new one accepts whoever connects, the old one keeps the sessions it has
-//! until they end. It is told of every change of primary as the new one is, and the two share what PostgreSQL bears in
-//! connections. What is idle when [`HANDOVER_DRAIN`] is over is closed between two transactions.
+//! Clients keep their connections to an edge, idle ones too, and it answers each once more before it closes it. By then the
+//! instances that it was told of last may all be gone.
+//!
+//! A session with a proxy cannot be moved to another process without the app's noticing, and an app keeps its connections
+//! for long. So both processes serve for a while: the new one accepts whoever connects, the old one keeps the sessions it has
+//! until they end. The two share what PostgreSQL bears in connections. What is idle when [`SESSIONS_DRAIN`] is over is closed
+//! between two transactions.
 //!
 //! One thing is lost: a cancel request comes by a connection of its own, so the new process gets it, and it knows nothing
 //! of a query that runs in the old one.
@@ -21,15 +25,19 @@ use crate::control::{self, Request};
 use crate::jobs::role::Role;
 use crate::keeper::Begin;
 
-/// Pools of connections mostly renew theirs within half an hour.
-const HANDOVER_DRAIN: Duration = Duration::from_secs(3_600);
+/// How long a replaced edge may take to finish what it has. Longer than any request timeout that makes sense, and than idle
+/// connections are kept.
+const REQUESTS_DRAIN: Duration = Duration::from_secs(90);
+/// And a proxy. Pools of connections mostly renew theirs within half an hour.
+const SESSIONS_DRAIN: Duration = Duration::from_secs(3_600);
 /// Beyond the drain's own last grace.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// Nobody waits longer for a process that only finishes what it has.
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A proxy that was replaced and still has sessions.
+/// A process that was replaced and still has clients.
 pub(super) struct Departing {
+    pub(super) role: Role,
     /// The unit it was of.
     unit: String,
     /// Of the last configuration; `None` until the process was asked.
@@ -66,7 +74,7 @@ impl Machine {
             let (process, generation, kept) = running.ok_or_else(does_not_run)?;
             let sockets = bind_all(&proxy_addresses(proxy), &kept)?;
             // The configuration counts it.
-            self.departs(&process, &unit, Some(generation));
+            self.departs(Role::Pgproxy, &process, &unit, Some(generation));
             let begun = self.proxy_config(proxy, &self.topology()).and_then(|config| {
                 let config = encode(&config)?;
                 let old = self.units().roles.remove(&unit).ok_or_else(does_not_run)?;
@@ -89,34 +97,37 @@ impl Machine {
         }
         let RoleUnit { keeper, process, .. } = old;
         keeper.release().await;
-        self.let_depart(process);
+        self.let_depart(Role::Pgproxy, process);
         // What has changed since the successor was given what it began with.
         self.push_proxies().await
     }
 
     /// From now on this process of a unit serves only what it has.
-    pub(super) fn departs(&self, process: &str, unit: &str, generation: Option<u64>) {
-        let departing = Departing { unit: unit.to_owned(), generation, told: None };
+    pub(super) fn departs(&self, role: Role, process: &str, unit: &str, generation: Option<u64>) {
+        let departing = Departing { role, unit: unit.to_owned(), generation, told: None };
         self.units().departing.insert(process.to_owned(), departing);
     }
 
     /// Waits in the background until a departing process has ended.
-    pub(super) fn let_depart(&self, process: String) {
+    pub(super) fn let_depart(&self, role: Role, process: String) {
         let machine = self.clone();
+        let (drain, last_grace) = match role {
+            Role::Edge => (REQUESTS_DRAIN, Duration::ZERO),
+            Role::Pgproxy => (SESSIONS_DRAIN, pgproxy::LAST_GRACE),
+        };
         self.inner.background.spawn(async move {
             let setup = &machine.inner.setup;
             let control = setup.state.control_socket(&process);
             if let Some(running) = setup.processes.find(&process) {
-                let deadline_ms = u64::try_from(HANDOVER_DRAIN.as_millis()).unwrap_or(u64::MAX);
+                let deadline_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
                 if let Err(error) = control::ask(&control, &Request::Drain { deadline_ms }).await {
                     tracing::warn!(process, error = crate::chain(&error), "cannot be told to drain");
                 }
-                let limit = HANDOVER_DRAIN + pgproxy::LAST_GRACE + END_LIMIT;
-                if timeout(limit, running.exited()).await.is_err() {
+                if timeout(drain + last_grace + END_LIMIT, running.exited()).await.is_err() {
                     crate::keeper::end(&running, Duration::from_secs(5)).await;
                 }
             }
-            tracing::info!(process, "has no session any more, and has ended");
+            tracing::info!(process, "has finished what it had, and has ended");
             machine.units().departing.remove(&process);
             setup.processes.forget(&process);
             let _ = std::fs::remove_file(control);

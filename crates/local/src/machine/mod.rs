@@ -93,7 +93,7 @@ struct Units {
     nodes: BTreeMap<NodeId, NodeUnit>,
     /// By the name of the role's unit: `edge`, `pgproxy-db`.
     roles: BTreeMap<String, RoleUnit>,
-    /// Proxies that were replaced, by the name of the process.
+    /// Roles that were replaced and finish what they have, by the name of the process.
     departing: BTreeMap<String, Departing>,
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{Instance, InstanceId, Release, Size, Topology};
 use plan::{Action, EdgeChange};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::apply::{Event, Report};
 use super::backups::Serve;
@@ -72,7 +73,9 @@ impl Machine {
             }
             Action::StartEdge { edge } => self.start_edge(edge, next, Begin::Fresh).await,
             Action::StopEdge { edge } => {
-                self.stop_role(&edge_unit(&edge.id), MIN_DRAIN).await;
+                let unit = edge_unit(&edge.id);
+                self.stop_role(&unit, MIN_DRAIN).await;
+                self.end_departing(&unit).await;
                 Ok(())
             }
             Action::ConfigureEdge { to, change: EdgeChange::Replace, .. } => {
@@ -240,16 +243,29 @@ impl Machine {
         self.push_ahead_of(action).await?;
         let grace =
             next.instances.get(id).map_or(MIN_DRAIN, |instance| Duration::from_millis(instance.grace_ms));
+        let until = Instant::now() + grace.max(MIN_DRAIN);
         for edge in next.edges.keys() {
-            let Some(control) = self.control_of(&edge_unit(edge)) else { continue };
-            let idle = Request::EndpointIdle { id: id.to_string() };
-            match timeout(grace.max(MIN_DRAIN), control::ask(&control, &idle)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => {
-                    self.remember(&id.to_string(), "cut what it still had in flight", "its grace was over");
-                    control::ask(&control, &Request::CloseEndpoint { id: id.to_string() }).await?;
-                }
+            let unit = edge_unit(edge);
+            if let Some(control) = self.control_of(&unit) {
+                self.idle_or_cut(&control, id, until).await?;
+            }
+            // Those that were replaced may have sent requests there, too.
+            for process in self.departing_of(&unit) {
+                // It may end meanwhile, which is as well.
+                let _ = self.idle_or_cut(&self.inner.setup.state.control_socket(&process), id, until).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until an edge has nothing in flight on the endpoint, and then for nothing more.
+    async fn idle_or_cut(&self, edge: &Path, id: &InstanceId, until: Instant) -> Result<(), StepError> {
+        let idle = Request::EndpointIdle { id: id.to_string() };
+        match timeout_at(until, control::ask(edge, &idle)).await {
+            Ok(idle) => idle.map(drop)?,
+            Err(_) => {
+                self.remember(&id.to_string(), "cut what it still had in flight", "its grace was over");
+                control::ask(edge, &Request::CloseEndpoint { id: id.to_string() }).await?;
             }
         }
         Ok(())

@@ -28,8 +28,6 @@ const METRICS: &str = "metrics";
 
 /// Connections that may wait for `accept`, as high as the kernel's own `somaxconn` on current systems.
 const BACKLOG: i32 = 4096;
-/// How long a replaced role may take to finish what it has. Longer than any request timeout that makes sense.
-pub(super) const HANDOVER_DRAIN: Duration = Duration::from_secs(90);
 /// A role takes a configuration at once or is in trouble.
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -297,9 +295,10 @@ impl Machine {
             .await;
         match (started, old) {
             (Ok(()), Some(old)) => {
-                let process = old.process.clone();
-                old.keeper.release().await;
-                self.retire_role(process);
+                let RoleUnit { keeper, process, generation, .. } = old;
+                keeper.release().await;
+                self.departs(Role::Edge, &process, &unit, Some(generation));
+                self.let_depart(Role::Edge, process);
                 Ok(())
             }
             (Err(error), Some(old)) => {
@@ -308,25 +307,6 @@ impl Machine {
             }
             (result, None) => result,
         }
-    }
-
-    /// Lets a replaced role finish what it has and waits for its end in the background.
-    pub(super) fn retire_role(&self, process: String) {
-        let setup = Arc::clone(&self.inner.setup);
-        self.inner.background.spawn(async move {
-            let Some(running) = setup.processes.find(&process) else { return };
-            let deadline_ms = u64::try_from(HANDOVER_DRAIN.as_millis()).unwrap_or(u64::MAX);
-            let control = setup.state.control_socket(&process);
-            if let Err(error) = control::ask(&control, &Request::Drain { deadline_ms }).await {
-                tracing::warn!(process, error = crate::chain(&error), "cannot be told to drain");
-            }
-            if timeout(HANDOVER_DRAIN + Duration::from_secs(5), running.exited()).await.is_err() {
-                crate::keeper::end(&running, Duration::from_secs(5)).await;
-            }
-            setup.processes.forget(&process);
-            let _ = std::fs::remove_file(control);
-            let _ = std::fs::remove_file(setup.state.role_config(&process));
-        });
     }
 
     /// Tells every role what stands and is ready now. Does nothing where nothing changed.
@@ -341,7 +321,10 @@ impl Machine {
         let topology = self.topology();
         for edge in topology.edges.values() {
             let config = encode(&self.edge_config(edge, &topology)?)?;
-            self.push_role(&edge_unit(&edge.id), config).await?;
+            let unit = edge_unit(&edge.id);
+            let (told, ()) =
+                tokio::join!(self.push_role(&unit, config.clone()), self.push_departing(&unit, &config));
+            told?;
         }
         Ok(())
     }
@@ -353,7 +336,7 @@ impl Machine {
         for proxy in topology.proxies.values() {
             let config = encode(&self.proxy_config(proxy, &topology)?)?;
             let unit = proxy_unit(&proxy.id);
-            let (told, _) =
+            let (told, ()) =
                 tokio::join!(self.push_role(&unit, config.clone()), self.push_departing(&unit, &config));
             told?;
         }

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::Machine;
 use super::backups::BackupStatus;
 use super::clusters::{Commits, free_bytes};
+use super::departing::Departing;
 use super::roles::{edge_unit, proxy_unit};
+use crate::jobs::role::Role;
 use crate::keeper::{KeptState, Phase};
 use crate::setup::instance_process;
 use crate::usage;
@@ -283,7 +285,8 @@ impl Machine {
             processes[index].requests_per_second =
                 rates.values().filter_map(|rate| rate.requests_per_second).reduce(|sum, rate| sum + rate);
         }
-        let departing = self.units().departing.keys().cloned().collect();
+        let is_proxy = |(name, one): (&String, &Departing)| (one.role == Role::Pgproxy).then(|| name.clone());
+        let departing = self.units().departing.iter().filter_map(is_proxy).collect();
         MachineStatus {
             app: self.inner.setup.app.to_string(),
             stage: topology.stage,

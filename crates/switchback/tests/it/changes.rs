@@ -1,7 +1,8 @@
 //! Plans and releases: what is refused, what is taken back, what is harmless.
 
 use std::fs::{File, TryLockError};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -230,4 +231,39 @@ fn only_port_and_what_the_manifest_says_reach_the_app() {
     let mut others: Vec<&str> = env.keys().map(String::as_str).filter(ours).collect();
     others.sort_unstable();
     assert_eq!(others, ["GREETING", "PORT"]);
+}
+
+/// Asks on a connection that stays, and gives the head of the answer in lower case.
+fn ask(connection: &mut BufReader<TcpStream>) -> String {
+    connection.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").unwrap();
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(connection.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    let head = head.to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+    connection.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
+    head
+}
+
+/// Whoever reads a page keeps the connection, and goes on to the next one by it. It is with an edge that was replaced
+/// meanwhile, and none of the instances that it had begun with is left.
+#[test]
+fn a_connection_that_was_idle_while_edge_and_app_were_replaced_is_answered() {
+    let mut switchback = up(App::python("shop").set("web", "deploy", r#"{ window = "1s" }"#));
+    let front = switchback.url("");
+    let connection = TcpStream::connect(front.strip_prefix("http://").unwrap()).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut connection = BufReader::new(connection);
+    assert!(ask(&mut connection).contains("x-app-version: 1"));
+
+    let before = switchback.status().process("edge").pid;
+    switchback.app_mut().change("edge", "threads", 1);
+    switchback.must(&["up", "--detach"]);
+    assert_ne!(switchback.status().process("edge").pid, before);
+    switchback.app_mut().put("version", "2");
+    switchback.must(&["deploy"]);
+    let answer = ask(&mut connection);
+    assert!(answer.starts_with("http/1.1 200 ") && answer.contains("x-app-version: 2"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
 }
