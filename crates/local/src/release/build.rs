@@ -28,7 +28,8 @@ pub struct Build<'a> {
     pub app_dir: &'a Path,
     /// For messages.
     pub command: &'a str,
-    /// Where the build's output goes, both streams. Made when missing; what is in it already is not passed on.
+    /// Where the build's output goes, both streams. It is begun anew; what an earlier build said is kept beside it, as
+    /// `NAME.1`, until the next one.
     pub log: &'a Path,
     pub floor: DiskFloor,
     /// After this the build is dropped.
@@ -134,9 +135,11 @@ struct Output {
 
 impl Output {
     fn open(path: &Path) -> io::Result<Output> {
-        use std::io::Seek;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).read(true).open(path)?;
-        file.seek(io::SeekFrom::End(0))?;
+        match std::fs::rename(path, path.with_added_extension("1")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = std::fs::OpenOptions::new().create(true).append(true).read(true).open(path)?;
         Ok(Output { file, line: Vec::new(), last_lines: Default::default() })
     }
 

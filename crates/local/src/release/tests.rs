@@ -362,6 +362,9 @@ async fn a_failed_build_says_what_it_said_last() {
     let error = build(&watched(&app, &log, ANY), run, &mut hear).await.unwrap_err();
     let lines = lines.into_inner().unwrap();
     assert_eq!(lines, ["compiling", "error: nothing to do", "last words"]);
+    assert_eq!(fs::read_to_string(&log).unwrap(), "compiling\nerror: nothing to do\r\nlast words");
+    let before = fs::read_to_string(app.dir().join("build.log.1")).unwrap();
+    assert_eq!(before, "of an earlier build\n", "the log does not grow with every build");
     assert_eq!(error.last_lines(), lines);
     assert!(matches!(error, BuildError::Failed { exit: Exit::Code(2), .. }));
 }
