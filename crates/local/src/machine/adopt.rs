@@ -244,6 +244,7 @@ impl Machine {
             }
         }
         if matches!(self.inner.store.journal(), Ok(None)) {
+            self.close_output_of_the_gone();
             self.delete_what_stands_aside(Aside::Destroyed, report).await;
         }
     }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use model::InstanceId;
 use plan::{Action, Plan};
 
 use super::aside::Aside;
@@ -247,6 +248,7 @@ impl Machine {
             self.followers_settle(report).await;
         }
         self.write_journal(Journaling::Clear)?;
+        self.close_output_of_the_gone();
         self.keep_new_nodes();
         self.delete_what_stands_aside(Aside::All, report).await;
         Ok(Applied { steps: of, generation: self.world().generation })
@@ -325,7 +327,27 @@ impl Machine {
             }
         }
         self.write_journal(Journaling::Clear)?;
+        self.close_output_of_the_gone();
         Ok(())
+    }
+
+    /// The number of an instance is given once: one that is gone writes nothing more. Only while no plan is in progress,
+    /// which may bring it back.
+    pub(super) fn close_output_of_the_gone(&self) {
+        let setup = &self.inner.setup;
+        let topology = self.world().topology;
+        let is_gone = |name: &String| {
+            let Ok(id) = name.parse::<InstanceId>() else { return false };
+            let next = topology.next_instance.get(id.resource());
+            next.is_some_and(|next| id.number() < *next)
+                && !topology.instances.contains_key(&id)
+                && setup.processes.find(name).is_none()
+        };
+        for name in setup.logs.open().unwrap_or_default().into_iter().filter(is_gone) {
+            if let Err(error) = setup.logs.close(&name) {
+                tracing::warn!(%error, process = name, "its output is still looked at");
+            }
+        }
     }
 
     fn write_journal(&self, journaling: Journaling<'_>) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 //! ```text
 //! logs/current/web.1.out   as the child writes it; what was read is freed again (a hole in the file)
 //! logs/current/web.1.err
+//! logs/current/web.1.closed  nobody writes to them any more: they are read to their end and deleted
 //! logs/store/TIME.jsonl    segments in the order of time, one record a line; the oldest go first
 //! logs/store/offsets.json  up to where each file was read, as of some moment
 //! ```
@@ -29,6 +30,7 @@ pub mod tailer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +41,9 @@ pub use store::Budget;
 pub use tailer::Tailer;
 
 use crate::process::OutputFiles;
+
+/// What follows the name of a process whose files are closed.
+const CLOSED: &str = ".closed";
 
 /// The folder of all logs of one app. Cheap; reading needs no daemon.
 #[derive(Debug, Clone)]
@@ -60,6 +65,32 @@ impl Logs {
         std::fs::create_dir_all(self.current())?;
         let file = |stream| self.current().join(file_name(name, stream));
         Ok(OutputFiles { stdout: file(Stream::Stdout), stderr: file(Stream::Stderr) })
+    }
+
+    /// Whoever has files that are written to, or were.
+    ///
+    /// # Errors
+    /// When the folder is there but cannot be read.
+    pub fn open(&self) -> io::Result<BTreeSet<String>> {
+        let entries = match std::fs::read_dir(self.current()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            other => other?,
+        };
+        let paths = entries.flatten().map(|entry| entry.path());
+        Ok(paths.filter_map(|path| Some(source_of(&path)?.0.to_owned())).collect())
+    }
+
+    /// Says that nobody writes to the files of `name` any more, now or ever. The [`Tailer`] reads them to their end and
+    /// deletes them; until then they would be looked at for as long as there is a daemon.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn close(&self, name: &str) -> io::Result<()> {
+        std::fs::File::create(self.closed_file(name)).map(drop)
+    }
+
+    fn closed_file(&self, name: &str) -> PathBuf {
+        self.current().join(format!("{name}{CLOSED}"))
     }
 
     fn current(&self) -> PathBuf {
@@ -86,6 +117,11 @@ fn source_of(path: &Path) -> Option<(&str, Stream)> {
         (name, "err") => Some((name, Stream::Stderr)),
         _ => None,
     }
+}
+
+/// The process that a file of `current` says to be closed.
+fn closed_by(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_suffix(CLOSED)
 }
 
 /// `web` of `web.1`.

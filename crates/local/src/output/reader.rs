@@ -115,17 +115,9 @@ impl Logs {
 
     /// Whoever has a file in `current`, by instance and by service.
     fn open_names(&self) -> io::Result<BTreeSet<String>> {
-        let entries = match std::fs::read_dir(self.current()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-            other => other?,
-        };
-        let mut names = BTreeSet::new();
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if let Some((instance, _)) = source_of(&path) {
-                names.insert(service_of(instance).to_owned());
-                names.insert(instance.to_owned());
-            }
-        }
+        let mut names = self.open()?;
+        let services: Vec<String> = names.iter().map(|name| service_of(name).to_owned()).collect();
+        names.extend(services);
         Ok(names)
     }
 

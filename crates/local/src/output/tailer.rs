@@ -22,7 +22,7 @@ use super::lines::{CUT, Rest, pieces};
 use super::offsets::{Offsets, ReadUpTo};
 use super::store::{self, Budget, Writer};
 use super::tailed::{Dropped, Due, Holes, Tailed, Written};
-use super::{Logs, service_of, source_of};
+use super::{Logs, closed_by, service_of, source_of};
 
 /// How long a line waits at most before it is read.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -42,6 +42,8 @@ pub struct Tailer {
     writer: Writer,
     recovered: Offsets,
     files: BTreeMap<PathBuf, Tailed>,
+    /// Processes whose files nobody writes to any more.
+    closed: BTreeSet<String>,
     last_time: Timestamp,
     listed_at: Option<(Instant, io::Result<i128>)>,
     checkpoint: Checkpoint,
@@ -70,6 +72,7 @@ impl Tailer {
             last_time: recovered.last_time.unwrap_or(Timestamp::MIN),
             recovered,
             files: BTreeMap::new(),
+            closed: BTreeSet::new(),
             listed_at: None,
             checkpoint: Checkpoint { saved_at: now, due: Due::Now },
             holes: Holes::Supported,
@@ -127,6 +130,9 @@ impl Tailer {
         for (written, path) in stirring {
             self.read_file(&path, written, now, time, Rest::Wait)?;
         }
+        for name in std::mem::take(&mut self.closed) {
+            self.retire(&name, now, time)?;
+        }
         let is_due = match self.checkpoint.due {
             Due::No => false,
             Due::Soon => now.duration_since(self.checkpoint.saved_at) >= CHECKPOINT_EVERY,
@@ -154,6 +160,9 @@ impl Tailer {
         for entry in fs::read_dir(&current)? {
             let entry = entry?;
             let path = entry.path();
+            if let Some(name) = closed_by(&path) {
+                self.closed.insert(name.to_owned());
+            }
             let Some((instance, stream)) = source_of(&path) else { continue };
             let instance = instance.to_owned();
             if self.files.get(&path).is_some_and(|tailed| tailed.inode == entry.ino()) {
@@ -264,11 +273,9 @@ impl Tailer {
         tailed.free(&mut self.holes, &mut self.checkpoint.due)
     }
 
-    /// Reads the rest of the ended process `name`, then deletes its files. Its lines stay in the store.
-    ///
-    /// # Errors
-    /// When the store cannot be written; the files are kept then.
-    pub fn retire(&mut self, name: &str, now: Instant, time: Timestamp) -> io::Result<()> {
+    /// Reads the rest of what `name` has said, then deletes its files. Its lines stay in the store. Where that fails, the
+    /// next look at the folder finds it again.
+    fn retire(&mut self, name: &str, now: Instant, time: Timestamp) -> io::Result<()> {
         self.listed_at = None;
         self.find_files(now)?;
         let of_name = |path: &&PathBuf| source_of(path).is_some_and(|(instance, _)| instance == name);
@@ -279,6 +286,8 @@ impl Tailer {
             self.files.remove(&path);
             fs::remove_file(&path)?;
         }
+        fs::remove_file(self.logs.closed_file(name))?;
+        self.closed.remove(name);
         self.save()
     }
 

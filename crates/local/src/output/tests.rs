@@ -127,7 +127,8 @@ fn a_name_that_nobody_has_is_told_who_there_is() {
     let mut tailer = place.tailer();
     place.say("web.1", "one\n");
     place.say("db.1", "two\n");
-    tailer.retire("db.1", place.begun, time(1)).unwrap();
+    place.logs.close("db.1").unwrap();
+    place.look(&mut tailer, 1);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
     for known in [&["web"][..], &["web.1", "db.1"], &["db"], &[]] {
         assert_eq!(place.logs.find_stranger(&names(known)).unwrap(), None, "{known:?}");
@@ -337,8 +338,9 @@ fn a_crashed_instance_is_quoted_to_its_last_byte_with_or_without_a_daemon() {
     assert_eq!(last(2), ["about to fail", "panic: no line end"]);
     assert_eq!(place.logs.last_lines("web.2", Timestamp::MIN, 5).unwrap(), []);
 
-    tailer.retire("web.1", place.begun, time(2)).unwrap();
-    assert!(!place.out_file("web.1").exists());
+    place.logs.close("web.1").unwrap();
+    place.look(&mut tailer, 2);
+    assert_eq!(fs::read_dir(place.out_file("web.1").parent().unwrap()).unwrap().count(), 0);
     assert_eq!(last(5), ["starting", "about to fail", "panic: no line end"]);
 }
 
@@ -347,7 +349,8 @@ fn a_name_that_returns_begins_anew() {
     let place = Place::new();
     let mut tailer = place.tailer();
     place.say("job", "a long first run\n");
-    tailer.retire("job", place.begun, time(1)).unwrap();
+    place.logs.close("job").unwrap();
+    place.look(&mut tailer, 1);
     place.say("job", "2nd\n");
     place.look(&mut tailer, 2);
     assert_eq!(place.lines(), ["a long first run", "2nd"]);

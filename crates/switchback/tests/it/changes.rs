@@ -100,6 +100,27 @@ fn a_rollback_brings_the_release_before_back_and_verifies_it() {
     assert!(unknown.stderr.contains("there is no release 0123456789ab"), "{unknown:#?}");
 }
 
+/// Each deployment has instances of its own. Were their files looked at for ever, the daemon would run out of descriptors.
+#[test]
+fn an_instance_that_has_gone_is_in_the_logs_and_leaves_no_file_behind() {
+    let mut switchback = up(App::python("shop").set("web", "deploy", r#"{ window = "1s" }"#));
+    switchback.app_mut().put("version", "2");
+    switchback.must(&["deploy"]);
+    let current = switchback.app().state_dir().join("logs/current");
+    let of_instances = || {
+        let names = std::fs::read_dir(&current).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("web."));
+        names.sort();
+        names
+    };
+    switchback.wait_for("only what runs has files", Duration::from_secs(10), |_| {
+        of_instances() == ["web.2.err", "web.2.out"]
+    });
+    let said = switchback.must(&["logs", "web.1"]).stdout;
+    assert!(said.contains("1 listens on"), "{said}");
+}
+
 #[test]
 fn a_release_that_was_taken_back_is_listed_as_failed_and_warned_of() {
     let mut switchback = up(App::python("shop").set("web", "start_timeout", "\"1s\""));
