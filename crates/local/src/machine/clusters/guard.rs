@@ -194,13 +194,17 @@ impl Machine {
             Evidence::Waits { .. } => missed_for.min(HEARD_WITHIN),
             Evidence::Nothing | Evidence::Answers => HEARD_WITHIN,
         };
-        for node in topology.followers_of(id) {
-            let hears = async {
-                Ok::<_, StepError>(self.session(&node.id).await?.hears_from_its_primary(within).await?)
-            };
-            if let Ok(Ok(true)) = timeout(ANSWER_LIMIT, hears).await {
-                return Ok(());
+        let hears = topology.followers_of(id).map(|node| {
+            let (machine, id) = (self.clone(), node.id.clone());
+            async move {
+                let ask = async {
+                    Ok::<_, StepError>(machine.session(&id).await?.hears_from_its_primary(within).await?)
+                };
+                matches!(timeout(ANSWER_LIMIT, ask).await, Ok(Ok(true)))
             }
+        });
+        if any(hears).await {
+            return Ok(());
         }
         self.watched(id, |watch| watch.misses = 0);
         let clients = match evidence {
@@ -354,5 +358,40 @@ impl Machine {
             }
             (_, Commits::Confirmed | Commits::Alone) => {}
         }
+    }
+}
+
+/// Whether one of them says so. All are asked at once, so that one that hangs holds up no other.
+async fn any(asked: impl Iterator<Item = impl Future<Output = bool> + Send + 'static>) -> bool {
+    let mut asked: JoinSet<bool> = asked.collect();
+    while let Some(answer) = asked.join_next().await {
+        if matches!(answer, Ok(true)) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody can write before it is known that the primary is hung.
+    #[tokio::test(start_paused = true)]
+    async fn followers_that_hang_as_well_are_waited_for_once_and_not_one_after_the_other() {
+        let began = Instant::now();
+        let hangs = |_| async {
+            tokio::time::sleep(ANSWER_LIMIT).await;
+            false
+        };
+        assert!(!any((0..4).map(hangs)).await);
+        assert_eq!(began.elapsed(), ANSWER_LIMIT);
+
+        let hears = |number| async move {
+            tokio::time::sleep(ANSWER_LIMIT * number).await;
+            number == 1
+        };
+        assert!(any((1..5).map(hears)).await);
+        assert_eq!(began.elapsed(), ANSWER_LIMIT * 2, "one is enough");
     }
 }
