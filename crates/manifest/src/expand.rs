@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use model::{
     AppName, BackupPolicy, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe,
-    LoadBalancer, Rehearsal, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size,
-    WithoutStandby, Zone,
+    LoadBalancer, PoolMode, PoolPolicy, Rehearsal, Resource, ResourceGraph, ResourceId, Service,
+    ServiceProtocol, Size, WithoutStandby, Zone,
 };
 
 use crate::rules::database_name;
@@ -63,7 +63,22 @@ fn cluster(settings: &Settings, app: &AppName) -> Result<DatabaseCluster, Absent
         standbys: settings.number("db.standbys").ok_or(Absent("db.standbys"))?,
         read_replicas: settings.number("db.read_replicas").ok_or(Absent("db.read_replicas"))?,
         without_standby,
+        pool: pool(settings)?,
         backups: backups(settings)?,
+    })
+}
+
+fn pool(settings: &Settings) -> Result<PoolPolicy, Absent> {
+    let mode = match settings.text("db.pool.mode").as_deref() {
+        Some("session") => PoolMode::Session,
+        _ => PoolMode::Transaction,
+    };
+    let millis = |path| settings.millis(path).ok_or(Absent(path));
+    Ok(PoolPolicy {
+        mode,
+        clients: settings.number("db.pool.clients").ok_or(Absent("db.pool.clients"))?,
+        hold_ms: millis("db.pool.hold")?,
+        max_replica_lag_ms: millis("db.pool.max_replica_lag")?,
     })
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use model::{
-    DatabaseCluster, Engine, LoadBalancer, Rehearsal, RehearsedMethod, RehearsedVisit, ResourceGraph,
-    Service, ServiceProtocol, WithoutStandby,
+    DatabaseCluster, Engine, LoadBalancer, PoolMode, Rehearsal, RehearsedMethod, RehearsedVisit,
+    ResourceGraph, Service, ServiceProtocol, WithoutStandby,
 };
 use serde_json::{Value, json};
 
@@ -196,6 +196,16 @@ fn database(cluster: &DatabaseCluster) -> Vec<Row> {
         row("db.without_standby", without_standby),
         row("db.read_replicas", cluster.read_replicas),
     ];
+    let mode = match cluster.pool.mode {
+        PoolMode::Transaction => "transaction",
+        PoolMode::Session => "session",
+    };
+    rows.extend([
+        row("db.pool.mode", mode),
+        row("db.pool.clients", cluster.pool.clients),
+        row("db.pool.hold", duration_text(cluster.pool.hold_ms)),
+        row("db.pool.max_replica_lag", duration_text(cluster.pool.max_replica_lag_ms)),
+    ]);
     match &cluster.backups {
         Some(backups) => rows.extend([
             row("db.backups.to", backups.to.as_deref().unwrap_or("the state folder")),

@@ -132,8 +132,43 @@ pub struct DatabaseCluster {
     /// Nodes that follow without confirming, and answer reads.
     pub read_replicas: u32,
     pub without_standby: WithoutStandby,
+    pub pool: PoolPolicy,
     /// `None`: none are made.
     pub backups: Option<BackupPolicy>,
+}
+
+/// How clients of a database share its connections, and how long they may be kept waiting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolPolicy {
+    pub mode: PoolMode,
+    /// Sessions at once, those that wait included.
+    pub clients: u32,
+    /// How long what has not started waits while there is no primary.
+    pub hold_ms: u64,
+    /// A read replica that lacks what was written so long ago gets no reads.
+    pub max_replica_lag_ms: u64,
+}
+
+/// As it was for every app while the manifest could not say it.
+impl Default for PoolPolicy {
+    fn default() -> PoolPolicy {
+        PoolPolicy {
+            mode: PoolMode::Transaction,
+            clients: 1_000,
+            hold_ms: 30_000,
+            max_replica_lag_ms: 10_000,
+        }
+    }
+}
+
+/// When a client lets go of its connection to PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolMode {
+    /// At the end of each transaction, unless the session has state of its own.
+    Transaction,
+    /// At the end of the session.
+    Session,
 }
 
 /// How backups of a database are made and kept.

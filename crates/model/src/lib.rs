@@ -12,8 +12,8 @@ mod words;
 
 pub use graph::{
     BackupPolicy, CertificateFiles, CompareGate, DatabaseCluster, Engine, FrontTls, HealthProbe,
-    LoadBalancer, Rehearsal, RehearsedMethod, RehearsedStep, RehearsedVisit, Resource, ResourceGraph,
-    Service, ServiceProtocol, WithoutStandby,
+    LoadBalancer, PoolMode, PoolPolicy, Rehearsal, RehearsedMethod, RehearsedStep, RehearsedVisit, Resource,
+    ResourceGraph, Service, ServiceProtocol, WithoutStandby,
 };
 pub use names::{AppName, InstanceId, InvalidName, NodeId, ReleaseId, ResourceId, Zone};
 pub use size::{ByteSize, Cpu, InvalidSize, Size};

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupPolicy, HealthProbe, InstanceId, LoadBalancer, NodeId, ReleaseId, ResourceId, ServiceProtocol,
-    Size, WithoutStandby, Zone,
+    BackupPolicy, HealthProbe, InstanceId, LoadBalancer, NodeId, PoolPolicy, ReleaseId, ResourceId,
+    ServiceProtocol, Size, WithoutStandby, Zone,
 };
 
 /// Empty for an app that was never brought up.
@@ -61,6 +61,8 @@ pub struct ProxyProcess {
     pub zone: Zone,
     /// On the loopback address; `DATABASE_URL` names it for the life of the app.
     pub port: u16,
+    #[serde(default)]
+    pub pool: PoolPolicy,
 }
 
 /// One PostgreSQL. What it is at the moment (primary or not) stands in [`ClusterState`]: a failover changes that and

@@ -120,6 +120,11 @@ pub enum Action {
     StopProxy {
         proxy: ProxyProcess,
     },
+    /// The running process takes it, with its clients connected.
+    ConfigureProxy {
+        from: ProxyProcess,
+        to: ProxyProcess,
+    },
     StartEdge {
         edge: EdgeProcess,
     },
@@ -294,6 +299,10 @@ impl Action {
                 let used = topology.instances.values().find(|i| i.database.as_ref() == Some(&proxy.id));
                 require(used.is_none(), || format!("{} still has clients in the app", proxy.id))
             }
+            Action::ConfigureProxy { from, .. } => {
+                let standing = topology.proxies.get(&from.id);
+                require(standing == Some(from), || format!("the proxy of {} is not as planned", from.id))
+            }
             Action::StartEdge { edge } => {
                 require(!topology.edges.contains_key(&edge.id), || format!("{} runs already", edge.id))
             }
@@ -426,7 +435,7 @@ impl Action {
                     node.size = *to;
                 }
             }
-            Action::StartProxy { proxy } => {
+            Action::StartProxy { proxy } | Action::ConfigureProxy { to: proxy, .. } => {
                 topology.proxies.insert(proxy.id.clone(), proxy.clone());
             }
             Action::StopProxy { proxy } => {
@@ -484,6 +493,7 @@ impl Action {
             }
             Action::StartProxy { proxy } => Action::StopProxy { proxy },
             Action::StopProxy { proxy } => Action::StartProxy { proxy },
+            Action::ConfigureProxy { from, to } => Action::ConfigureProxy { from: to, to: from },
             Action::StartEdge { edge } => Action::StopEdge { edge },
             Action::StopEdge { edge } => Action::StartEdge { edge },
             Action::ConfigureEdge { from, to, change } => {

@@ -27,10 +27,7 @@ pub(crate) fn grow(draft: &mut Draft<'_>) -> Result<Vec<Layout>, PlanError> {
             }
             Some(_) => configure(draft, id, wished),
         }
-        if !draft.world.proxies.contains_key(id) {
-            let proxy = ProxyProcess { id: id.clone(), zone: draft.first_zone(), port: draft.port() };
-            draft.push(Action::StartProxy { proxy });
-        }
+        reach(draft, id, wished);
         let mut layout = Layout::of(&draft.world, id, wished, &draft.request.desired.zones);
         add_followers(draft, &mut layout, wished);
         resize(draft, &layout, wished);
@@ -106,6 +103,23 @@ fn configure(draft: &mut Draft<'_>, id: &ResourceId, wished: &DatabaseCluster) {
     if from != to {
         draft.note(id, ChangeKind::Update, "how it is backed up changed; what was kept stays where it is");
         draft.push(Action::ConfigureBackups { id: id.clone(), from, to });
+    }
+}
+
+/// By the proxy.
+fn reach(draft: &mut Draft<'_>, id: &ResourceId, wished: &DatabaseCluster) {
+    let pool = wished.pool.clone();
+    match draft.world.proxies.get(id).cloned() {
+        None => {
+            let (zone, port) = (draft.first_zone(), draft.port());
+            draft.push(Action::StartProxy { proxy: ProxyProcess { id: id.clone(), zone, port, pool } });
+        }
+        Some(from) if from.pool != pool => {
+            draft.note(id, ChangeKind::Update, "how clients share its connections changed");
+            let to = ProxyProcess { pool, ..from.clone() };
+            draft.push(Action::ConfigureProxy { from, to });
+        }
+        Some(_) => {}
     }
 }
 

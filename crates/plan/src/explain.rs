@@ -60,6 +60,7 @@ impl fmt::Display for Action {
             }
             Action::StartProxy { proxy } => write!(f, "open {} on port {}", proxy.id, proxy.port),
             Action::StopProxy { proxy } => write!(f, "close {} on port {}", proxy.id, proxy.port),
+            Action::ConfigureProxy { to, .. } => write!(f, "reconfigure the pool of {} live", to.id),
             Action::StartEdge { edge } => write!(f, "open {} on {}", edge.id, edge.front.address),
             Action::StopEdge { edge } => write!(f, "close {} on {}", edge.id, edge.front.address),
             Action::ConfigureEdge { to, change: EdgeChange::Live, .. } => {

@@ -1,4 +1,4 @@
-//! From the topology and what is ready now to what the edge and the proxy are told.
+//! From the topology and what is ready now to what an edge is told.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,23 +9,16 @@ use edge::config::{
     UpstreamProtocol,
 };
 use freshness::Freshness;
-use model::{
-    DatabaseNode, DatabaseRole, EdgeProcess, FrontTls, Instance, Promotion, ProxyProcess, ResourceId,
-    ServiceProtocol, Size, Topology,
-};
+use model::{DatabaseRole, EdgeProcess, FrontTls, Instance, ResourceId, ServiceProtocol, Topology};
 
 use super::certificates::{self, FRONT_TLS};
-use super::roles::{FRONT, edge_unit, proxy_unit};
+use super::roles::{FRONT, edge_unit};
 use super::{Machine, StepError, Units};
 use crate::keeper::Phase;
-use crate::postgres::memory_settings;
 use crate::probe::Chosen;
 
 /// The access log is begun anew at this size; with its predecessor it takes twice as much.
 const ACCESS_LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// A read replica that is further behind than this gets no reads. Whoever has written is shown what was written in any case.
-pub const MAX_REPLICA_LAG_MS: u64 = 10_000;
 
 /// Where the edge asks for health: the path of the manifest, or the usual one that every instance answers at. Without
 /// such a path a connect is the check.
@@ -88,7 +81,7 @@ impl Machine {
 
     /// What edges and the proxy of a database share. Where it cannot be made, on a full disk, they serve without: then
     /// only a session finds what it has written itself.
-    fn marks(&self, database: &ResourceId) -> Option<PathBuf> {
+    pub(super) fn marks(&self, database: &ResourceId) -> Option<PathBuf> {
         let path = self.inner.setup.state.marks(database);
         match Freshness::create(&path) {
             Ok(_) => Some(path),
@@ -173,68 +166,5 @@ impl Machine {
                 Ok(Tls { revision: certificates::revision(&files), ..files })
             }
         }
-    }
-
-    pub(super) fn proxy_config(
-        &self,
-        proxy: &ProxyProcess,
-        topology: &Topology,
-    ) -> Result<pgproxy::Config, StepError> {
-        let id = &proxy.id;
-        let cluster =
-            topology.clusters.get(id).ok_or_else(|| StepError::new(format!("{id} is no database")))?;
-        let holds = self.holds(id);
-        let node = |node: &DatabaseNode| {
-            let role = match topology.role_of(&node.id) {
-                // Nobody is the primary for as long as everybody is to wait.
-                DatabaseRole::Primary if holds => pgproxy::Role::Standby,
-                DatabaseRole::Primary => pgproxy::Role::Primary,
-                DatabaseRole::Standby => pgproxy::Role::Standby,
-                DatabaseRole::ReadReplica => pgproxy::Role::ReadReplica,
-            };
-            let upstream = pgproxy::Upstream::Unix(self.node_socket(node));
-            (node.id.to_string(), pgproxy::Node { upstream, zone: Some(node.zone.to_string()), role })
-        };
-        let is_told = |node: &&DatabaseNode| {
-            topology.role_of(&node.id) != DatabaseRole::ReadReplica || self.serves_reads(&node.id)
-        };
-        let promotion = |(epoch, promotion): (&u64, &Promotion)| {
-            let Promotion { timeline, first_xid } = *promotion;
-            (*epoch, pgproxy::Promotion { timeline, first_xid })
-        };
-        let size = topology.primary_of(id).map_or(Size::UNLIMITED, |primary| primary.size);
-        let setup = &self.inner.setup;
-        let processes = 1 + self.departing_of(&proxy_unit(id)).len() as u32;
-        let settings = memory_settings(&size, setup.memory, u32::from(setup.cores));
-        let database = pgproxy::Database {
-            listener: id.to_string(),
-            epoch: cluster.epoch,
-            promotions: cluster.promotions.iter().map(promotion).collect(),
-            nodes: topology.nodes_of(id).filter(is_told).map(node).collect(),
-            credentials: setup.state.database_credentials(id),
-            freshness: self.marks(id),
-            cancels: Some(setup.state.cancels(id)),
-            admin: None,
-            tls: None,
-            pool_mode: pgproxy::PoolMode::Transaction,
-            // Shared with those that were replaced and still have sessions.
-            pool_size: (settings.busy_connections / processes).max(1),
-            max_clients: 1_000,
-            queue_wait_ms: 30_000,
-            max_queue: 1_000,
-            hold_ms: 30_000,
-            idle_timeout_ms: 600_000,
-            server_lifetime_ms: 3_600_000,
-            is_shared: processes > 1,
-            zone: Some(proxy.zone.to_string()),
-            max_replica_lag_ms: MAX_REPLICA_LAG_MS,
-            max_replica_lag_bytes: None,
-            read_wait_ms: 10,
-        };
-        Ok(pgproxy::Config { generation: 1, databases: BTreeMap::from([(id.to_string(), database)]) })
-    }
-
-    pub(super) fn node_socket(&self, node: &DatabaseNode) -> PathBuf {
-        self.inner.setup.state.sockets().join(format!(".s.PGSQL.{}", node.port))
     }
 }

@@ -71,6 +71,7 @@ impl Machine {
                 self.end_departing(&unit).await;
                 Ok(())
             }
+            Action::ConfigureProxy { .. } => self.push_ahead_of(action).await,
             Action::StartEdge { edge } => self.start_edge(edge, next, Begin::Fresh).await,
             Action::StopEdge { edge } => {
                 let unit = edge_unit(&edge.id);
@@ -177,13 +178,16 @@ impl Machine {
             }
             Action::StartEdge { edge } => self.stop_role(&edge_unit(&edge.id), Duration::ZERO).await,
             Action::StartProxy { proxy } => self.stop_role(&proxy_unit(&proxy.id), Duration::ZERO).await,
-            // The edge still knows what stood before: it is told again.
-            Action::AddEndpoint { .. } | Action::RemoveEndpoint { .. } | Action::ConfigureEdge { .. } => {
+            // They still know what stood before: they are told again.
+            Action::AddEndpoint { .. }
+            | Action::RemoveEndpoint { .. }
+            | Action::ConfigureEdge { .. }
+            | Action::ConfigureProxy { .. } => {
                 if let Action::RemoveEndpoint { id } = action {
                     self.set_draining(id, Draining::No);
                 }
                 if let Err(error) = self.push_roles().await {
-                    tracing::warn!(error = error.reason, "the edge could not be told to go back");
+                    tracing::warn!(error = error.reason, "edge and proxy could not be told to go back");
                 }
             }
             _ => {}

@@ -118,6 +118,9 @@ pub struct ProcessStatus {
     /// Of a read replica: whether the proxy is told of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serves_reads: Option<bool>,
+    /// Of a read replica: when it is further behind, it gets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_replica_lag_ms: Option<u64>,
     /// Of PostgreSQL: on the disk of its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_free_bytes: Option<u64>,
@@ -210,6 +213,7 @@ impl Machine {
                 not_following: None,
                 confirms_commits: None,
                 serves_reads: None,
+                max_replica_lag_ms: None,
                 disk_free_bytes: None,
                 health: None,
                 in_rotation: None,
@@ -256,6 +260,11 @@ impl Machine {
                 .filter(|_| role == DatabaseRole::Standby)
                 .map(|cluster| cluster.synchronous.contains(&node.id));
             shown.serves_reads = (role == DatabaseRole::ReadReplica).then(|| self.serves_reads(&node.id));
+            shown.max_replica_lag_ms = topology
+                .proxies
+                .get(node.id.resource())
+                .filter(|_| role == DatabaseRole::ReadReplica)
+                .map(|proxy| proxy.pool.max_replica_lag_ms);
             if shown.state != Phase::Ready && self.node_kept(&node.id).is_some_and(|job| job.waits_for_disk())
             {
                 shown.reason = Some("its disk does not answer; it is started when that does".to_owned());

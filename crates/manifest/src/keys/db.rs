@@ -64,6 +64,17 @@ pub(super) static DB: Table = Table {
             example: "read_replicas = 2",
         },
         Card {
+            key: "pool",
+            kind: Kind::Table(&POOL),
+            default: Default::Absent("every key of the table has a default"),
+            does: "How `pgproxy` lets the app's clients share the connections of the database, how many of them there may be, and \
+                   how long they may be kept waiting. A change of it is taken while clients are connected.",
+            choose: "The defaults.",
+            without: "1000 clients share connections by transaction, and wait 30 seconds for a primary.",
+            see_also: &["db.size", "db.read_replicas"],
+            example: "pool = { mode = \"session\", clients = 200 }",
+        },
+        Card {
             key: "backups",
             kind: Kind::ChoiceOrTable(&["on", "off"], &BACKUPS),
             default: Default::Value("\"on\""),
@@ -92,6 +103,58 @@ pub(super) static DB: Table = Table {
 
 static DB_SIZE: Table =
     Table { name: "db.size", about: "A size written out, in place of one of the names.", cards: SIZE };
+
+static POOL: Table = Table {
+    name: "db.pool",
+    about: "How clients share the connections of the database.",
+    cards: &[
+        Card {
+            key: "mode",
+            kind: Kind::Choice(&["transaction", "session"]),
+            default: Default::Value("\"transaction\""),
+            does: "When a client lets go of its connection to PostgreSQL. `transaction`: at the end of each transaction, unless \
+                   its session has something that only this connection knows. `session`: when the client leaves.",
+            choose: "`transaction`. `session` where the app relies on what its connection keeps in ways that no statement shows; \
+                     then it needs as many connections as it has clients, and reads are served by the primary alone.",
+            without: "`transaction`.",
+            see_also: &["db.pool.clients"],
+            example: "mode = \"session\"",
+        },
+        Card {
+            key: "clients",
+            kind: Kind::Integer { min: 1, max: 100_000 },
+            default: Default::Value("1000"),
+            does: "How many clients may be connected at once, those that wait included. One more is refused with SQLSTATE 53300. \
+                   How many of them PostgreSQL works for at the same time follows `db.size`.",
+            choose: "Above what the pools of all instances hold together, and of the next release's beside them.",
+            without: "1000.",
+            see_also: &["web.instances", "db.size"],
+            example: "clients = 5000",
+        },
+        Card {
+            key: "hold",
+            kind: Kind::Duration { min_ms: 1_000, max_ms: 3_600_000 },
+            default: Default::Value("\"30s\""),
+            does: "How long what has not started waits while the database has no primary, as in a failover. Then it fails with \
+                   SQLSTATE 57P03.",
+            choose: "Longer than a failover takes, which is some seconds, and shorter than whoever asks would wait.",
+            without: "30 seconds.",
+            see_also: &["edge.request_timeout"],
+            example: "hold = \"10s\"",
+        },
+        Card {
+            key: "max_replica_lag",
+            kind: Kind::Duration { min_ms: 1_000, max_ms: 3_600_000 },
+            default: Default::Value("\"10s\""),
+            does: "A read replica that lacks what was written so long ago gets no reads until it has it. Whoever has written is \
+                   shown what was written in any case.",
+            choose: "As old as what a visitor is shown may be who has written nothing.",
+            without: "10 seconds.",
+            see_also: &["db.read_replicas"],
+            example: "max_replica_lag = \"2s\"",
+        },
+    ],
+};
 
 static BACKUPS: Table = Table {
     name: "db.backups",

@@ -34,6 +34,7 @@ size = { cpu = 2, memory = "4GB" }
 standbys = 2
 read_replicas = 3
 without_standby = "degrade"
+pool = { mode = "session", clients = 50, hold = "1m", max_replica_lag = "2s" }
 backups = { to = "/srv/backups", every = "6h", keep = 14 }
 name = "entries"
 

@@ -36,6 +36,7 @@ fn wishes() -> impl Strategy<Value = Wish> {
                     env,
                     threads,
                     backups: backups(threads),
+                    clients: u32::from(threads.unwrap_or(1)),
                     rehearsed: false,
                 },
             )

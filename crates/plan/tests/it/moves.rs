@@ -3,7 +3,7 @@
 use model::Topology;
 use plan::{Action, Interruption};
 
-use crate::wish::{STAGE_1, STAGE_2, STAGE_3, Wish, applied, plan_to, words};
+use crate::wish::{STAGE_1, STAGE_2, STAGE_3, Wish, applied, id, plan_to, words};
 
 #[test]
 fn the_first_plan_brings_up_what_others_need_first() {
@@ -106,6 +106,19 @@ fn a_release_command_is_not_run_again_when_going_back() {
     world = applied(&world, &plan_to(&world, &Wish { release: 2, ..STAGE_1 }).unwrap());
     let back = plan_to(&world, &STAGE_1).unwrap();
     assert!(!back.steps.iter().any(|step| matches!(step.action, Action::RunReleaseCommand { .. })));
+}
+
+#[test]
+fn another_pool_is_taken_live_and_taken_back() {
+    let standing = applied(&Topology::default(), &plan_to(&Topology::default(), &STAGE_2).unwrap());
+    let plan = plan_to(&standing, &Wish { clients: 50, ..STAGE_2 }).unwrap();
+    assert_eq!(words(&plan), ["reconfigure the pool of db live"]);
+    let changed = applied(&standing, &plan);
+    assert_eq!(changed.proxies[&id("db")].pool.clients, 50);
+    let back = plan.steps[0].action.inverse().unwrap();
+    let mut world = changed;
+    back.apply(&mut world).unwrap();
+    assert_eq!(world, standing);
 }
 
 #[test]

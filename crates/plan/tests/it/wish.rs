@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     AppName, BackupPolicy, ByteSize, CompareGate, DatabaseCluster, Engine, HealthProbe, LoadBalancer, NodeId,
-    Rehearsal, Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size,
+    PoolPolicy, Rehearsal, Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size,
     Topology, WithoutStandby, Zone,
 };
 use plan::{FoundData, Plan, PlanError, Request, plan};
@@ -39,6 +39,7 @@ pub struct Wish {
     pub env: u8,
     pub threads: Option<u16>,
     pub backups: Option<BackupPolicy>,
+    pub clients: u32,
     /// Whether the manifest says how the app is rehearsed.
     pub rehearsed: bool,
 }
@@ -55,6 +56,7 @@ pub const STAGE_1: Wish = Wish {
     env: 0,
     threads: None,
     backups: None,
+    clients: 1_000,
     rehearsed: false,
 };
 pub const STAGE_2: Wish = Wish { stage: 2, zones: 2, instances: 2, standbys: 1, ..STAGE_1 };
@@ -90,6 +92,7 @@ impl Wish {
                 standbys: self.standbys,
                 read_replicas: self.read_replicas,
                 without_standby: WithoutStandby::Block,
+                pool: PoolPolicy { clients: self.clients, ..PoolPolicy::default() },
                 backups: self.backups.clone(),
             };
             resources.insert(id("db"), Resource::DatabaseCluster(cluster));

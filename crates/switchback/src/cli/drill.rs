@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use local::backup::BaseBackup;
-use local::machine::{MAX_REPLICA_LAG_MS, Phase, ProcessKind, ProcessStatus};
+use local::machine::{Phase, ProcessKind, ProcessStatus};
 use model::{DatabaseRole, NodeId, RecoveryTarget, ResourceId, counted};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -437,14 +437,17 @@ fn replays(pid: u32) -> bool {
 /// Waits until a follower is further behind than a read replica may be that reads go to. How far, in milliseconds.
 fn wait_for_lag(app: &App, name: &str, interrupts: &Interrupts) -> Result<u64, Problem> {
     let began = Instant::now();
-    while began.elapsed() < LAG_TIMEOUT && interrupts.count() == 0 {
+    let mut limit = LAG_TIMEOUT;
+    while began.elapsed() < limit && interrupts.count() == 0 {
         let status: Status = app.ask(&Request::Status, |_| {})?;
-        let lag = status.machine.processes.iter().find(|process| process.name == name);
-        if let Some(ms) = lag.and_then(|process| process.replay_lag_ms)
-            && ms > MAX_REPLICA_LAG_MS + LAG_BEYOND_MS
+        let follower = status.machine.processes.iter().find(|process| process.name == name);
+        let bound = follower.and_then(|follower| follower.max_replica_lag_ms).unwrap_or_default();
+        if let Some(ms) = follower.and_then(|follower| follower.replay_lag_ms)
+            && ms > bound + LAG_BEYOND_MS
         {
             return Ok(ms);
         }
+        limit = LAG_TIMEOUT + Duration::from_millis(bound);
         std::thread::sleep(Duration::from_millis(100));
     }
     Err(Problem::failed(format!("{name} did not fall behind: nothing is written")))

@@ -6,8 +6,9 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use testkit::{App, Load, Mix, get};
+use testkit::{App, Load, Mix, get, request};
 
+use crate::data::sql;
 use crate::up;
 
 #[test]
@@ -83,6 +84,24 @@ fn where_nobody_asks_anything_a_deployment_says_that_there_is_nothing_to_compare
         let said = switchback.must(&[command]).stderr;
         assert!(said.contains("there was no traffic to compare web."), "{said}");
     }
+}
+
+/// The app's own connection stays as it was, and is one client.
+#[test]
+fn another_pool_is_taken_while_clients_are_connected() {
+    let mut switchback = up(App::guestbook("shop"));
+    sql(&switchback, "CREATE TABLE visits (id bigserial PRIMARY KEY)");
+    assert_eq!(get(&switchback.url("/visit")).unwrap().body, "1");
+    let proxy = switchback.status().of_kind("pgproxy")[0].pid();
+    switchback.app_mut().change("db", "pool", "{ clients = 1 }");
+    let planned = switchback.must(&["plan"]).stdout;
+    assert!(planned.contains("reconfigure the pool of db live"), "{planned}");
+    switchback.must(&["up", "--detach"]);
+    let refused = request("POST", &switchback.url("/sql"), &[], b"SELECT 1").unwrap();
+    assert!(refused.status == 500 && refused.body.contains("too many clients already"), "{refused:?}");
+    assert_eq!(get(&switchback.url("/visit")).unwrap().body, "2");
+    assert_eq!(switchback.status().of_kind("pgproxy")[0].pid(), proxy);
+    switchback.down();
 }
 
 #[test]
