@@ -9,6 +9,7 @@ mod daemon;
 mod generate;
 mod rehearse;
 mod role;
+mod scrape;
 mod standalone;
 
 fn main() -> std::process::ExitCode {

@@ -19,17 +19,14 @@ use local::chain;
 use local::control::{Reply, Request, serve};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::scrape::scrape;
+
 /// After SIGTERM: what is in flight gets this long.
 const TERM_DRAIN: Duration = Duration::from_secs(5);
-/// After a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A scraper that sends no request, or takes no answer, is not waited for.
-const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub struct RoleArgs {
@@ -126,7 +123,7 @@ async fn run_role(
     let _ignored = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let until_drained = async {
         let deadline = tokio::select! {
-            scraped = scrape(metrics_socket, &service) => return scraped.map_err(|error| error.to_string()),
+            scraped = scrape(metrics_socket, || service.metrics()) => return scraped.map_err(|error| error.to_string()),
             _ = term.recv() => TERM_DRAIN,
             deadline = drain.given() => deadline,
         };
@@ -262,36 +259,6 @@ fn bind_control(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-/// Answers every request on the metrics socket with the metrics. Not a web server: one answer a connection.
-async fn scrape(socket: Option<TcpListener>, service: &Service) -> io::Result<()> {
-    let Some(socket) = socket else { return std::future::pending().await };
-    socket.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(socket)?;
-    loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: that passes, and must not end the role.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let text = service.metrics();
-        let answered = async {
-            let mut head = [0; 4096];
-            // A scraper's request fits; whatever it asks, it gets the metrics.
-            let _ = stream.read(&mut head).await?;
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: {}\r\n\
-                 Connection: close\r\n\r\n",
-                text.len()
-            );
-            stream.write_all(head.as_bytes()).await?;
-            stream.write_all(text.as_bytes()).await?;
-            stream.shutdown().await
-        };
-        // One scraper at a time: a slow one is cut, and costs the others no more than this.
-        let _ = tokio::time::timeout(SCRAPE_TIMEOUT, answered).await;
-    }
 }
 
 fn decode<T: DeserializeOwned>(value: Value) -> Result<T, String> {

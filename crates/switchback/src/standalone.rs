@@ -1,10 +1,10 @@
 //! pgproxy alone: beside an app that Switchback does not run, in front of any PostgreSQL.
 //!
-//! The configuration is a file, read again at SIGHUP; what does not hold is said, and the one in force stays. SIGTERM
-//! and Ctrl-C drain.
+//! The configuration is a file, read again at SIGHUP; what does not hold is said, and the one in force stays. So it is with
+//! another address to listen on: that takes a new process. SIGTERM and Ctrl-C drain, and a second one cuts what is left.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,14 +12,16 @@ use clap::Args;
 use local::chain;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::scrape::scrape;
 
 /// After SIGTERM: sessions get this long to end by themselves.
 const DRAIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub struct StandaloneArgs {
-    /// JSON: `listeners`, an address for each name, and the databases that listen there.
+    /// JSON: `listeners`, an address for each name, the `databases` that listen there, and where `metrics` are.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
@@ -28,6 +30,63 @@ pub struct StandaloneArgs {
 struct File {
     listeners: BTreeMap<String, SocketAddr>,
     databases: BTreeMap<String, pgproxy::Database>,
+    /// Unset: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metrics: Option<Metrics>,
+}
+
+/// Where whoever comes is given the metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Metrics {
+    /// Of this machine alone.
+    Port(u16),
+    Address(SocketAddr),
+}
+
+impl Metrics {
+    fn address(self) -> SocketAddr {
+        match self {
+            Metrics::Port(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            Metrics::Address(address) => address,
+        }
+    }
+}
+
+impl File {
+    /// Every address, by what it is for.
+    fn addresses(&self) -> impl Iterator<Item = (String, SocketAddr)> {
+        let listeners = self.listeners.iter().map(|(name, address)| (format!("listener `{name}`"), *address));
+        listeners.chain(self.metrics.map(|metrics| ("`metrics`".to_owned(), metrics.address())))
+    }
+
+    /// Whether a process that listens where `before` says can do as this one says.
+    fn can_follow(&self, before: &File) -> Result<(), String> {
+        let bound: BTreeMap<_, _> = before.addresses().collect();
+        for (name, address) in self.addresses() {
+            match bound.get(&name) {
+                Some(there) if *there == address => {}
+                Some(there) => {
+                    return Err(format!(
+                        "{name} is at {there}, and moves to {address} with a new process only"
+                    ));
+                }
+                None => return Err(format!("{name} is new, and comes with a new process only")),
+            }
+        }
+        if before.metrics.is_some() && self.metrics.is_none() {
+            return Err("`metrics` end with the process only".to_owned());
+        }
+        let is_missing =
+            |(_, database): &(&String, &pgproxy::Database)| !self.listeners.contains_key(&database.listener);
+        match self.databases.iter().find(is_missing) {
+            Some((name, database)) => Err(format!(
+                "database `{name}` names the listener `{}`, which is not there",
+                database.listener
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Serves until it is told to end.
@@ -42,27 +101,51 @@ pub fn run(args: &StandaloneArgs) -> Result<(), String> {
 
 async fn serve(path: &Path) -> Result<(), String> {
     let file = read(path)?;
+    let bind = |name: &str, address: SocketAddr| {
+        TcpListener::bind(address).map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
+    };
     let mut sockets = BTreeMap::new();
     for (name, address) in &file.listeners {
-        let socket = TcpListener::bind(address)
-            .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))?;
-        sockets.insert(name.clone(), socket);
+        sockets.insert(name.clone(), bind(name, *address)?);
     }
-    let mut generation = 1;
-    let config = pgproxy::Config { generation, databases: file.databases };
+    let metrics = file.metrics.map(|metrics| bind("metrics", metrics.address())).transpose()?;
+    let config = pgproxy::Config { generation: 1, databases: file.databases.clone() };
     let handle = pgproxy::start(config, sockets).map_err(|error| chain(&error))?;
     let listen = |kind| signal(kind).map_err(|error| error.to_string());
-    let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut hangup = listen(SignalKind::hangup())?;
+    let (term, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (mut end, mut hangup) = (End { term, interrupt }, listen(SignalKind::hangup())?);
     tracing::info!(config = %path.display(), "pgproxy serves");
-    loop {
-        tokio::select! {
-            _ = term.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {}
+    let text = || {
+        let mut text = String::new();
+        handle.metrics(&mut text);
+        text
+    };
+    let until_drained = async {
+        end.told().await;
+        tracing::info!("pgproxy drains; told again to end, it cuts what is left");
+        let drained = tokio::select! {
+            drained = handle.drain(DRAIN) => drained,
+            () = end.told() => handle.drain(Duration::ZERO).await,
+        };
+        if drained.cut > 0 {
+            tracing::warn!(sessions = drained.cut, "sessions were cut");
         }
+    };
+    tokio::select! {
+        scraped = scrape(metrics, text) => scraped.map_err(|error| error.to_string()),
+        // Also while it drains: what it still serves follows every change.
+        () = follow(path, &file, &handle, &mut hangup) => Ok(()),
+        () = until_drained => Ok(()),
+    }
+}
+
+/// Reads the configuration again whenever it is told to.
+async fn follow(path: &Path, first: &File, handle: &pgproxy::Handle, hangup: &mut Signal) {
+    let mut generation = 1;
+    while hangup.recv().await.is_some() {
         generation += 1;
         let configured = read(path).and_then(|file| {
+            file.can_follow(first)?;
             let config = pgproxy::Config { generation, databases: file.databases };
             handle.configure(config).map_err(|error| chain(&error))
         });
@@ -71,11 +154,6 @@ async fn serve(path: &Path) -> Result<(), String> {
             Err(cause) => tracing::error!(cause, "the configuration was not taken; the one before stays"),
         }
     }
-    let drained = handle.drain(DRAIN).await;
-    if drained.cut > 0 {
-        tracing::warn!(sessions = drained.cut, "sessions were cut");
-    }
-    Ok(())
 }
 
 fn read(path: &Path) -> Result<File, String> {
@@ -98,4 +176,19 @@ fn unknown_key(said: &Value, known: &Value) -> Option<String> {
         None => Some(key.clone()),
         Some(known) => unknown_key(said, known).map(|below| format!("{key}.{below}")),
     })
+}
+
+/// By what this process is told to end.
+struct End {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
