@@ -9,6 +9,7 @@ use local::machine::Event;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncBufReadExt;
 
 use super::{Failure, Message, Request};
 
@@ -118,16 +119,45 @@ impl Call {
     /// See [`CallError`].
     pub fn finish<T: DeserializeOwned>(self, mut heard: impl FnMut(Event)) -> Result<T, CallError> {
         for line in BufReader::new(self.stream).lines() {
-            let line = line.map_err(CallError::Lost)?;
-            match serde_json::from_str(&line).map_err(io::Error::from).map_err(CallError::Lost)? {
-                Message::Event { event } => heard(event),
-                Message::Done { value } => {
-                    return serde_json::from_value(value).map_err(io::Error::from).map_err(CallError::Lost);
-                }
-                Message::Failed(failure) => return Err(CallError::Failed(failure)),
+            if let Some(answer) = answer(&line.map_err(CallError::Lost)?, &mut heard)? {
+                return Ok(answer);
             }
         }
         Err(CallError::Lost(io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// As [`Call::finish`], for who has something else to hear meanwhile. Dropped, it is left. A daemon that is silent for
+    /// `limit` is left, too.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn answered<T: DeserializeOwned>(self, limit: Duration) -> Result<T, CallError> {
+        self.stream.set_nonblocking(true).map_err(CallError::Lost)?;
+        let stream = tokio::net::UnixStream::from_std(self.stream).map_err(CallError::Lost)?;
+        let mut lines = tokio::io::BufReader::new(stream).lines();
+        loop {
+            let line = tokio::time::timeout(limit, lines.next_line()).await;
+            let line =
+                line.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into())).map_err(CallError::Lost)?;
+            let line = line.ok_or_else(|| CallError::Lost(io::ErrorKind::UnexpectedEof.into()))?;
+            if let Some(answer) = answer(&line, &mut |_| {})? {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// `None`: it goes on.
+fn answer<T: DeserializeOwned>(line: &str, heard: &mut impl FnMut(Event)) -> Result<Option<T>, CallError> {
+    match serde_json::from_str(line).map_err(io::Error::from).map_err(CallError::Lost)? {
+        Message::Event { event } => {
+            heard(event);
+            Ok(None)
+        }
+        Message::Done { value } => {
+            serde_json::from_value(value).map(Some).map_err(io::Error::from).map_err(CallError::Lost)
+        }
+        Message::Failed(failure) => Err(CallError::Failed(failure)),
     }
 }
 
@@ -153,6 +183,29 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(200);
     const SILENCE: Duration = Duration::from_secs(1);
+
+    /// Whoever waits within a runtime hears an interrupt meanwhile.
+    #[tokio::test]
+    async fn an_answer_that_is_not_waited_for_any_more_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let call = || Call::begin(&socket, &Request::Status, Duration::from_secs(30)).unwrap();
+        let began = Instant::now();
+        tokio::select! {
+            answered = call().answered::<()>(Duration::from_secs(30)) => panic!("{answered:?}"),
+            () = tokio::time::sleep(LIMIT) => {}
+        }
+        let silent = call().answered::<()>(LIMIT).await;
+        assert!(matches!(&silent, Err(CallError::Lost(error)) if error.kind() == io::ErrorKind::WouldBlock));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+        let asked = call();
+        // Those before it are left.
+        let mut daemon = listener.incoming().nth(2).unwrap().unwrap();
+        daemon.write_all(b"{\"type\":\"done\",\"value\":7}\n").unwrap();
+        assert_eq!(asked.answered::<u32>(LIMIT).await.unwrap(), 7);
+    }
 
     /// A daemon that was stopped, or hangs, still has its socket: the kernel takes connections until its queue is full.
     #[test]

@@ -169,6 +169,14 @@ impl<'a> Conductor<'a> {
         }
     }
 
+    /// `None`: it was interrupted before.
+    pub async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.interrupts.heard() => None,
+        }
+    }
+
     /// What the generator used and missed in a stretch is the record's, the worst of all, and so is what failed.
     pub fn count(&mut self, played: &Played) {
         let (all, one) = (&mut self.record.validity, &played.end.validity);

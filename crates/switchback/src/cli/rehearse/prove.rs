@@ -170,10 +170,14 @@ impl Proof {
         let tier = match taken.into_inner() {
             None => String::new(),
             Some(Err(because)) => return Ok(Err(because)),
-            Some(Ok(Taken { tier, call })) => match call.finish::<()>(|_| {}) {
-                Ok(()) => tier,
-                Err(error) => return Ok(Err(why(&error))),
-            },
+            // It is given back whether or not that is waited for.
+            Some(Ok(Taken { tier, call })) => {
+                match conductor.unless_interrupted(call.answered::<()>(BACK_LIMIT)).await {
+                    Some(Ok(())) => tier,
+                    Some(Err(error)) => return Ok(Err(why(&error))),
+                    None => return Ok(Err("it was interrupted".to_owned())),
+                }
+            }
         };
         let Some(step) = Step::of(conductor.seconds(&played), &[]) else {
             return Ok(Err("nothing was measured".to_owned()));

@@ -3,9 +3,11 @@
 //! Its daemon is bound to the process of the journey: when that ends, however it does, the daemon takes everything down and
 //! deletes it. What is left where both were killed at once is cleared by the next journey, or by `down`.
 
+use std::cell::RefCell;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use local::paths::{StateDir, StateError};
@@ -121,6 +123,8 @@ pub struct Copy {
     /// Its daemon has ended although we wanted it.
     is_gone: Arc<AtomicBool>,
     is_removed: bool,
+    /// Of this journey, which end when the daemon has.
+    threads: RefCell<Vec<JoinHandle<()>>>,
     _lifeline: Option<Lifeline>,
     /// Held until there is nothing any more.
     _lock: fs::File,
@@ -153,13 +157,13 @@ impl Copy {
             name: name.clone(),
             is_gone: Arc::clone(&is_gone),
             is_removed: false,
+            threads: RefCell::default(),
             _lifeline: lifeline,
             _lock: lock,
         };
         let daemon = Running::find(daemon.pid)?;
         let interrupts = interrupts.clone();
-        // As long as the daemon lives.
-        std::thread::spawn(move || {
+        made.spawn(move || {
             if let Some(daemon) = daemon {
                 daemon.outlast();
             }
@@ -167,6 +171,11 @@ impl Copy {
             interrupts.interrupt();
         });
         Ok(made)
+    }
+
+    /// Runs `work`, which ends by itself once the daemon is gone. It is waited for when the copy is removed.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        self.threads.borrow_mut().push(std::thread::spawn(work));
     }
 
     /// # Errors
@@ -195,14 +204,24 @@ impl Copy {
     /// When something cannot be stopped or deleted.
     pub fn remove(mut self) -> Result<(), Problem> {
         self.is_removed = true;
-        clear(&self.app, &self.name)
+        self.clear()
+    }
+
+    fn clear(&self) -> Result<(), Problem> {
+        clear(&self.app, &self.name)?;
+        // Where the daemon could not be ended, they would be waited for in vain.
+        for thread in self.threads.take() {
+            // One that has panicked has said so.
+            let _ = thread.join();
+        }
+        Ok(())
     }
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
         if !self.is_removed
-            && let Err(problem) = clear(&self.app, &self.name)
+            && let Err(problem) = self.clear()
         {
             problem.report();
         }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use manifest::{Manifest, PRESETS};
@@ -321,12 +322,16 @@ impl Trip<'_> {
         let phase = Phase { name: "moving".to_owned(), lasts_ms, from: rate, to: rate };
         let (tell, told) = oneshot::channel();
         let (app, to) = (self.copy.app.clone(), graph.clone());
-        std::thread::spawn(move || {
-            std::thread::sleep(BEFORE);
+        // Held until the visitors are gone: after an interrupt nothing is waited for, and nothing is begun.
+        let (_goes_on, over) = channel::<()>();
+        self.copy.spawn(move || {
+            if over.recv_timeout(BEFORE) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
             let began = Instant::now();
             let changed = change(&app, &to, limit).map(|changes| (changes, began.elapsed()));
             if changed.is_ok() {
-                std::thread::sleep(AFTER);
+                let _ = over.recv_timeout(AFTER);
             }
             // Whoever was interrupted listens no more.
             let _ = tell.send(changed);
