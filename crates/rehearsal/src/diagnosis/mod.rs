@@ -22,6 +22,7 @@ pub mod evidence;
 pub mod intervention;
 mod knee;
 mod law;
+mod others;
 mod recommend;
 mod say;
 
@@ -34,9 +35,11 @@ use serde::{Deserialize, Serialize};
 use crate::capacity;
 use crate::record::Tier;
 use candidates::Candidate;
-use evidence::{Window, more, tier};
+use evidence::{Window, tier};
 use knee::Found;
 pub use law::Bound;
+use others::Taken;
+pub use others::disturbed;
 pub use recommend::{Change, Prediction, Recommendation};
 
 /// A winner has at least this score.
@@ -47,10 +50,6 @@ const LEAD: f64 = 0.15;
 const AS_FULL: f64 = 0.88;
 /// Of the machine's cores: from here on processes wait for each other.
 const MACHINE_FULL: f64 = 0.88;
-/// Of the machine's cores: others may use so much while the app is measured.
-const FOREIGN: f64 = 0.10;
-/// Of the machine's cores, where it is full: with more of them the generator has taken what the app would have had.
-const MOST_GENERATOR: f64 = 0.4;
 /// Of the requests of the lowest step.
 const MOST_FAILING: f64 = 0.05;
 /// Of the seconds of a step: with so many in which nobody looked, the means of the others are of something else.
@@ -68,7 +67,7 @@ pub struct Staircase {
     pub shape: Shape,
     /// Why none of it says anything of the app. Empty: it does.
     pub faults: Vec<String>,
-    /// The text of the statement of [`more::TOP_IN_FLIGHT`], its literals folded, where that is known.
+    /// The text of the statement of [`evidence::more::TOP_IN_FLIGHT`], its literals folded, where that is known.
     #[serde(default)]
     pub top_statement: Option<String>,
 }
@@ -330,18 +329,8 @@ pub fn faults(staircase: &Staircase) -> Vec<String> {
     for step in knee::gave_way(steps).map_or(&steps[..], |at| &steps[..=at]) {
         let at = say::figure(step.offered);
         faults.extend(step.faults.first().map(|fault| format!("at {at}/s {fault}")));
-        let machine = step.tier(tier::MACHINE);
-        let foreign = machine.more(more::FOREIGN_CPU).unwrap_or(0.0) / cores;
-        let generator = machine.more(more::GENERATOR_CPU).unwrap_or(0.0) / cores;
-        if foreign > FOREIGN {
-            faults
-                .push(format!("at {at}/s others used {} of the machine's processors", say::percent(foreign)));
-        } else if machine.cpu >= MACHINE_FULL * cores && generator > MOST_GENERATOR {
-            faults.push(format!(
-                "at {at}/s the load's own generator used {} of the full machine's processors",
-                say::percent(generator)
-            ));
-        }
+        let taken = Taken::of(&step.tier(tier::MACHINE), cores);
+        faults.extend(taken.map(|taken| format!("at {at}/s {taken}")));
     }
     if let Some(first) = steps.first()
         && first.failed + first.shed > MOST_FAILING
@@ -356,6 +345,7 @@ pub fn faults(staircase: &Staircase) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::evidence::more;
     use super::*;
 
     fn shape() -> Shape {

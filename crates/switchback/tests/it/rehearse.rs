@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -69,6 +69,28 @@ fn a_replay_asks_as_often_as_visitors_did_and_writes_a_page_and_what_it_measured
     for tier in ["machine", "edge", "web"] {
         assert!(tiers.contains(&tier), "{tiers:?}");
     }
+}
+
+/// Two who use all that they get, beside the app.
+#[test]
+fn what_others_use_of_the_machine_is_not_blamed_on_the_app() {
+    let switchback = visited_for(4);
+    let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut others = [busy(), busy()];
+    let output = switchback.cli(&["rehearse", "replay", "--yes", "--json", "--threshold", "rate > 100000/s"]);
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let said: Value = serde_json::from_str(&output.stdout).unwrap();
+    let sentence = said["verdict"]["sentence"].as_str().unwrap();
+    assert_eq!(
+        (&said["valid"], &said["verdict"]["passed"]),
+        (&json!(false), &json!("not_asked")),
+        "{sentence}"
+    );
+    assert!(!sentence.contains("The app did not keep"), "{sentence}");
 }
 
 #[test]

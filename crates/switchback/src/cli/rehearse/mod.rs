@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use model::{Metric, Threshold};
 use rehearsal::baseline;
 use rehearsal::capacity::{Effort, Staircase};
-use rehearsal::diagnosis::Diagnosis;
+use rehearsal::diagnosis::{Diagnosis, disturbed};
 use rehearsal::load::{Limits, Load, Visit};
 use rehearsal::record::{FailedRequests, Record, Second};
 use rehearsal::report::{Document, Part, Passed, Verdict, how_it_failed};
@@ -185,7 +185,9 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let lasts = Duration::from_millis(phases.iter().map(|phase| phase.lasts_ms).sum());
         let load = load(&target, explored.visits, args.seed, NOISE);
         let mut conductor = Conductor::begin(subject, load, observer, began, lasts, &interrupts)?;
-        runtime.block_on(conductor.play(phases, pending()))?;
+        let played = runtime.block_on(conductor.play(phases, pending()))?;
+        let disturbed = disturbed(conductor.seconds(&played), &conductor.tiers());
+        conductor.doubt(&disturbed);
         let record = conductor.end();
         let judgements = threshold::judge(&objective, &[Metric::Errors], whole(&record));
         Outcome { record, climb: None, judgements }
