@@ -1,5 +1,7 @@
 //! `drill`: breaks something on purpose while clients ask, and reports what they saw.
 
+mod report;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -14,15 +16,15 @@ use local::backup::BaseBackup;
 use local::machine::{Phase, ProcessKind, ProcessStatus};
 use model::{DatabaseRole, NodeId, RecoveryTarget, ResourceId, counted};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
 
 use super::connect::App;
-use super::load::{Load, Seen};
-use super::probe::{Probe, SeenOfDatabase};
-use super::say::{self, GREEN, Problem, RED, Stream, paint};
+use super::load::Load;
+use super::probe::Probe;
+use super::say::{self, Problem};
 use super::up::{INTERRUPTED, Interrupts, wait_for};
 use super::{Place, manifest, status};
 use crate::api::{Request, Status, SwitchedOver};
+use report::Report;
 
 /// What was broken.
 struct Broken {
@@ -81,35 +83,29 @@ pub enum Drill {
     Switchover,
     /// The newest backup is restored beside the app, read and compared; nothing is broken
     Restore,
-    /// SIGKILL to every instance and every database node of the last zone
+    /// SIGKILL to every instance and every database node of a zone: that of the database's primary, or `--zone`
     ZoneLoss,
 }
 
-/// What happened.
-#[derive(Debug, Serialize)]
-struct Report {
-    drill: String,
-    broke: String,
-    seen: Seen,
-    /// Of an app with a database: what its clients saw.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    database: Option<SeenOfDatabase>,
-    /// Of `daemon-crash`: from SIGKILL until the next daemon had taken every process over, none of which was restarted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    adopted_ms: Option<u64>,
-    /// Until everything was ready again.
-    recovered_ms: Option<u64>,
-    notes: Vec<String>,
-}
-
-pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &str) -> Result<(), Problem> {
+/// `zone` is the one that is lost, where one is.
+pub fn drill(
+    place: &Place,
+    drill: Drill,
+    zone: Option<&str>,
+    as_json: bool,
+    seconds: u64,
+    path: &str,
+) -> Result<(), Problem> {
+    if zone.is_some() && drill != Drill::ZoneLoss {
+        return Err(Problem::usage("`--zone` is for `zone-loss` alone"));
+    }
     let app = place.app()?;
     app.must_be_ours()?;
     let before: Status = app.ask(&Request::Status, |_| {})?;
     status::must_be_whole(&before, "a drill")?;
     let front = front(&before)?;
     // Whatever would be refused is, before anybody asks anything.
-    must_be_possible(&app, drill, &before)?;
+    must_be_possible(&app, drill, zone, &before)?;
     // From here on an interrupt ends the waiting; what a drill does is undone whatever comes.
     let interrupts = Interrupts::listen()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -124,7 +120,7 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
     let started = Instant::now();
     let mut notes = Vec::new();
     let broke = match interrupts.count() {
-        0 => break_it(&app, drill, &before, &interrupts, &mut notes),
+        0 => break_it(&app, drill, zone, &before, &interrupts, &mut notes),
         _ => Err(Problem::Said(INTERRUPTED)),
     };
     let recovered = match &broke {
@@ -151,12 +147,16 @@ pub fn drill(place: &Place, drill: Drill, as_json: bool, seconds: u64, path: &st
         recovered_ms: recovered.map(ms),
         notes,
     };
-    print(&report, as_json)?;
+    report.print(as_json)?;
     if report.recovered_ms.is_none() {
         return Err(Problem::failed("not everything was ready again within two minutes")
             .hint("`switchback status` shows what is missing, `switchback why` what was tried"));
     }
-    Ok(())
+    match report.cost(drill).as_slice() {
+        [] => Ok(()),
+        cost => Err(Problem::failed(format!("it cost clients what it should not; {}", cost.join(", ")))
+            .hint("the report says when; `switchback why` says what was decided, `switchback logs` what was said")),
+    }
 }
 
 /// The name of the database: what its nodes are called before their number.
@@ -179,7 +179,7 @@ fn front(status: &Status) -> Result<SocketAddr, Problem> {
 ///
 /// # Errors
 /// When what is to be broken is not there, or may not be.
-fn must_be_possible(app: &App, drill: Drill, before: &Status) -> Result<(), Problem> {
+fn must_be_possible(app: &App, drill: Drill, zone: Option<&str>, before: &Status) -> Result<(), Problem> {
     match drill {
         Drill::InstanceCrash | Drill::InstanceHang => instance(before).map(drop),
         Drill::DaemonCrash => manifest::read(&app.dir).map(drop),
@@ -195,7 +195,7 @@ fn must_be_possible(app: &App, drill: Drill, before: &Status) -> Result<(), Prob
                 Request::CheckRestore { cluster: cluster(before)?, to: RecoveryTarget::Latest, from: None };
             app.ask(&request, |_| {})
         }
-        Drill::ZoneLoss => last_zone(before).map(drop),
+        Drill::ZoneLoss => zone_to_lose(zone, before).map(drop),
     }
 }
 
@@ -208,17 +208,26 @@ fn instances(before: &Status) -> impl DoubleEndedIterator<Item = &ProcessStatus>
     before.machine.processes.iter().filter(|process| process.kind == ProcessKind::Web)
 }
 
-fn last_zone(before: &Status) -> Result<&str, Problem> {
-    match before.machine.zones.as_slice() {
-        [_, .., zone] => Ok(zone),
-        _ => Err(Problem::refused("there is only one zone; losing it is losing everything")
-            .hint("`switchback stage 2` adds a second zone")),
+/// Where none is named, that of the primary, which costs most; without a database, the last one.
+fn zone_to_lose<'a>(named: Option<&str>, before: &'a Status) -> Result<&'a str, Problem> {
+    let zones = &before.machine.zones;
+    let [_, .., last] = zones.as_slice() else {
+        return Err(Problem::refused("there is only one zone; losing it is losing everything")
+            .hint("`switchback stage 2` adds a second zone"));
+    };
+    if let Some(named) = named {
+        return zones.iter().find(|zone| *zone == named).map(String::as_str).ok_or_else(|| {
+            Problem::refused(format!("there is no zone {named}"))
+                .hint(format!("there are {}", zones.join(", ")))
+        });
     }
+    Ok(node(before, DatabaseRole::Primary).map_or(last, |primary| &primary.zone))
 }
 
 fn break_it(
     app: &App,
     drill: Drill,
+    zone: Option<&str>,
     before: &Status,
     interrupts: &Interrupts,
     notes: &mut Vec<String>,
@@ -326,12 +335,13 @@ fn break_it(
             Ok(Broken::nobody(format!("nothing; backup {} is proven", backup.number)))
         }
         Drill::ZoneLoss => {
-            let zone = last_zone(before)?;
+            let zone = zone_to_lose(zone, before)?;
             let lost: Vec<&ProcessStatus> = before
                 .machine
                 .processes
                 .iter()
-                .filter(|process| process.zone == *zone)
+                .filter(|process| process.zone == zone)
+                // Not the edge and pgproxy: there is one of each, whatever zone it is counted to.
                 .filter(|process| matches!(process.kind, ProcessKind::Web | ProcessKind::Postgres))
                 .collect();
             for process in &lost {
@@ -544,51 +554,4 @@ fn is_running(pid: Option<u32>) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
     state.is_some_and(|rest| !rest.starts_with(['T', 'Z', 'X']))
-}
-
-fn print(report: &Report, as_json: bool) -> Result<(), Problem> {
-    if as_json {
-        return say::json(report);
-    }
-    let seen = &report.seen;
-    let style = if seen.failed == 0 { GREEN } else { RED };
-    let mut text = format!("{}: {}\n", report.drill, report.broke);
-    let clients =
-        format!("clients saw {} failed of {}", seen.failed, counted(seen.requests as usize, "request"));
-    text.push_str(&format!(
-        "{}, the longest took {} ms\n",
-        paint(Stream::Out, style, &clients),
-        seen.longest_ms
-    ));
-    for failure in &seen.failures {
-        text.push_str(&format!("  {failure}\n"));
-    }
-    if let Some(database) = &report.database {
-        text.push_str(&told(database));
-    }
-    if let Some(ms) = report.adopted_ms {
-        text.push_str(&format!("every process was taken over after {ms} ms, none was restarted\n"));
-    }
-    match report.recovered_ms {
-        Some(ms) => text.push_str(&format!("everything was ready again after {ms} ms\n")),
-        None => text.push_str("not everything became ready again\n"),
-    }
-    for note in &report.notes {
-        text.push_str(&format!("{note}\n"));
-    }
-    say::data(&text)
-}
-
-fn told(seen: &SeenOfDatabase) -> String {
-    let style = if seen.is_flawless() { GREEN } else { RED };
-    let saw = format!(
-        "clients of the database saw {} failed of {} reads and {} writes, {} acknowledged writes lost, {} done twice, \
-         {} own writes not seen",
-        seen.failed, seen.reads, seen.writes, seen.lost, seen.doubled, seen.stale
-    );
-    let mut text = format!("{}, the longest took {} ms\n", paint(Stream::Out, style, &saw), seen.longest_ms);
-    for failure in &seen.failures {
-        text.push_str(&format!("  {failure}\n"));
-    }
-    text
 }

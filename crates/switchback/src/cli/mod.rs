@@ -252,6 +252,9 @@ enum Command {
     Drill {
         /// What to break
         name: drill::Drill,
+        /// Of `zone-loss`: which zone [default: that of the database's primary]
+        #[arg(long)]
+        zone: Option<String>,
         /// Say it as JSON, for programs
         #[arg(long)]
         json: bool,
@@ -378,7 +381,9 @@ fn dispatch(cli: Cli) -> Result<(), Problem> {
             backup::restore(place, database, to, from, yes, json)
         }
         Command::Restore { to: None, database, yes, json, .. } => backup::forget(place, database, yes, json),
-        Command::Drill { name, json, seconds, path } => drill::drill(place, name, json, seconds, &path),
+        Command::Drill { name, zone, json, seconds, path } => {
+            drill::drill(place, name, zone.as_deref(), json, seconds, &path)
+        }
         Command::Observe { seconds, generators } => observe::observe(place, seconds, generators),
         Command::Rehearse(args) => rehearse::rehearse(place, &args),
         Command::Journey(args) => rehearse::journey::journey(place, &args),

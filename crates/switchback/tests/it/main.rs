@@ -10,6 +10,7 @@ mod commands;
 mod data;
 mod drill_backup;
 mod drill_consistency;
+mod drill_costs;
 mod drill_crashes;
 mod drill_diagnosis;
 mod drill_journey;
