@@ -265,37 +265,46 @@ fn a_search_that_says_nothing_of_the_app_fails_and_is_not_remembered() {
     assert_eq!(switchback.cli(&["rehearse", "soak", "--yes"]).code, Some(2));
 }
 
-/// What it has measured until then is kept, also where the kernel killed it.
+/// Told to end, it says so; killed, it says nothing, and what it said before is kept all the same.
 #[test]
 fn a_generator_that_ends_before_its_time_cuts_a_rehearsal_short() {
     let switchback = visited_for(2);
-    for signal in [Signal::TERM, Signal::KILL] {
-        let why = why_a_rehearsal_was_cut_short(&switchback, signal);
+    for (what, signal) in [
+        (&["hn", "--duration", "60"][..], Signal::TERM),
+        (&["hn"], Signal::KILL),
+        (&["--find"], Signal::KILL),
+    ] {
+        let arguments = [&["rehearse"], what, &["--yes", "--json"]].concat();
+        let child =
+            switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        generator(child.id());
+        // So that it has sent something, and told a second or two of it.
+        std::thread::sleep(Duration::from_secs(4));
+        // A search has one for each step.
+        while rustix::process::kill_process(generator(child.id()), signal).is_err() {}
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let why = said["cut_short"].as_str().unwrap();
         assert!(why.starts_with("the generator ended before its time"), "{why}");
+        assert_eq!(said["verdict"]["passed"], "not_asked", "{said:#}");
+        let seconds = record(&said)["seconds"].as_array().unwrap().clone();
+        assert!(seconds.iter().any(|second| second["visits"].as_u64() > Some(0)), "{arguments:?}");
     }
 }
 
-fn why_a_rehearsal_was_cut_short(switchback: &Switchback, signal: Signal) -> String {
-    let arguments = ["rehearse", "hn", "--duration", "60", "--yes", "--json"];
-    let child = switchback.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
+/// The process that sends the load of a rehearsal.
+fn generator(rehearsal: u32) -> rustix::process::Pid {
+    let children = format!("/proc/{rehearsal}/task/{rehearsal}/children");
     let deadline = Instant::now() + Duration::from_secs(30);
-    let generator = loop {
+    loop {
         let found = std::fs::read_to_string(&children).unwrap_or_default();
         if let Some(pid) = found.split_whitespace().next() {
-            break rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+            return rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
         }
         assert!(Instant::now() < deadline, "no generator was started");
         std::thread::sleep(Duration::from_millis(50));
-    };
-    // So that it has sent something.
-    std::thread::sleep(Duration::from_secs(4));
-    rustix::process::kill_process(generator, signal).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(!record(&said)["seconds"].as_array().unwrap().is_empty());
-    said["cut_short"].as_str().unwrap().to_owned()
+    }
 }
 
 #[test]

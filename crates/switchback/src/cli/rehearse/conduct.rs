@@ -94,7 +94,7 @@ impl<'a> Conductor<'a> {
     /// a generator that ends before its time. What makes this stretch invalid makes the record so.
     ///
     /// # Errors
-    /// When there is no generator, or it refuses the load.
+    /// When no generator can be started, or it refuses the load.
     pub async fn play(
         &mut self,
         phases: Vec<Phase>,
@@ -128,28 +128,19 @@ impl<'a> Conductor<'a> {
         let mut is_told = false;
         loop {
             tokio::select! {
-                heard = process.next() => {
-                    let end = match heard {
-                        Ok(Heard::Second(second)) => {
-                            let at = second.at + offset;
-                            self.hear(Second { at, ..second });
-                            continue;
-                        }
-                        Ok(Heard::End(end)) => end,
-                        // It was killed, for lack of memory perhaps. What it had said stands, be it of hours.
-                        Err(ProcessError::Ended(status)) if self.record.seconds.len() > first => End {
-                            validity: Validity::default(),
-                            failed: Vec::new(),
-                            cut_short: Some(status.to_string()),
-                        },
-                        Err(error) => return Err(no_generator(error)),
-                    };
-                    self.observer.generator(None);
-                    if let Some(why) = end.cut_short.as_ref().filter(|_| !is_told) {
-                        self.cut_short(&format!("the generator ended before its time: {why}"));
+                heard = process.next() => match heard.or_else(broken_off)? {
+                    Heard::Second(second) => {
+                        let at = second.at + offset;
+                        self.hear(Second { at, ..second });
                     }
-                    return Ok(Played { seconds: first..self.record.seconds.len(), end });
-                }
+                    Heard::End(end) => {
+                        self.observer.generator(None);
+                        if let Some(why) = end.cut_short.as_ref().filter(|_| !is_told) {
+                            self.cut_short(&format!("the generator ended before its time: {why}"));
+                        }
+                        return Ok(Played { seconds: first..self.record.seconds.len(), end });
+                    }
+                },
                 () = &mut until, if !is_told => {
                     is_told = true;
                     process.stop().await;
@@ -275,6 +266,18 @@ fn no_generator(error: ProcessError) -> Problem {
     Problem::failed(local::chain(&error))
 }
 
+/// A generator that was killed has told its seconds up to then, and they stand.
+fn broken_off(error: ProcessError) -> Result<Heard, Problem> {
+    match error {
+        ProcessError::Ended(_) | ProcessError::Output(_) => Ok(Heard::End(End {
+            validity: Validity::default(),
+            failed: Vec::new(),
+            cut_short: Some(local::chain(&error)),
+        })),
+        ProcessError::Start(_) | ProcessError::Refused(_) => Err(no_generator(error)),
+    }
+}
+
 /// What people see meanwhile: a few lines drawn over and over in a terminal, a line now and then elsewhere.
 struct View {
     live: Live,
@@ -320,6 +323,8 @@ impl View {
 /// Of the terminal on standard error.
 fn columns() -> usize {
     const UNKNOWN: u16 = 80;
+    const LEAST: u16 = 40;
     let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    usize::from(size.map_or(0, |size| size.ws_col).max(UNKNOWN.min(40)))
+    let columns = size.map_or(0, |size| size.ws_col);
+    usize::from(if columns == 0 { UNKNOWN } else { columns.max(LEAST) })
 }
