@@ -10,8 +10,6 @@ use crate::site::{Answer, Ask, NoAnswer};
 
 /// A page that takes longer is not visited.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// Of a body that is not kept; a longer one is no page.
-const BODY_BYTES: u64 = 64 << 20;
 
 /// Asks an app as a visitor would, a connection for each question.
 pub struct Fetcher {
@@ -23,7 +21,8 @@ impl Fetcher {
     /// When TLS is wished for and cannot be spoken.
     pub fn new(origin: &Origin) -> Result<Fetcher, TlsError> {
         let tls = origin.tls.as_ref().map(|tls| TlsClient::new(tls, origin.protocol)).transpose()?;
-        Ok(Fetcher { shared: Shared::new(origin.clone(), tls, 1, BODY_BYTES) })
+        // How much of a body is read says each question.
+        Ok(Fetcher { shared: Shared::new(origin.clone(), tls, 1, u64::MAX) })
     }
 
     /// # Errors
@@ -35,7 +34,7 @@ impl Fetcher {
             from: None,
             cookies: b"",
             body: None,
-            wants: Wants::Page,
+            wants: Wants::Beginning { bytes: ask.max_bytes },
         };
         let asking = async {
             let mut connection = Connection::open(&self.shared, 0).await?;
@@ -45,15 +44,12 @@ impl Fetcher {
             Ok(answer) => answer.map_err(|failure| NoAnswer(words(failure).to_owned()))?,
             Err(_) => return Err(NoAnswer(format!("no whole answer within {} s", ANSWER_LIMIT.as_secs()))),
         };
-        let mut body = answer.page;
-        let cut = body.len() > ask.max_bytes;
-        body.truncate(ask.max_bytes);
         Ok(Answer {
             status: answer.head.status,
             location: answer.head.location.map(String::from),
             content_type: answer.head.is_html.then(|| "text/html".to_owned()),
-            body,
-            cut,
+            body: answer.page,
+            cut: answer.is_cut,
         })
     }
 }

@@ -62,12 +62,13 @@ impl Connection {
                     response.take(bytes, &mut |head, data| keep(&mut page, request.wants, head, data))
                 })
             });
-            let head = read.await?;
+            let whole = read.await?;
             if response.body_bytes() > shared.body_limit {
                 return Err(Failure::TooMuch);
             }
-            if let Some(head) = head {
-                return Ok(Answer { head, arrived: self.wire.arrived().last(), page });
+            let is_cut = whole.is_none() && request.wants.is_cut_at(response.body_bytes());
+            if let Some(head) = if is_cut { response.leave() } else { whole } {
+                return Ok(Answer { head, arrived: self.wire.arrived().last(), page, is_cut });
             }
         }
     }

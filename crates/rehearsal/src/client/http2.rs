@@ -112,7 +112,7 @@ impl Asker {
         for (name, value) in &parts.headers {
             head.field(name.as_str(), value.as_bytes());
         }
-        let (mut page, mut bytes) = (Vec::new(), 0);
+        let (mut page, mut bytes, mut is_cut) = (Vec::new(), 0, false);
         while let Some(data) = body.data().await {
             let data = data.map_err(broken)?;
             bytes += data.len() as u64;
@@ -120,10 +120,15 @@ impl Asker {
                 return Err(Failure::TooMuch);
             }
             keep(&mut page, request.wants, &head, &data);
+            if request.wants.is_cut_at(bytes) {
+                // To leave it is to reset the stream.
+                is_cut = true;
+                break;
+            }
             body.flow_control().release_capacity(data.len()).map_err(broken)?;
         }
         // Of all that was read with it, the last; what belongs to others may have come a little later.
-        Ok(Answer { head, arrived: self.arrived.last(), page })
+        Ok(Answer { head, arrived: self.arrived.last(), page, is_cut })
     }
 }
 

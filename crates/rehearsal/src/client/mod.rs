@@ -46,6 +46,24 @@ pub enum Wants {
     Nothing,
     /// The page itself, if it is one, for its forms.
     Page,
+    /// So many bytes of it, if it is a page. What is beyond is not waited for, whatever it is.
+    Beginning { bytes: usize },
+}
+
+impl Wants {
+    /// Of a page, what is kept.
+    fn most_kept(self) -> usize {
+        match self {
+            Wants::Nothing => 0,
+            Wants::Page => PAGE_BYTES,
+            Wants::Beginning { bytes } => bytes,
+        }
+    }
+
+    /// Whether nothing that comes after so many bytes is wanted any more.
+    fn is_cut_at(self, body_bytes: u64) -> bool {
+        matches!(self, Wants::Beginning { bytes } if body_bytes > bytes as u64)
+    }
 }
 
 impl Request<'_> {
@@ -54,7 +72,7 @@ impl Request<'_> {
         let encoding = match self.wants {
             // What is dropped may come as small as the app can make it; a page that is looked at comes as it is.
             Wants::Nothing => "gzip, br",
-            Wants::Page => "identity",
+            Wants::Page | Wants::Beginning { .. } => "identity",
         };
         let form = self.body.map(|_| ("Content-Type", "application/x-www-form-urlencoded"));
         [("User-Agent", USER_AGENT), ("Accept", "*/*"), ("Accept-Encoding", encoding)].into_iter().chain(form)
@@ -63,8 +81,8 @@ impl Request<'_> {
 
 /// Keeps what came of a page that is wanted.
 fn keep(page: &mut Vec<u8>, wants: Wants, head: &Head, data: &[u8]) {
-    if wants == Wants::Page && head.is_html {
-        let room = PAGE_BYTES - page.len();
+    if head.is_html {
+        let room = wants.most_kept().saturating_sub(page.len());
         page.extend_from_slice(&data[..data.len().min(room)]);
     }
 }
@@ -74,8 +92,10 @@ pub struct Answer {
     pub head: Head,
     /// When the last of it had come, however late it was read.
     pub arrived: Instant,
-    /// Of [`Wants::Page`]: as much as is kept of it. Empty otherwise.
+    /// As much as is wanted of it.
     pub page: Vec<u8>,
+    /// The rest was not waited for.
+    pub is_cut: bool,
 }
 
 /// A way to the app that requests can go.

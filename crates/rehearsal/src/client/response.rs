@@ -114,6 +114,11 @@ impl Response {
         }
     }
 
+    /// Takes no more of the body. `None`: it has not begun, or was over.
+    pub fn leave(&mut self) -> Option<Head> {
+        self.finish().map(|head| Head { keeps_connection: false, ..head })
+    }
+
     fn finish(&mut self) -> Option<Head> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Body(head, _) => Some(*head),

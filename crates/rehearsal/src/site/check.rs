@@ -14,8 +14,8 @@ use crate::client::location::{self, Leads};
 /// Beyond it a path is taken as it is.
 const MAX_REQUESTS: usize = 500;
 
-/// Of a body: its beginning is enough.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Of a body. What does not end by then is nothing that a visitor takes.
+const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// All of it.
 const MAX_TIME: Duration = Duration::from_secs(15);
@@ -75,6 +75,7 @@ impl Check {
 
     pub fn answered(&mut self, path: &str, answer: &Result<Answer, NoAnswer>) {
         let (list, why) = match answer {
+            Ok(answer) if answer.cut => (&mut self.gone, "does not end".to_owned()),
             Ok(answer) if (200..400).contains(&answer.status) => match self.leads_elsewhere(path, answer) {
                 Some(location) => (&mut self.gone, format!("leads to another site ({location})")),
                 None => return,

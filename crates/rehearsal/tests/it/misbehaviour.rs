@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use rehearsal::fetch::Fetcher;
 use rehearsal::record::Outcome;
+use rehearsal::site::crawl::{Crawl, Limits};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Then, answer};
@@ -55,6 +57,41 @@ async fn a_body_without_end_is_too_much_or_too_slow() {
     run(&load).await.assert_all("page", Outcome::TooMuch);
     load.limits.body_bytes = 1 << 40;
     run(&load).await.assert_all("page", Outcome::GaveUp);
+}
+
+/// All of it would be 64 MiB a page, or ten seconds.
+#[tokio::test]
+async fn a_page_without_an_end_is_left_where_its_limit_is_and_that_is_said() {
+    let text = format!("<p>{}</p>", "x".repeat(0x4000 - 7));
+    let chunk = format!("4000\r\n{text}\r\n");
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
+    ] {
+        let chunk = chunk.clone();
+        let app = App::start(move |seen| match seen.path.as_str() {
+            "/" => Then::Forever(head.to_owned(), chunk.clone()),
+            _ => answer(404, "", ""),
+        });
+        let origin = load(app.address, Vec::new()).origin;
+        let fetcher = Fetcher::new(&origin).unwrap();
+        let mut crawl = Crawl::new("http", &origin.authority, Limits::default());
+        let began = Instant::now();
+        while let Some(ask) = crawl.next(began.elapsed()) {
+            let answer = fetcher.fetch(&ask).await;
+            if let Ok(answer) = &answer {
+                assert!(
+                    answer.body.len() <= ask.max_bytes && answer.cut == (ask.path == "/"),
+                    "{}",
+                    ask.path
+                );
+            }
+            crawl.answered(&ask.path, answer);
+        }
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        let site = crawl.finish().unwrap();
+        assert_eq!(site.notes, ["Of a page only the first 1048576 bytes were read."]);
+    }
 }
 
 #[tokio::test]
