@@ -15,8 +15,6 @@ use crate::site::rates::Rates;
 #[derive(Debug, Clone, Copy)]
 pub struct Preset {
     pub name: &'static str,
-    /// What is meant by it, as a sentence.
-    pub about: &'static str,
     shape: Shape,
 }
 
@@ -50,41 +48,16 @@ const FRONT_PAGE: &[Peak] = &[Peak::Visits(25.0), Peak::TimesBase(10.0)];
 
 /// All of them, in the order in which people are told of them.
 pub const PRESETS: &[Preset] = &[
-    Preset {
-        name: "front-page",
-        about: "The front page of a large site: 25 visits a second, or ten times what is usual where that is more.",
-        shape: Shape::Crowd { peaks: FRONT_PAGE, ramp: Ramp::Gradual },
-    },
-    Preset {
-        name: "hn",
-        about: "The front page of a site that programmers read: 10 visits a second.",
-        shape: Shape::Crowd { peaks: &[Peak::Visits(10.0)], ramp: Ramp::Gradual },
-    },
-    Preset {
-        name: "reddit",
-        about: "The front page of a site that everybody reads: 25 visits a second.",
-        shape: Shape::Crowd { peaks: &[Peak::Visits(25.0)], ramp: Ramp::Gradual },
-    },
-    Preset {
-        name: "viral",
-        about: "Ten times what is usual.",
-        shape: Shape::Crowd { peaks: &[Peak::TimesBase(10.0)], ramp: Ramp::Gradual },
-    },
+    Preset { name: "front-page", shape: Shape::Crowd { peaks: FRONT_PAGE, ramp: Ramp::Gradual } },
+    Preset { name: "hn", shape: Shape::Crowd { peaks: &[Peak::Visits(10.0)], ramp: Ramp::Gradual } },
+    Preset { name: "reddit", shape: Shape::Crowd { peaks: &[Peak::Visits(25.0)], ramp: Ramp::Gradual } },
+    Preset { name: "viral", shape: Shape::Crowd { peaks: &[Peak::TimesBase(10.0)], ramp: Ramp::Gradual } },
     Preset {
         name: "overload",
-        about: "Ten times what the app can serve.",
         shape: Shape::Crowd { peaks: &[Peak::TimesCapacity(10.0)], ramp: Ramp::Gradual },
     },
-    Preset {
-        name: "tv-ad",
-        about: "A hundred times what is usual, within three seconds.",
-        shape: Shape::Crowd { peaks: &[Peak::TimesBase(100.0)], ramp: Ramp::Sudden },
-    },
-    Preset {
-        name: "soak",
-        about: "Seven tenths of what the app can serve, for an hour: for what leaks and fills up.",
-        shape: Shape::Steady { share_of_capacity: 0.7 },
-    },
+    Preset { name: "tv-ad", shape: Shape::Crowd { peaks: &[Peak::TimesBase(100.0)], ramp: Ramp::Sudden } },
+    Preset { name: "soak", shape: Shape::Steady { share_of_capacity: 0.7 } },
 ];
 
 /// What is known of the app before.
@@ -179,14 +152,6 @@ pub fn preset(name: &str) -> Result<&'static Preset, Unplayable> {
 }
 
 impl Preset {
-    /// Whether it can be played only when the capacity is known.
-    pub fn needs_capacity(&self) -> bool {
-        match self.shape {
-            Shape::Crowd { peaks, .. } => peaks.iter().any(|peak| matches!(peak, Peak::TimesCapacity(_))),
-            Shape::Steady { .. } => true,
-        }
-    }
-
     /// Its phases, one after the other.
     ///
     /// # Errors
@@ -223,6 +188,8 @@ impl Preset {
                         Peak::TimesCapacity(times) => known.capacity.ok_or_else(unknown)? * times,
                     });
                 }
+                // A base that can be played may have a peak that cannot.
+                in_range(peak * BURST, "the peak, in visits per second,")?;
                 Ok(crowd(known.base, peak, ramp, &Times::of(pace)))
             }
         }
@@ -494,12 +461,11 @@ mod tests {
         let unknown = Known { base: 1.0, capacity: None };
         for name in ["overload", "soak"] {
             let preset = preset(name).unwrap();
-            assert!(preset.needs_capacity());
             let error = preset.phases(&unknown, Pace::Rehearsal).unwrap_err();
             assert_eq!(error, Unplayable::CapacityUnknown { profile: name.to_owned() });
             assert!(error.to_string().contains("--find"));
         }
-        assert!(!preset("reddit").unwrap().needs_capacity());
+        preset("reddit").unwrap().phases(&unknown, Pace::Rehearsal).unwrap();
     }
 
     #[test]
@@ -569,6 +535,10 @@ mod tests {
         for base in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(reddit.phases(&Known { base, capacity: None }, Pace::Rehearsal).is_err(), "{base}");
         }
+        let high = Known { base: 7_000.0, capacity: None };
+        let refused = preset("tv-ad").unwrap().phases(&high, Pace::Rehearsal).unwrap_err().to_string();
+        assert_eq!(refused, "the peak, in visits per second, must be from more than 0 to 1000000");
+        preset("tv-ad").unwrap().phases(&Known { base: 6_000.0, ..high }, Pace::Rehearsal).unwrap();
         for total_ms in [0, 59_999, u64::MAX] {
             assert!(reddit.phases(&USUAL, Pace::Within { total_ms }).is_err(), "{total_ms}");
         }

@@ -50,7 +50,7 @@ pub struct Thread {
     pub recorder: RefCell<Recorder>,
     pub client: Shared,
     pub readers: Readers,
-    /// Nothing is meant to be sent after it.
+    /// No step of a visit begins after it.
     pub end: Moment,
     visitors: Cell<u32>,
     visitors_limit: u32,

@@ -117,6 +117,8 @@ impl Visitor<'_> {
                 if !self.read_until(meant).await {
                     return;
                 }
+            } else if meant >= self.thread.end {
+                return;
             }
             let path = &step.paths[random.usize(..step.paths.len())];
             let mut tries = 0;

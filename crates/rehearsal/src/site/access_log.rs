@@ -55,9 +55,6 @@ pub struct AccessLog {
     pub lines: u64,
     /// Lines that were not.
     pub unreadable: u64,
-    /// Requests by method; those of no known method together.
-    pub methods: BTreeMap<String, u64>,
-    pub statuses: BTreeMap<u16, u64>,
     pub classes: Classes,
     /// Visits, by when they began.
     pub rates: Rates,
@@ -141,8 +138,6 @@ impl AccessLog {
             self.classes.own += 1;
             return;
         }
-        *self.methods.entry(known_method(&read.method).to_owned()).or_default() += 1;
-        *self.statuses.entry(read.status).or_default() += 1;
         self.request(&read, time.as_second());
     }
 
@@ -363,11 +358,6 @@ fn own_page(line: &Line<'_>) -> Option<String> {
 
 fn is_found(status: u16) -> bool {
     (200..300).contains(&status) || status == 304
-}
-
-fn known_method(method: &str) -> &str {
-    const KNOWN: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    if KNOWN.contains(&method) { method } else { "other" }
 }
 
 #[cfg(test)]

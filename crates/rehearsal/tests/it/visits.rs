@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rehearsal::load::{Step, Visit};
 use rehearsal::record::Outcome;
@@ -12,7 +13,8 @@ use crate::run::{load, phase, post, run, step, visit};
 /// So few that most runs have one visit; which, the seed decides.
 async fn one_visit(app: &App, visit: Visit) -> crate::run::Seen {
     let mut load = load(app.address, vec![visit]);
-    load.phases = vec![phase("all", 1_000, 100.0)];
+    // Who comes at its end takes all steps.
+    load.phases = vec![phase("all", 1_000, 100.0), phase("rest", 1_000, 0.0)];
     load.limits.visitors = 1;
     load.limits.connections = 10;
     load.limits.threads = 1;
@@ -169,7 +171,7 @@ async fn a_step_is_taken_as_often_as_its_probability_says() {
     let app = App::start(|_| answer(200, "", ""));
     let second = Step { class: "second".to_owned(), probability: 0.3, ..step("/2") };
     let mut load = load(app.address, vec![visit(vec![step("/"), second])]);
-    load.phases = vec![phase("all", 1_000, 1_000.0)];
+    load.phases = vec![phase("all", 1_000, 1_000.0), phase("rest", 1_000, 0.0)];
     let seen = run(&load).await;
     let share = f64::from(seen.sent("second")) / f64::from(seen.sent("page"));
     assert!((share - 0.3).abs() < 0.06, "{share}");
@@ -195,4 +197,18 @@ async fn who_sees_a_failure_tries_again_at_most_twice_and_not_at_once() {
     assert_eq!(seen.sent("page"), seen.visits() * 3);
     assert_eq!(seen.seconds.len(), 12);
     assert!(seen.seconds[1].classes.is_empty(), "{:?}", seen.seconds[1]);
+}
+
+/// Otherwise a run of an app that is slow goes on for as long as its visits have steps.
+#[tokio::test]
+async fn no_step_begins_when_the_run_is_over_also_where_nobody_reads_before_it() {
+    let app = App::start(|_| {
+        std::thread::sleep(Duration::from_millis(350));
+        answer(200, "", "")
+    });
+    let mut load = load(app.address, vec![visit(vec![step("/"), step("/next")])]);
+    load.phases = vec![phase("all", 300, 30.0)];
+    let seen = run(&load).await;
+    assert!(seen.outcomes("page", Outcome::Ok) > 0, "{:?}", seen.seconds);
+    assert!(app.paths().iter().all(|path| path == "/"), "{:?}", app.paths());
 }
