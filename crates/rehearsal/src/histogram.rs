@@ -30,6 +30,10 @@ impl Histogram {
         self.0.add(&other.0).expect("it grows with what it is given");
     }
 
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     /// The latency that so much of all, from 0 to 1, does not exceed. 0 when empty.
     pub fn quantile(&self, share: f64) -> u64 {
         self.0.value_at_quantile(share)

@@ -19,6 +19,10 @@ pub struct Load {
     /// What a visit is, one of them by its weight.
     pub visits: Vec<Visit>,
     pub limits: Limits,
+    /// In µs, the shortest latency that the app is judged by. A generator that is late by what changes no such judgement
+    /// spoils nothing. `None`: by none.
+    #[serde(default)]
+    pub judged_by_us: Option<u64>,
 }
 
 /// Where the app is.

@@ -38,6 +38,25 @@ pub fn judge(objective: &[Threshold], implied: &[Metric], seconds: &[Second]) ->
     judged.chain(more).collect()
 }
 
+/// Judges what is required of [`Metric::Capacity`] by the rate up to which the objective was kept.
+pub fn judge_capacity<'a>(thresholds: impl IntoIterator<Item = &'a Threshold>, kept: f64) -> Vec<Judgement> {
+    let judgement = |threshold: &Threshold| Judgement {
+        threshold: threshold.clone(),
+        implied: false,
+        actual: Some(kept),
+        unit: threshold.metric.unit(),
+        unanswered: None,
+        kept: threshold.is_kept_by(kept),
+    };
+    thresholds.into_iter().map(judgement).collect()
+}
+
+/// In µs, the shortest latency that anything is required of. `None`: of none.
+pub fn shortest(objective: &[Threshold]) -> Option<f64> {
+    let latencies = objective.iter().filter(|threshold| matches!(threshold.metric, Metric::Latency(_)));
+    latencies.map(|threshold| threshold.bound).min_by(f64::total_cmp)
+}
+
 fn judgement(threshold: &Threshold, seconds: &[Second]) -> Judgement {
     let summary = match &threshold.class {
         Some(class) => Summary::of_class(seconds, class),

@@ -171,7 +171,7 @@ pub async fn run(
     }
     // The threads hear it as well, and may have ended before this was looked at.
     let cut_short = cut_short.or(stop.is_cancelled().then_some(TOLD_TO_STOP)).map(str::to_owned);
-    let validity = start.judge(&totals);
+    let validity = start.judge(&totals, script.load.judged_by_us.map(Duration::from_micros));
     write(&mut output, &Said::End(End { validity, failed: totals.failed, cut_short })).await
 }
 

@@ -319,6 +319,7 @@ pub mod tests {
                 redirects: 5,
                 threads: 1,
             },
+            judged_by_us: None,
         }
     }
 

@@ -47,6 +47,7 @@ pub fn load(address: SocketAddr, visits: Vec<Visit>) -> Load {
             redirects: 5,
             threads: 2,
         },
+        judged_by_us: None,
     }
 }
 

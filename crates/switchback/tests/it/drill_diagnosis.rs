@@ -55,6 +55,7 @@ fn load(switchback: &Switchback, phase: Phase) -> Load {
             redirects: 0,
             threads: 1,
         },
+        judged_by_us: None,
     }
 }
 

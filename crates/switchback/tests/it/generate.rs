@@ -48,6 +48,7 @@ fn load(authority: &str, lasts_ms: u64) -> Load {
             redirects: 5,
             threads: 2,
         },
+        judged_by_us: None,
     }
 }
 

@@ -154,7 +154,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
     let outcome = if args.find {
         let visits = hurried(explored.visits);
         let staircase = staircase(&visits);
-        let load = load(&target, visits, args.seed, 0.0);
+        let load = load(&target, visits, args.seed, 0.0, &objective);
         let above = manifest::above(&app.dir, &manifest, graph.stage);
         let mut conductor = Conductor::begin(subject, load, observer, began, SEARCH_LASTS, &interrupts)?;
         let shape = shape::of(graph, &above, &status);
@@ -183,7 +183,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let capacity = write::capacity(&app, &subject.shape);
         let phases = beforehand::phases(args, explored.rates.as_ref(), capacity)?;
         let lasts = Duration::from_millis(phases.iter().map(|phase| phase.lasts_ms).sum());
-        let load = load(&target, explored.visits, args.seed, NOISE);
+        let load = load(&target, explored.visits, args.seed, NOISE, &objective);
         let mut conductor = Conductor::begin(subject, load, observer, began, lasts, &interrupts)?;
         let played = runtime.block_on(conductor.play(phases, pending()))?;
         let disturbed = disturbed(conductor.seconds(&played), &conductor.tiers());
@@ -227,8 +227,16 @@ fn objective(typed: &[Threshold], own: Option<&model::Rehearsal>) -> Vec<Thresho
     }
 }
 
-fn load(target: &Target, visits: Vec<Visit>, seed: u64, noise: f64) -> Load {
-    Load { origin: target.origin.clone(), seed, phases: Vec::new(), noise, visits, limits: LIMITS }
+fn load(target: &Target, visits: Vec<Visit>, seed: u64, noise: f64, objective: &[Threshold]) -> Load {
+    Load {
+        origin: target.origin.clone(),
+        seed,
+        phases: Vec::new(),
+        noise,
+        visits,
+        limits: LIMITS,
+        judged_by_us: threshold::shortest(objective).map(|bound| bound as u64),
+    }
 }
 
 /// Visits whose visitors hardly read.

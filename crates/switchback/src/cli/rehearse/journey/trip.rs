@@ -260,7 +260,7 @@ impl Trip<'_> {
             say::talk(&format!("taken because {}", because.words(below.graph.stage)));
         }
         let observer = Observer::start(&self.copy.app.state.daemon_socket(), began);
-        let load = load(self.target, self.visits.clone(), self.wish.seed, 0.0);
+        let load = load(self.target, self.visits.clone(), self.wish.seed, 0.0, &self.wish.objective);
         let mut conductor = Conductor::begin(subject, load, observer, began, SEARCH_LASTS, self.interrupts)?;
         let (mut climbed, mut moved) = (None, None);
         let done = self.move_and_climb(&graph, below, further, &mut conductor, &mut moved, &mut climbed);
