@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! threshold  = metric [ "{" [ "class:" ] class "}" ] comparison amount
-//! metric     = "p" number | "p(" number ")" | "errors" | "shed" | "rate"
+//! metric     = "p" number | "p(" number ")" | "errors" | "shed" | "rate" | "capacity"
 //! comparison = "<" | "<=" | ">" | ">="
 //! amount     = number ( "us" | "ms" | "s" | "m" )     of p
 //!            | number "%"                             of errors and shed
-//!            | number "/s"                            of rate
+//!            | number "/s"                            of rate and capacity
 //! ```
 //!
 //! The forms are those of k6, but for units: a time or a share without one means something else to everybody.
@@ -47,6 +47,8 @@ pub enum Metric {
     Shed,
     /// Requests per second that were answered as they should.
     Rate,
+    /// Requests per second up to which all else that is required is kept. Only a search finds it.
+    Capacity,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +94,7 @@ impl Metric {
             Metric::Latency(_) if value < 1_000_000.0 => format!("{}ms", digits(value / 1_000.0)),
             Metric::Latency(_) => format!("{}s", digits(value / 1_000_000.0)),
             Metric::Errors | Metric::Shed => format!("{}%", digits(value * 100.0)),
-            Metric::Rate => format!("{}/s", digits(value)),
+            Metric::Rate | Metric::Capacity => format!("{}/s", digits(value)),
         }
     }
 
@@ -101,7 +103,7 @@ impl Metric {
         match self {
             Metric::Latency(_) => "us",
             Metric::Errors | Metric::Shed => "share",
-            Metric::Rate => "per_second",
+            Metric::Rate | Metric::Capacity => "per_second",
         }
     }
 
@@ -109,7 +111,7 @@ impl Metric {
         match self {
             Metric::Latency(_) => &[("ms", 1e3), ("us", 1.0), ("µs", 1.0), ("s", 1e6), ("m", 60e6)],
             Metric::Errors | Metric::Shed => &[("%", 0.01)],
-            Metric::Rate => &[("/s", 1.0)],
+            Metric::Rate | Metric::Capacity => &[("/s", 1.0)],
         }
     }
 }
@@ -197,7 +199,11 @@ impl<'a> Parser<'a> {
             });
         }
         let metric = self.metric()?;
+        let braces = self.at;
         let class = self.class()?;
+        if metric == Metric::Capacity && class.is_some() {
+            return Err(self.refusal(braces..self.at, "`capacity` is of all requests together"));
+        }
         let comparison = self.comparison()?;
         let bound = self.amount(metric)?;
         self.spaces();
@@ -215,6 +221,7 @@ impl<'a> Parser<'a> {
             "errors" => Ok(Metric::Errors),
             "shed" => Ok(Metric::Shed),
             "rate" => Ok(Metric::Rate),
+            "capacity" => Ok(Metric::Capacity),
             "p" => {
                 let in_brackets = self.skip("(");
                 let from = self.at;
@@ -236,7 +243,7 @@ impl<'a> Parser<'a> {
                 let end = if name.is_empty() { self.next_end() } else { self.at };
                 Err(self.refusal(
                     start..end,
-                    "expected `p50`, `p99` or another percentile, `errors`, `shed` or `rate`",
+                    "expected `p50`, `p99` or another percentile, `errors`, `shed`, `rate` or `capacity`",
                 ))
             }
         }
@@ -299,7 +306,7 @@ impl<'a> Parser<'a> {
                 ("a share is written in percent", format!("{}%", digits(number * 100.0)))
             }
             Metric::Errors | Metric::Shed => ("a share is written in percent", format!("{number}%")),
-            Metric::Rate => ("a rate is written per second", format!("{number}/s")),
+            Metric::Rate | Metric::Capacity => ("a rate is written per second", format!("{number}/s")),
         };
         let span = if unit.is_empty() { start..number_end } else { number_end..self.at };
         let mut refusal = self.refusal(span, why);
@@ -371,6 +378,7 @@ mod tests {
             ("shed < 1 %", Metric::Shed, Comparison::Below, 0.01),
             ("rate > 500/s", Metric::Rate, Comparison::Above, 500.0),
             ("rate >= 0.5/s", Metric::Rate, Comparison::AtLeast, 0.5),
+            ("capacity > 300/s", Metric::Capacity, Comparison::Above, 300.0),
         ] {
             let threshold = read(text);
             assert_eq!((threshold.comparison, threshold.class), (comparison, None), "{text}");
@@ -398,10 +406,14 @@ mod tests {
                 "p(99)<250 secs\n          ^^^^\na time needs a unit: `us`, `ms`, `s` or `m`\np(99)<250ms",
             ),
             ("errors < 0.01", "errors < 0.01\n         ^^^^\na share is written in percent\nerrors < 1%"),
+            (
+                "capacity{page} > 5/s",
+                "capacity{page} > 5/s\n        ^^^^^^\n`capacity` is of all requests together",
+            ),
             ("rate > 5", "rate > 5\n       ^\na rate is written per second\nrate > 5/s"),
             (
                 "latency < 1s",
-                "latency < 1s\n^^^^^^^\nexpected `p50`, `p99` or another percentile, `errors`, `shed` or `rate`",
+                "latency < 1s\n^^^^^^^\nexpected `p50`, `p99` or another percentile, `errors`, `shed`, `rate` or `capacity`",
             ),
             ("p0 < 1s", "p0 < 1s\n ^\na percentile is a number above 0, at most 100, as in `p99`"),
             ("p < 1s", "p < 1s\n ^\na percentile is a number above 0, at most 100, as in `p99`"),
@@ -415,7 +427,7 @@ mod tests {
             ("p99 <", "p99 <\n     ^\nexpected a number"),
             ("p99 < 1.2.3s", "p99 < 1.2.3s\n      ^^^^^^\nexpected a number"),
             ("p99 < 1s or so", "p99 < 1s or so\n         ^^^^^\nnothing may follow the amount"),
-            ("", "\n^\nexpected `p50`, `p99` or another percentile, `errors`, `shed` or `rate`"),
+            ("", "\n^\nexpected `p50`, `p99` or another percentile, `errors`, `shed`, `rate` or `capacity`"),
         ] {
             assert_eq!(refused(text), refusal, "{text}");
         }

@@ -61,6 +61,7 @@ fn of_a_rehearsal() -> Document {
             title: "Front page".into(),
             change: None,
             findings: Vec::new(),
+            search: None,
             record: sample::front_page(600, 1),
         }],
     }
@@ -118,6 +119,7 @@ fn of_a_journey() -> Document {
         title: format!("Stage {}", stage.name),
         change: stage.change.map(str::to_owned),
         findings: vec![format!("What gave way: {}.", stage.gave_way)],
+        search: None,
         record: sample::front_page(240, seed),
     };
     let sentence =

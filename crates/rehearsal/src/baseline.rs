@@ -15,7 +15,7 @@ use model::Metric;
 use serde::Serialize;
 
 use crate::record::json::{self, ReadError};
-use crate::record::{Record, Second};
+use crate::record::{Found, Record, SEARCH, Second};
 use crate::summary::{self, Summary, quantile};
 
 /// Why there is no baseline.
@@ -89,7 +89,8 @@ pub struct Change {
     pub after: f64,
     /// In which both are.
     pub unit: &'static str,
-    /// `after / before` of latencies; `after - before` of shares. With the interval of nine tenths of the resamples.
+    /// `after / before` of latencies and capacities; `after - before` of shares. With the interval of nine tenths of the
+    /// resamples; of a capacity, which lies between the last rate that was kept and the first that was not, that of their ratios.
     pub change: f64,
     pub low: f64,
     pub high: f64,
@@ -116,6 +117,9 @@ const TOLERATED_RATIO: f64 = 1.05;
 /// A share of what failed, or was shed, that is higher by less is as it was.
 const TOLERATED_SHARE: f64 = 0.001;
 
+/// Of what an app can serve. A search finds it to within a twentieth, and no two find the same.
+const TOLERATED_CAPACITY: f64 = 0.1;
+
 /// Of visits. Bursts by chance are a few percent.
 const TOLERATED_RATE: f64 = 0.1;
 
@@ -126,7 +130,10 @@ const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]
 pub fn compare(before: &Record, after: &Record, seed: u64) -> Comparison {
     let unlike = unlike(before, after);
     let mut changes = Vec::new();
-    if before.seconds.len().min(after.seconds.len()) >= LEAST_SECONDS {
+    if let (Some(before), Some(after)) = (before.found, after.found) {
+        // Each search climbs to where its own app gives way: what it measured on the way is of other rates.
+        changes.extend(capacity(before, after));
+    } else if before.seconds.len().min(after.seconds.len()) >= LEAST_SECONDS {
         let mut random = fastrand::Rng::with_seed(seed);
         changes.extend(changes_of(None, before, after, &mut random));
         let classes: [BTreeSet<&str>; 2] = [before, after].map(|record| summary::classes(&record.seconds));
@@ -142,6 +149,27 @@ pub fn compare(before: &Record, after: &Record, seed: u64) -> Comparison {
     Comparison { changes, unlike }
 }
 
+/// Of two searches. `None`: the one before found nothing that could be less now.
+fn capacity(before: Found, after: Found) -> Option<Change> {
+    let ratio = |now: f64, then: f64| now / then;
+    let change = (before.kept > 0.0).then(|| ratio(after.kept, before.kept))?;
+    let low = before.gave_way.map_or(0.0, |gave_way| ratio(after.kept, gave_way));
+    let high = after.gave_way.map_or(f64::INFINITY, |gave_way| ratio(gave_way, before.kept));
+    Some(Change {
+        name: "capacity",
+        class: None,
+        before: before.kept,
+        after: after.kept,
+        unit: Metric::Capacity.unit(),
+        change,
+        low,
+        high,
+        is_worse: change < 1.0 - TOLERATED_CAPACITY && high < 1.0,
+        is_better: change > 1.0 / (1.0 - TOLERATED_CAPACITY) && low > 1.0,
+        metric: Metric::Capacity,
+    })
+}
+
 /// Why no run of this profile of this app can be compared with `before`, each a sentence. Empty: one can.
 pub fn unfit(before: &Record, app: &str, profile: &str) -> Vec<String> {
     let mut unfit = Vec::new();
@@ -151,6 +179,9 @@ pub fn unfit(before: &Record, app: &str, profile: &str) -> Vec<String> {
             unfit.push(format!("The {what} of the baseline was `{then}`, and is `{now}` now."));
         }
     }
+    if profile == SEARCH && before.found.is_none() {
+        unfit.push("The baseline has no capacity: a search of before that was kept had none.".to_owned());
+    }
     unfit.extend(unreliable("The baseline", before));
     unfit
 }
@@ -159,7 +190,7 @@ fn unlike(before: &Record, after: &Record) -> Vec<String> {
     let mut unlike = unfit(before, &after.app, &after.profile);
     unlike.extend(unreliable("This run", after));
     let (then, now) = (asked(before), asked(after));
-    if (now - then).abs() > then * TOLERATED_RATE {
+    if after.found.is_none() && (now - then).abs() > then * TOLERATED_RATE {
         unlike.push(format!(
             "Visitors came at {} in this run, and at {} in the one before.",
             Metric::Rate.amount(now),
@@ -169,7 +200,7 @@ fn unlike(before: &Record, after: &Record) -> Vec<String> {
     unlike
 }
 
-/// Visits per second that were wished for, on average. Searches climb to where each app gives way.
+/// Visits per second that were wished for, on average.
 fn asked(record: &Record) -> f64 {
     let seconds = record.seconds.len().max(1) as f64;
     record.seconds.iter().map(|second| second.wished_visits).sum::<f64>() / seconds
@@ -372,7 +403,7 @@ impl fmt::Display for Change {
         };
         write!(f, "{}{of} is {after} instead of {before}, ", self.name)?;
         match self.metric {
-            Metric::Latency(_) => {
+            Metric::Latency(_) | Metric::Capacity => {
                 write!(f, "{:.2} times (from {:.2} to {:.2})", self.change, self.low, self.high)?
             }
             Metric::Errors | Metric::Shed | Metric::Rate => {

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::giving_way::{self, Reached};
 use crate::load::Phase;
-use crate::record::{Outcome, Second};
+use crate::record::{Found, Outcome, Second};
 use crate::summary::Summary;
 use crate::threshold;
 use crate::usl::{self, Unfit, Usl};
@@ -35,7 +35,7 @@ pub struct Step {
     pub offered: f64,
     /// Requests per second whose answer, as it should be, was finished.
     pub achieved: f64,
-    /// In µs, of all that were answered.
+    /// In µs, of all that were answered as they should be.
     pub p50_us: Option<u64>,
     pub p99_us: Option<u64>,
     /// Share of the requests, from 0 to 1. What never ended is among the failed.
@@ -53,7 +53,7 @@ pub struct Step {
 const SETTLING: f64 = 0.2;
 
 /// What breaks an objective that says nothing of it: an app that fails or refuses has no room left.
-const IMPLIED: [Metric; 2] = [Metric::Errors, Metric::Shed];
+const IMPLIED: [&str; 2] = ["errors <= 0.1%", "shed <= 0.1%"];
 
 /// Of the visits wished for.
 const MOST_MISSING: f64 = 0.1;
@@ -77,8 +77,8 @@ impl Step {
             begun: settled.iter().map(|second| f64::from(second.visits)).sum::<f64>() / length,
             offered: summary.sent as f64 / length,
             achieved: finished.ok / length,
-            p50_us: summary.latency.quantile(0.5),
-            p99_us: summary.latency.quantile(0.99),
+            p50_us: summary.latency_ok.quantile(0.5),
+            p99_us: summary.latency_ok.quantile(0.99),
             failed: summary.failed_share().unwrap_or(0.0),
             shed: summary.shed_share().unwrap_or(0.0),
             in_flight: finished.under_way / length,
@@ -381,6 +381,21 @@ impl Capacity {
             usl: usl::fit(&points, seed),
             steps,
         }
+    }
+}
+
+impl Capacity {
+    /// What the scalability law says of it, or why it says nothing, as a sentence.
+    pub fn law(&self) -> String {
+        self.usl.as_ref().map_or_else(|unfit| format!("Scalability: {unfit}."), ToString::to_string)
+    }
+
+    /// For a record. `None`: no step was over.
+    pub fn found(&self) -> Option<Found> {
+        (!self.steps.is_empty()).then(|| Found {
+            kept: self.at_objective.map_or(0.0, |rate| rate.requests_per_second),
+            gave_way: self.gave_way.as_ref().map(|gave_way| gave_way.rate.requests_per_second),
+        })
     }
 }
 

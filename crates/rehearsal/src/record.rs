@@ -30,6 +30,9 @@ pub struct Record {
     /// Which requests failed: the first [`MOST_FAILED`] kinds of them.
     #[serde(default)]
     pub failed: Vec<FailedRequests>,
+    /// What a search found. `None`: it was none, or was broken off before it could.
+    #[serde(default)]
+    pub found: Option<Found>,
     /// One for each second, without gaps.
     pub seconds: Vec<Second>,
     /// What the tiers measured of themselves meanwhile.
@@ -43,6 +46,18 @@ impl Record {
     pub fn is_proof(&self) -> bool {
         self.validity.faults.is_empty() && self.cut_short.is_none()
     }
+}
+
+/// What a search is called, as a profile.
+pub const SEARCH: &str = "find";
+
+/// What an app can serve, in requests per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Up to which the objective was kept. 0: it was at no rate that was tried.
+    pub kept: f64,
+    /// At which the app gave way. `None`: at none that was tried.
+    pub gave_way: Option<f64>,
 }
 
 /// Kinds of failed requests that are told apart. Of more there is their number by class and second.
@@ -117,6 +132,10 @@ pub struct ClassSecond {
     pub latency: Vec<(u64, u32)>,
     /// As `latency`, from the moment that it was really sent.
     pub service: Vec<(u64, u32)>,
+    /// Of `latency`, what is of answers that were not as they should be, by [`Outcome`]: who is turned away at once has not been
+    /// served fast. Records of before this was told apart have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency_not_ok: BTreeMap<Outcome, Vec<(u64, u32)>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -16,6 +16,8 @@ pub struct Summary {
     pub outcomes: BTreeMap<Outcome, u64>,
     pub latency: Latencies,
     pub service: Latencies,
+    /// Of `latency`, what is of answers as they should be.
+    pub latency_ok: Latencies,
 }
 
 /// How long answers took, by buckets.
@@ -58,6 +60,8 @@ impl Summary {
         }
         self.latency.add(&class.latency);
         self.service.add(&class.service);
+        self.latency_ok.add(&class.latency);
+        class.latency_not_ok.values().for_each(|latency| self.latency_ok.take_away(latency));
     }
 
     pub fn count(&self, outcome: Outcome) -> u64 {
@@ -93,16 +97,22 @@ impl Summary {
         share(self.shed(), self.sent)
     }
 
-    /// Of all, from 0 to 1, those that got no whole answer: given up, refused, broken off, without an end. `None`: there are
-    /// none.
+    /// Of those who were served or wait to be, from 0 to 1, those that got no whole answer: given up, refused, broken off,
+    /// without an end. `None`: there are none.
     pub fn unanswered_share(&self) -> Option<f64> {
-        share(self.sent.saturating_sub(self.latency.count()), self.sent)
+        share(self.sent.saturating_sub(self.latency.count()), self.served_or_waiting())
     }
 
-    /// In µs, the latency that a share `of` all, from 0 to 1, does not exceed, where whoever got no whole answer waits for
-    /// ever. `None`: it is that of one of these.
+    /// Not those who were answered, but not as they should be.
+    fn served_or_waiting(&self) -> u64 {
+        self.sent.saturating_sub(self.latency.count() - self.latency_ok.count())
+    }
+
+    /// In µs, the latency that a share `of` those, from 0 to 1, does not exceed who were served or wait to be, where whoever got
+    /// no whole answer waits for ever. `None`: it is that of one of these. Who was turned away or failed is none of them, however
+    /// fast.
     pub fn latency_of_all(&self, of: f64) -> Option<u64> {
-        quantile(self.latency.buckets(), self.sent, of)
+        quantile(self.latency_ok.buckets(), self.served_or_waiting(), of)
     }
 
     /// Sent per second.
@@ -134,6 +144,19 @@ impl Latencies {
         for (bound, count) in buckets {
             *self.buckets.entry(*bound).or_default() += u64::from(*count);
             self.count += u64::from(*count);
+        }
+    }
+
+    /// Those of [`Latencies::add`] that are these. What there is not is not taken.
+    fn take_away(&mut self, buckets: &[(u64, u32)]) {
+        for (bound, count) in buckets {
+            let there = self.buckets.entry(*bound).or_default();
+            let taken = u64::from(*count).min(*there);
+            *there -= taken;
+            self.count -= taken;
+            if *there == 0 {
+                self.buckets.remove(bound);
+            }
         }
     }
 
@@ -198,6 +221,10 @@ pub(crate) mod made {
             outcomes: BTreeMap::from([(outcome, sent)]),
             latency: latencies.to_vec(),
             service: latencies.to_vec(),
+            latency_not_ok: match outcome {
+                Outcome::Ok => BTreeMap::new(),
+                _ => BTreeMap::from([(outcome, latencies.to_vec())]),
+            },
         };
         Second {
             at,
@@ -267,6 +294,20 @@ mod tests {
             [Some(1_000), Some(1_000), None, None]
         );
         assert_eq!(summary.unanswered_share(), Some(0.03));
+    }
+
+    #[test]
+    fn who_is_turned_away_at_once_makes_nobody_else_faster() {
+        let seconds = [
+            second(0, "page", Outcome::Ok, &[(1_000, 5), (400_000, 5)]),
+            second(0, "page", Outcome::Shed, &[(1_000, 900)]),
+            second(1, "page", Outcome::Status, &[(2_000, 90)]),
+        ];
+        let summary = Summary::of(&seconds);
+        assert_eq!(summary.latency.quantile(0.99), Some(2_000), "of all that were answered");
+        assert_eq!([0.5, 0.51].map(|of| summary.latency_of_all(of)), [Some(1_000), Some(400_000)]);
+        // Where nobody is served, nobody is served fast.
+        assert_eq!(Summary::of(&seconds[1..]).latency_of_all(0.5), None);
     }
 
     #[test]

@@ -14,6 +14,9 @@
 //! relative, so that the first steps of a staircase count as much as the last. How sure that is comes from fitting again
 //! and again to the curve with its own errors dealt out anew.
 
+use std::fmt;
+
+use model::Metric;
 use serde::Serialize;
 
 /// One measurement.
@@ -137,6 +140,30 @@ impl Usl {
         let [gamma, sigma, kappa] = [self.gamma, self.sigma, self.kappa].map(|estimate| estimate.value);
         let slowed = 1.0 + sigma * (in_flight - 1.0) + kappa * in_flight * (in_flight - 1.0);
         gamma * in_flight / slowed
+    }
+}
+
+impl fmt::Display for Usl {
+    /// As a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_second = |value| Metric::Rate.amount(value);
+        write!(
+            f,
+            "By the scalability law, {:.0}% off the steps, one request at a time gives {}",
+            self.error * 100.0,
+            per_second(self.gamma.value)
+        )?;
+        match &self.peak {
+            None => f.write_str(", and more at once give no less within reach of what was measured."),
+            Some(Peak { in_flight, throughput }) => write!(
+                f,
+                ", and the most is {} ({} to {}) with {:.0} at once, beyond which it is less.",
+                per_second(throughput.value),
+                per_second(throughput.low),
+                per_second(throughput.high),
+                in_flight.value
+            ),
+        }
     }
 }
 

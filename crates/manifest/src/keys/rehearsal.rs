@@ -12,9 +12,10 @@ pub(super) static REHEARSAL: Table = Table {
             kind: Kind::Thresholds,
             default: Default::Value("[\"p99 < 250ms\", \"errors < 0.1%\"]"),
             does: "What is required of the app under load: of latencies (`p50`, `p99`, `p99.9`), of the share of `errors`, of \
-                   the share that was `shed`, and of the `rate` of good answers. In braces, of one class of requests alone: \
-                   `page`, `asset`, `search`, `write`, `bot` or `missing`. A request without an answer is slower than any latency; a list \
-                   that does not speak of `errors` allows 0.1 %.",
+                   the share that was `shed`, of the `rate` of good answers, and of the `capacity` that a search finds. In \
+                   braces, of one class of requests alone: `page`, `asset`, `search`, `write`, `bot` or `missing`. A request \
+                   without an answer is slower than any latency, and one that was turned away or failed has none; a list that \
+                   does not speak of `errors` allows 0.1 %, and one that does not speak of `shed` 1 %, but for `overload`.",
             choose: "What visitors would not notice. The capacity of the app is the most that it serves within it.",
             without: "99 of 100 requests within 250 ms, and at most one of a thousand fails.",
             see_also: &["rehearsal.visit"],

@@ -15,7 +15,8 @@ fn record(seed: u64, median_ms: f64, failed: u32) -> Record {
         }
         let latency: Vec<(u64, u32)> = latency.into_iter().collect();
         let outcomes = BTreeMap::from([(Outcome::Ok, 100 - failed), (Outcome::Status, failed)]);
-        let class = ClassSecond { sent: 100, outcomes, service: latency.clone(), latency };
+        let latency_not_ok = BTreeMap::new();
+        let class = ClassSecond { sent: 100, outcomes, service: latency.clone(), latency, latency_not_ok };
         Second {
             at,
             phase: "plateau".to_owned(),
@@ -44,6 +45,7 @@ fn record(seed: u64, median_ms: f64, failed: u32) -> Record {
             faults: Vec::new(),
         },
         failed: Vec::new(),
+        found: None,
         seconds: (0..60).map(&mut second).collect(),
         tiers: Vec::new(),
         events: Vec::new(),
@@ -114,6 +116,38 @@ fn an_app_that_refuses_its_visitors_is_a_regression_however_fast_it_does() {
     assert_eq!(shed.to_string(), "shed is 60% instead of 0%, +60.00 points (from +60.00 to +60.00): worse");
     assert_eq!(comparison.exit_code(), 1);
     assert!(change(&compare(&refusing, &record(1, 50.0, 0), 1), "shed", None).is_better);
+}
+
+/// A search that found an app to serve so much.
+fn search(kept: f64, gave_way: Option<f64>) -> Record {
+    let mut record = record(kept as u64, 50.0, 1);
+    record.profile = SEARCH.to_owned();
+    record.found = Some(Found { kept, gave_way });
+    record.seconds.iter_mut().for_each(|second| second.wished_visits = kept);
+    record
+}
+
+#[test]
+fn an_app_that_serves_less_than_before_is_a_regression_of_a_search() {
+    let before = search(300.0, Some(312.0));
+    let compared = |kept, gave_way| compare(&before, &search(kept, gave_way), 1);
+    let halved = compared(150.0, Some(156.0));
+    assert_eq!((halved.exit_code(), &halved.unlike[..]), (1, &[][..]));
+    let [change] = &halved.changes[..] else { panic!("{halved:?}") };
+    assert_eq!(
+        change.to_string(),
+        "capacity is 150/s instead of 300/s, 0.50 times (from 0.48 to 0.52): worse"
+    );
+    assert_eq!(compared(0.0, Some(30.0)).exit_code(), 1, "kept at no rate");
+    for (kept, gave_way) in [(275.0, Some(290.0)), (310.0, Some(330.0)), (250.0, Some(310.0)), (200.0, None)]
+    {
+        let compared = compared(kept, gave_way);
+        assert_eq!((compared.exit_code(), compared.changes[0].is_better), (0, false), "{kept}: {compared:?}");
+    }
+    assert!(compared(600.0, None).changes[0].is_better);
+    let mut old = before.clone();
+    old.found = None;
+    assert_eq!(unfit(&old, &old.app, SEARCH).len(), 1);
 }
 
 #[test]

@@ -271,12 +271,45 @@ fn a_generator_that_cannot_keep_up_ends_the_staircase() {
 
 #[test]
 fn the_scalability_law_is_fitted_to_the_steps_or_why_not_is_said() {
-    let found = found(&staircase(), &App { capacity: 430.0, service_ms: 5.0 });
+    // One request at a time takes 10 ms; a twentieth of the work is done one after the other, and each disturbs the others.
+    let (gamma, sigma, kappa) = (100.0, 0.05, 0.001);
+    let step = |in_flight: f64| {
+        let achieved =
+            gamma * in_flight / (1.0 + sigma * (in_flight - 1.0) + kappa * in_flight * (in_flight - 1.0));
+        let visits = achieved / REQUESTS_PER_VISIT;
+        let phase = Phase { name: "step".to_owned(), lasts_ms: 10_000, from: visits, to: visits };
+        let played = App { capacity: 1e6, service_ms: 5.0 }.play(&phase);
+        Step { in_flight, achieved, ..Step::of(&played, &objective()).unwrap() }
+    };
+    let steps: Vec<Step> = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 24.0].map(step).to_vec();
+    let few = Capacity::of(steps[..3].to_vec(), 1);
+    let found = Capacity::of(steps, 1);
+    let usl = found.usl.unwrap();
+    assert!((usl.gamma.value / gamma - 1.0).abs() < 0.01, "{usl:?}");
+    assert!((usl.sigma.value / sigma - 1.0).abs() < 0.05, "{usl:?}");
+    let peak = usl.peak.unwrap();
+    assert!((peak.in_flight.value - ((1.0 - sigma) / kappa).sqrt()).abs() < 1.0, "{peak:?}");
     let json = serde_json::to_value(&found).unwrap();
-    match &found.usl {
-        Ok(usl) => assert_eq!(json["usl"]["gamma"]["value"], usl.gamma.value),
-        Err(unfit) => assert!(json["usl"]["reason"].is_string(), "{unfit}"),
-    }
+    assert_eq!(json["usl"]["gamma"]["value"], usl.gamma.value);
+    let law = found.law();
+    assert!(
+        law.contains("one request at a time gives 100/s, and the most is ") && law.contains(" 31 at once"),
+        "{law}"
+    );
+    assert_eq!(few.law(), "Scalability: the scalability law needs 5 steps, and there are 3.");
+    assert_eq!(serde_json::to_value(&few).unwrap()["usl"]["reason"], "too_few");
+}
+
+#[test]
+fn a_search_is_a_table_with_a_row_for_each_rate_and_whether_the_objective_was_kept() {
+    let found = found(&staircase(), &App { capacity: 430.0, service_ms: 5.0 });
+    let table = crate::report::staircase::table(&found).unwrap();
+    assert_eq!(table.rows.len(), found.steps.len());
+    assert!(table.rows.iter().all(|row| row.len() == table.head.len()));
+    let (first, last) = (table.rows.first().unwrap(), table.rows.last().unwrap());
+    assert_eq!(first.last().unwrap(), "kept");
+    assert!(last.last().unwrap().starts_with("p99 < 250ms: is "), "{last:?}");
+    assert_eq!(crate::report::staircase::table(&Capacity::of(Vec::new(), 1)), None);
 }
 
 #[test]

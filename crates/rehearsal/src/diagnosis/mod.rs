@@ -242,6 +242,16 @@ pub enum Confidence {
     Good,
 }
 
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Confidence::Low => "low",
+            Confidence::Fair => "fair, by what was seen",
+            Confidence::Good => "good, by a test",
+        })
+    }
+}
+
 impl Step {
     /// What a step gave, and what the tiers did in these seconds of it.
     pub fn of(measured: &capacity::Step, tiers: &[Tier], seconds: Range<u32>) -> Step {

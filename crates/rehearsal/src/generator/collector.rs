@@ -82,6 +82,9 @@ impl Tally {
             mine.outcomes.iter_mut().zip(theirs.outcomes).for_each(|(mine, theirs)| *mine += theirs);
             mine.latency.add(&theirs.latency);
             mine.service.add(&theirs.service);
+            for (outcome, latency) in &theirs.latency_not_ok {
+                mine.latency_not_ok.entry(*outcome).or_default().add(latency);
+            }
         }
     }
 }
@@ -94,6 +97,11 @@ impl Counts {
             outcomes: outcomes.collect(),
             latency: self.latency.pairs(),
             service: self.service.pairs(),
+            latency_not_ok: self
+                .latency_not_ok
+                .iter()
+                .map(|(outcome, latency)| (*outcome, latency.pairs()))
+                .collect(),
         }
     }
 }

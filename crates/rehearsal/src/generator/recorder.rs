@@ -4,7 +4,7 @@
 //! meant for it has an outcome, at the latest when the patience for its last request has passed; always in order, and none is
 //! left out. So there are never more seconds open than patience has.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::clock::Moment;
@@ -49,6 +49,8 @@ pub struct Counts {
     pub outcomes: [u32; OUTCOMES.len()],
     pub latency: Histogram,
     pub service: Histogram,
+    /// Of `latency`, what was not as it should be.
+    pub latency_not_ok: BTreeMap<Outcome, Histogram>,
 }
 
 /// What one thread saw of the whole run.
@@ -133,8 +135,12 @@ impl Recorder {
         let place = OUTCOMES.iter().position(|outcome| *outcome == ended.outcome);
         counts.outcomes[place.expect("every outcome is in the list")] += 1;
         if let Some((answered, sent)) = ended.answered {
-            counts.latency.record(answered.micros_since(ticket.meant));
+            let latency = answered.micros_since(ticket.meant);
+            counts.latency.record(latency);
             counts.service.record(answered.micros_since(sent));
+            if ended.outcome != Outcome::Ok {
+                counts.latency_not_ok.entry(ended.outcome).or_default().record(latency);
+            }
         }
     }
 
@@ -242,6 +248,20 @@ mod tests {
         };
         about(&tally.classes[0].latency, 530);
         about(&tally.classes[0].service, 20);
+    }
+
+    #[test]
+    fn who_is_turned_away_is_told_from_who_is_served() {
+        let mut recorder = recorder();
+        let ticket = recorder.begin(0, ms(100));
+        recorder.end(ticket, ok(100, 400));
+        let ticket = recorder.begin(0, ms(100));
+        recorder.end(ticket, Ended { outcome: Outcome::Shed, ..ok(100, 101) });
+        let tally = recorder.complete(ms(1_200)).unwrap();
+        let of = |histogram: &Histogram| histogram.pairs().iter().map(|(_, count)| count).sum::<u32>();
+        let counts = &tally.classes[0];
+        assert_eq!((of(&counts.latency), of(&counts.latency_not_ok[&Outcome::Shed])), (2, 1));
+        assert_eq!(counts.latency_not_ok.len(), 1);
     }
 
     #[test]

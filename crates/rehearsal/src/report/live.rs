@@ -194,6 +194,7 @@ mod tests {
             outcomes: [(Outcome::Ok, sent - failed), (Outcome::GaveUp, failed)].into(),
             latency: vec![(latency, sent - failed)],
             service: vec![(latency, sent - failed)],
+            ..ClassSecond::default()
         };
         Second {
             at,

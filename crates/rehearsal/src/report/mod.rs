@@ -15,6 +15,7 @@ pub mod journey;
 pub mod live;
 mod numbers;
 mod page;
+pub mod staircase;
 mod words;
 
 use std::io;
@@ -75,6 +76,9 @@ pub struct Part {
     pub change: Option<String>,
     /// What was found, a sentence each.
     pub findings: Vec<String>,
+    /// What a search found, with all that it rests on, for programs. The page has it in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<serde_json::Value>,
     pub record: Record,
 }
 

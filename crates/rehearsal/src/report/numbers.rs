@@ -86,12 +86,13 @@ fn by_class(record: &Record) -> Table {
         "p90",
         "p99",
         "slowest",
+        "p99 of ok",
         "p99 once sent",
     ];
     Table {
         note: Some(
-            "Latencies are of what was answered in full, whatever the status, from the moment a request was meant to be \
-             sent; in the last column from when it was really sent."
+            "Latencies are of what was answered in full, whatever the status, but for `p99 of ok`, from the moment a request was \
+             meant to be sent; in the last column from when it was really sent."
                 .to_owned(),
         ),
         ..table("By class", &head, rows)
@@ -110,6 +111,7 @@ fn class_row(name: &str, of: &Summary) -> Vec<String> {
         duration_or_dash(of.latency.quantile(0.9)),
         duration_or_dash(of.latency.quantile(0.99)),
         duration_or_dash(of.latency.max()),
+        duration_or_dash(of.latency_ok.quantile(0.99)),
         duration_or_dash(of.service.quantile(0.99)),
     ]
 }

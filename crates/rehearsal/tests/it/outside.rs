@@ -27,8 +27,8 @@ const LOG: &[&str] = &[
 ];
 
 const THRESHOLD: &[&str] = &[
-    "p99", "p(", ")", "errors", "shed", "rate", "{", "}", "page", "class:", "<", "<=", ">", "250", "0.1",
-    "ms", "s", "%", "/s", " ", "µ",
+    "p99", "p(", ")", "errors", "shed", "rate", "capacity", "{", "}", "page", "class:", "<", "<=", ">",
+    "250", "0.1", "ms", "s", "%", "/s", " ", "µ",
 ];
 
 const HTML: &[&str] = &[

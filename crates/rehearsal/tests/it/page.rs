@@ -10,7 +10,7 @@ use crate::sample;
 const LIBRARY: &str = include_str!("../../src/report/uplot/uPlot.iife.min.js");
 
 fn part(record: Record) -> Part {
-    Part { title: "Stage 3".into(), change: None, findings: vec!["It held.".into()], record }
+    Part { title: "Stage 3".into(), change: None, findings: vec!["It held.".into()], search: None, record }
 }
 
 fn document(parts: Vec<Part>) -> Document {

@@ -106,7 +106,7 @@ pub fn crawled_page(input: &[u8]) {
 pub fn record(input: &[u8]) {
     let Ok(record) = json::read(input) else { return };
     let verdict = Verdict { passed: Passed::NotAsked, sentence: String::new() };
-    let part = Part { title: String::new(), change: None, findings: Vec::new(), record };
+    let part = Part { title: String::new(), change: None, findings: Vec::new(), search: None, record };
     let document = Document {
         title: String::new(),
         verdict,

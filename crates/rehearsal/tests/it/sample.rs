@@ -50,6 +50,7 @@ pub fn front_page(seconds: u32, seed: u64) -> Record {
             not_offered: 0,
             faults: Vec::new(),
         },
+        found: None,
         failed: vec![FailedRequests {
             path: "/?utm_source=news".into(),
             outcome: Outcome::Status,
@@ -123,6 +124,7 @@ fn class(sent: u32, median: f64, load: f64, chance: &mut fastrand::Rng) -> Class
         outcomes,
         latency: latency.into_iter().collect(),
         service: service.into_iter().collect(),
+        latency_not_ok: BTreeMap::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use model::Metric;
 use rehearsal::baseline;
 use rehearsal::load::Phase;
 use rehearsal::profile::{self, Known, Pace, Replay, UNKNOWN_BASE};
@@ -23,6 +24,10 @@ pub fn check(app: &App, args: &RehearseArgs, subject: &Subject) -> Result<Option
         replay(args).check().map_err(unplayable)?;
     } else if !args.find {
         preset_phases(args, None, write::capacity(app, &subject.shape))?;
+    }
+    if let Some(asked) = args.thresholds.iter().find(|one| one.metric == Metric::Capacity && !args.find) {
+        return Err(Problem::usage(format!("`{asked}` is required of what a search finds"))
+            .hint("`switchback rehearse --find` is one"));
     }
     write::check(app, args.out.as_deref())?;
     if let Some(path) = &args.save_baseline {

@@ -82,6 +82,7 @@ impl<'a> Conductor<'a> {
             cut_short: None,
             validity: Validity::default(),
             failed: Vec::new(),
+            found: None,
             seconds: Vec::new(),
             tiers: Vec::new(),
             events: Vec::new(),

@@ -24,8 +24,8 @@ use rehearsal::baseline;
 use rehearsal::capacity::{Effort, Staircase};
 use rehearsal::diagnosis::{Diagnosis, disturbed};
 use rehearsal::load::{Limits, Load, Visit};
-use rehearsal::record::{FailedRequests, Record, Second};
-use rehearsal::report::{Document, Part, Passed, Verdict, how_it_failed};
+use rehearsal::record::{FailedRequests, Record, SEARCH, Second};
+use rehearsal::report::{self, Document, Part, Passed, Verdict, how_it_failed};
 use rehearsal::site::mix;
 use rehearsal::summary::Summary;
 use rehearsal::threshold;
@@ -130,7 +130,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         app: graph.app.to_string(),
         shape: shape::words(graph),
         target: target.url.clone(),
-        profile: if args.find { "find".to_owned() } else { args.profile.clone() },
+        profile: if args.find { SEARCH.to_owned() } else { args.profile.clone() },
     };
     let before = beforehand::check(&app, args, &subject)?;
     let own = graph.rehearsal.as_ref();
@@ -172,13 +172,16 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
                 problem.report();
             }
         }
-        let record = conductor.end();
+        let mut record = conductor.end();
+        record.found = climb.capacity.found().filter(|_| record.cut_short.is_none());
         if record.is_proof() && target.is_ours {
             // Whether it could be kept, the report is written.
             kept = write::remember_capacity(&app, &record.shape, &climb.capacity);
             tell_why(&app, &climb.diagnosis);
         }
-        Outcome { record, climb: Some(climb), judgements: Vec::new() }
+        let kept = climb.capacity.at_objective.map_or(0.0, |rate| rate.requests_per_second);
+        let judgements = threshold::judge_capacity(&of_capacity(&args.thresholds, own), kept);
+        Outcome { record, climb: Some(climb), judgements }
     } else {
         let capacity = write::capacity(&app, &subject.shape);
         let phases = beforehand::phases(args, explored.rates.as_ref(), capacity)?;
@@ -189,7 +192,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let disturbed = disturbed(conductor.seconds(&played), &conductor.tiers());
         conductor.doubt(&disturbed);
         let record = conductor.end();
-        let judgements = threshold::judge(&objective, &[Metric::Errors], whole(&record));
+        let judgements = threshold::judge(&objective, implied(&args.profile), whole(&record));
         Outcome { record, climb: None, judgements }
     };
     report(&app, args, before.as_ref(), outcome).and(kept)
@@ -218,12 +221,33 @@ fn whole(record: &Record) -> &[Second] {
     &record.seconds[..record.seconds.len().saturating_sub(cut)]
 }
 
-/// What is required: what was typed, what the manifest says, or what is usual.
+/// What is required at each rate: what was typed, what the manifest says, or what is usual.
 fn objective(typed: &[Threshold], own: Option<&model::Rehearsal>) -> Vec<Threshold> {
-    match own {
-        _ if !typed.is_empty() => typed.to_vec(),
-        Some(own) if !own.slo.is_empty() => own.slo.clone(),
-        _ => USUAL_OBJECTIVE.iter().filter_map(|text| text.parse().ok()).collect(),
+    required(typed, own, |threshold| threshold.metric != Metric::Capacity)
+        .unwrap_or_else(|| USUAL_OBJECTIVE.iter().filter_map(|text| text.parse().ok()).collect())
+}
+
+/// What is required of what a search finds: what was typed, or what the manifest says.
+fn of_capacity(typed: &[Threshold], own: Option<&model::Rehearsal>) -> Vec<Threshold> {
+    required(typed, own, |threshold| threshold.metric == Metric::Capacity).unwrap_or_default()
+}
+
+/// Of both kinds somebody may have typed one, and the manifest say the other.
+fn required(
+    typed: &[Threshold],
+    own: Option<&model::Rehearsal>,
+    is_meant: impl Fn(&Threshold) -> bool,
+) -> Option<Vec<Threshold>> {
+    let slo = own.map_or(&[][..], |own| &own.slo[..]);
+    let meant = |all: &[Threshold]| all.iter().filter(|one| is_meant(one)).cloned().collect::<Vec<_>>();
+    [typed, slo].into_iter().map(meant).find(|some| !some.is_empty())
+}
+
+/// What is required of a profile where nobody says anything of it. Of ten times what it serves an app has to turn most away.
+fn implied(profile: &str) -> &'static [&'static str] {
+    match profile {
+        "overload" => &["errors <= 0.1%"],
+        _ => &["errors <= 0.1%", "shed <= 1%"],
     }
 }
 
@@ -273,12 +297,15 @@ fn report(app: &App, args: &RehearseArgs, before: Option<&Record>, outcome: Outc
     let document = Document {
         title,
         verdict: verdict.clone(),
-        evidence: evidence(&record, climb.as_ref(), &judgements, &worse),
-        tables: Vec::new(),
+        evidence: evidence(&record, &verdict, climb.as_ref(), &judgements, &worse),
+        tables: climb.iter().filter_map(|climb| report::staircase::table(&climb.capacity)).collect(),
         parts: vec![Part {
             title: record.shape.clone(),
             change: None,
             findings: climb.as_ref().map(|climb| vec![climb.capacity.to_string()]).unwrap_or_default(),
+            search: climb
+                .as_ref()
+                .map(|climb| json!({ "capacity": climb.capacity, "diagnosis": climb.diagnosis })),
             record,
         }],
     };
@@ -322,16 +349,18 @@ fn verdict(
         let sentence = format!("This run was cut short, and is no proof: {why}.");
         return Verdict { passed: Passed::NotAsked, sentence };
     }
-    if let Some(climb) = climb {
-        let Diagnosis { sentence, .. } = &climb.diagnosis;
-        return Verdict { passed: Passed::NotAsked, sentence: sentence.clone() };
-    }
     let broken: Vec<String> =
         judgements.iter().filter(|judgement| !judgement.kept).map(ToString::to_string).collect();
     match (broken.as_slice(), worse) {
-        ([], []) => Verdict {
-            passed: Passed::Yes,
-            sentence: format!("The app kept what was required of it under `{}`.", record.profile),
+        ([], []) => match climb {
+            Some(climb) => Verdict {
+                passed: if judgements.is_empty() { Passed::NotAsked } else { Passed::Yes },
+                sentence: climb.diagnosis.sentence.clone(),
+            },
+            None => Verdict {
+                passed: Passed::Yes,
+                sentence: format!("The app kept what was required of it under `{}`.", record.profile),
+            },
         },
         ([], worse) => Verdict {
             passed: Passed::No,
@@ -354,13 +383,15 @@ fn shed_unasked(record: &Record, judgements: &[threshold::Judgement]) -> Option<
 
 fn evidence(
     record: &Record,
+    verdict: &Verdict,
     climb: Option<&Climb>,
     judgements: &[threshold::Judgement],
     worse: &[String],
 ) -> Vec<String> {
     let mut lines: Vec<String> = judgements.iter().map(ToString::to_string).collect();
     lines.extend(worse.iter().cloned());
-    lines.extend(shed_unasked(record, judgements));
+    // A search is stricter.
+    lines.extend(shed_unasked(record, judgements).filter(|_| climb.is_none()));
     let mut failed: Vec<&FailedRequests> = record.failed.iter().collect();
     failed.sort_by_key(|one| std::cmp::Reverse(one.count));
     lines.extend(failed.into_iter().take(FAILED_SHOWN).filter_map(|one| {
@@ -372,14 +403,26 @@ fn evidence(
         ))
     }));
     let Some(Climb { capacity, diagnosis, .. }) = climb else { return lines };
+    if verdict.passed == Passed::No {
+        lines.push(diagnosis.sentence.clone());
+    }
     lines.push(capacity.to_string());
+    lines.push(capacity.law());
     lines.extend(diagnosis.evidence.iter().map(ToString::to_string));
-    if let Some(recommendation) = &diagnosis.recommendation {
-        let gain = recommendation.predicted.as_ref().map_or(String::new(), |predicted| {
+    let advice = diagnosis.recommendation.iter().map(|advice| ("What to do", advice));
+    for (what, advice) in advice.chain(diagnosis.alternatives.iter().map(|advice| ("Or", advice))) {
+        let gain = advice.predicted.as_ref().map_or(String::new(), |predicted| {
             format!(": {:.1} times as much is predicted, by {}", predicted.gain, predicted.formula)
         });
-        lines.push(format!("What to do: {}{gain}.", recommendation.says));
+        lines.push(format!("{what}: {}{gain}.", advice.says));
     }
+    lines.push(format!("Confidence: {}.", diagnosis.confidence));
     lines.extend(diagnosis.doubts.iter().map(|doubt| format!("Doubt: {doubt}.")));
+    if !diagnosis.falsified_by.is_empty() {
+        lines.push(format!("It is wrong if {}.", diagnosis.falsified_by));
+    }
     lines
 }
+
+#[cfg(test)]
+mod tests;

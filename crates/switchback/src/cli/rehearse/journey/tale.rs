@@ -192,6 +192,10 @@ fn part(stage: Stage) -> Part {
         findings.extend(climb.diagnosis.doubts.iter().map(|doubt| format!("Doubt: {doubt}.")));
     }
     Part {
+        search: stage
+            .climb
+            .as_ref()
+            .map(|climb| json!({ "capacity": climb.capacity, "diagnosis": climb.diagnosis })),
         title: stage.record.shape.clone(),
         change: stage
             .moved
