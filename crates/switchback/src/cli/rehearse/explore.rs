@@ -7,6 +7,7 @@ use std::time::Instant;
 use model::Rehearsal;
 use rehearsal::fetch::Fetcher;
 use rehearsal::load::{Origin, Visit};
+use rehearsal::record::SEARCH;
 use rehearsal::site::Site;
 use rehearsal::site::access_log::AccessLog;
 use rehearsal::site::check::{AllFail, Check};
@@ -28,8 +29,29 @@ const LEAST_LANDINGS: u64 = 100;
 pub enum Crowd {
     /// Those who always come: they do what the log says.
     Usual,
-    /// Those whom a link elsewhere brings.
+    /// Those whom a link elsewhere brings: few of them look further than where it leads.
     New,
+}
+
+impl Crowd {
+    /// Of a profile: `viral` and `soak` are more of those who always come, and what an app serves is asked of these.
+    pub fn of(profile: &str) -> Crowd {
+        match profile {
+            SEARCH | "replay" | "soak" | "viral" => Crowd::Usual,
+            _ => Crowd::New,
+        }
+    }
+
+    /// What they do, and by what that is known: `found` in a log that is long enough or not.
+    fn mix(self, found: Option<Mix>) -> (Mix, &'static str) {
+        match (self, found) {
+            (Crowd::Usual, Some(mix)) => (mix, "pages and what visitors do as in the access log"),
+            (Crowd::Usual, None) => {
+                (Mix::CROWD, "pages as in the access log, which is too short for what visitors do")
+            }
+            (Crowd::New, _) => (Mix::CROWD, "pages as in the access log, visited as newcomers do"),
+        }
+    }
 }
 
 pub struct Explored {
@@ -52,10 +74,6 @@ pub fn explore(
     crowd: Crowd,
     interrupts: &Interrupts,
 ) -> Result<Explored, Problem> {
-    let mix = |log: &AccessLog| match crowd {
-        Crowd::Usual => log.mix().unwrap_or(Mix::CROWD),
-        Crowd::New => Mix::CROWD,
-    };
     let log = if target.is_ours { read_log(app)? } else { AccessLog::default() };
     let fetcher = Fetcher::new(&target.origin).map_err(|error| Problem::failed(local::chain(&error)))?;
     let mut notes = Vec::new();
@@ -67,8 +85,9 @@ pub fn explore(
         }
     };
     let mix = if is_known {
-        notes.push(format!("visits as in the access log, of {} visits", log.rates.visits()));
-        mix(&log)
+        let (mix, by) = crowd.mix(log.mix());
+        notes.push(format!("{by}; it has {} visits", log.rates.visits()));
+        mix
     } else {
         say::talk("looking at what there is to visit");
         Mix::CROWD
@@ -129,4 +148,24 @@ async fn crawled(fetcher: &Fetcher, origin: &Origin) -> Result<Site, NothingFoun
         crawl.answered(&ask.path, answer);
     }
     crawl.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_always_comes_does_as_the_log_says_and_newcomers_do_not() {
+        let logged = Mix { machines: 0.5, ..Mix::CROWD };
+        for profile in ["find", "replay", "soak", "viral"] {
+            let (mix, by) = Crowd::of(profile).mix(Some(logged));
+            assert_eq!((mix, by), (logged, "pages and what visitors do as in the access log"), "{profile}");
+            let (mix, by) = Crowd::of(profile).mix(None);
+            assert!(mix == Mix::CROWD && by.ends_with("too short for what visitors do"), "{profile}");
+        }
+        for profile in ["front-page", "hn", "reddit", "overload", "tv-ad"] {
+            let (mix, by) = Crowd::of(profile).mix(Some(logged));
+            assert!(mix == Mix::CROWD && by.ends_with("as newcomers do"), "{profile}");
+        }
+    }
 }

@@ -138,7 +138,7 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
     let interrupts = Interrupts::listen()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::failed(error.to_string()))?;
-    let crowd = if args.profile == "replay" { Crowd::Usual } else { Crowd::New };
+    let crowd = Crowd::of(&subject.profile);
     let explored = explore::explore(&runtime, &app, &target, own, crowd, &interrupts)?;
     for note in &explored.notes {
         say::talk(&format!("{} {note}", paint(Stream::Err, BOLD, "note:")));
