@@ -159,6 +159,22 @@ fn a_primary_that_prepares_for_a_switchover_is_not_taken_for_hung() {
     assert_ne!(whole(&switchback).primary().name, before.name);
 }
 
+/// As on a full machine. Nobody waits yet.
+#[test]
+fn a_primary_that_takes_connections_slowly_is_waited_for_before_a_switchover() {
+    let switchback = second_stage();
+    let before = switchback.status().primary().clone();
+    before.hang();
+    let switching = std::thread::scope(|scope| {
+        let switching = scope.spawn(|| switchback.cli(&["failover"]));
+        std::thread::sleep(Duration::from_secs(5));
+        before.go_on();
+        switching.join().unwrap()
+    });
+    assert_eq!(switching.code, Some(0), "{switching:#?}");
+    assert_ne!(whole(&switchback).primary().name, before.name);
+}
+
 /// It would have to replay all of it before it takes writes, with everybody waiting.
 #[test]
 fn a_switchover_to_a_standby_that_is_far_behind_is_refused_before_anything_is_stopped() {

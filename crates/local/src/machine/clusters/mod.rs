@@ -55,6 +55,8 @@ use crate::process::stat::is_killed_in_kernel;
 /// To reach a node over its Unix socket and get one answer. A follower that is slower than this does not take part in a
 /// failover.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// The same, where no client waits meanwhile: on a full machine a login alone may take seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// For followers that nothing counts on, once all have answered whom commits count on.
 const OTHERS_LIMIT: Duration = Duration::from_millis(100);
 /// A follower that replays what was written longer ago than this may take as long to be promoted.
@@ -294,15 +296,19 @@ impl Machine {
         if let Some(session) = kept.filter(|session| !session.is_closed()) {
             return Ok(session);
         }
-        let session = Arc::new(self.session_of_its_own(id).await?);
+        let session = Arc::new(self.open_session(id, ANSWER_LIMIT).await?);
         locked(&self.inner.clusters.sessions).insert(id.clone(), Arc::clone(&session));
         Ok(session)
     }
 
     /// A new session on a node, for what takes long: on the kept one everybody else would wait behind it.
     async fn session_of_its_own(&self, id: &NodeId) -> Result<Session, StepError> {
+        self.open_session(id, PATIENCE).await
+    }
+
+    async fn open_session(&self, id: &NodeId, limit: Duration) -> Result<Session, StepError> {
         let job = self.node_kept(id).ok_or_else(|| StepError::new(format!("{id} does not run")))?;
-        match timeout(ANSWER_LIMIT, Session::open(&job.paths, &job.credentials)).await {
+        match timeout(limit, Session::open(&job.paths, &job.credentials)).await {
             Ok(opened) => opened.map_err(|error| failed(&error)),
             Err(_) => Err(StepError::new(format!("{id} does not answer"))),
         }
