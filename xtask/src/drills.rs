@@ -17,8 +17,10 @@ use crate::http;
 use crate::load::Load;
 use crate::shell;
 
-/// In this order: each begins with a machine that is whole again.
-const AT_STAGE_2: &[&str] = &["primary-crash", "primary-hang", "standby-crash", "switchover"];
+/// In this order: each begins with a machine that is whole again. Of all drills `primary-disk-full` is missing: it needs a
+/// disk of its own, and its clients see errors; a test of its own mounts one and looks at them.
+const AT_STAGE_2: &[&str] =
+    &["primary-crash", "primary-hang", "standby-crash", "switchover", "zone-loss", "restore"];
 const AT_STAGE_3: &[&str] = &[
     "replica-crash",
     "replica-lag",
@@ -34,6 +36,11 @@ const AT_STAGE_3: &[&str] = &[
 ];
 /// Of a primary that hangs nothing is seen but that it does nothing, so that takes its time; nobody may wait for longer.
 const LONGEST_OF_A_HANG_MS: u64 = 3_000;
+/// So much longer than for one that was killed on the same machine, which takes as long to be replaced once that is known:
+/// what else the machine does makes both slower. The best of some counts, as others at work only ever make it longer; what
+/// has become slower itself is slower each time. On a machine at rest it is 0.8 s.
+const HANG_ON_TOP_MS: u64 = 1_250;
+const HANGS: usize = 3;
 /// Of load around each.
 const SECONDS: &str = "6";
 
@@ -48,10 +55,23 @@ pub fn run() -> Result {
     shell::run(build.current_dir(house::frontpage()))?;
     let app = FrontPage::up()?;
     let mut failures = Vec::new();
+    let mut crash_ms = 0;
     for (stage, drills) in [("2", AT_STAGE_2), ("3", AT_STAGE_3)] {
         failures.extend(app.stage_under_load(stage)?);
         for drill in drills {
-            failures.extend(flaws(&app, drill, stage)?);
+            if *drill == "restore" {
+                app.must(&["backup"])?;
+            }
+            let seen = flaws(&app, drill, stage)?;
+            failures.extend(seen.flaw);
+            match *drill {
+                "primary-crash" => crash_ms = seen.longest_ms,
+                "primary-hang" => {
+                    let limit = crash_ms + HANG_ON_TOP_MS;
+                    failures.extend(slow_hangs(&app, stage, seen.longest_ms, limit)?);
+                }
+                _ => {}
+            }
         }
     }
     for stage in ["2", "1"] {
@@ -60,8 +80,34 @@ pub fn run() -> Result {
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
 }
 
-/// What clients saw that they should not have.
-fn flaws(app: &FrontPage, drill: &str, stage: &str) -> Result<Option<String>> {
+/// What was wrong with hangs after a first one: that one cost clients something, or that each kept them waiting for longer
+/// than `limit_ms`.
+fn slow_hangs(app: &FrontPage, stage: &str, first_ms: u64, limit_ms: u64) -> Result<Vec<String>> {
+    let (mut best_ms, mut failures) = (first_ms, Vec::new());
+    for _ in 1..HANGS {
+        if best_ms <= limit_ms {
+            return Ok(failures);
+        }
+        let again = flaws(app, "primary-hang", stage)?;
+        best_ms = best_ms.min(again.longest_ms);
+        failures.extend(again.flaw);
+    }
+    if best_ms > limit_ms {
+        failures.push(format!(
+            "primary-hang at stage {stage}: somebody waited for {best_ms} ms each time, and {limit_ms} ms is the limit"
+        ));
+    }
+    Ok(failures)
+}
+
+/// What clients saw of one drill.
+struct Saw {
+    /// What they should not have.
+    flaw: Option<String>,
+    longest_ms: u64,
+}
+
+fn flaws(app: &FrontPage, drill: &str, stage: &str) -> Result<Saw> {
     let report = app.drill(drill)?;
     let (seen, database) = (&report["seen"], &report["database"]);
     eprintln!(
@@ -85,10 +131,13 @@ fn flaws(app: &FrontPage, drill: &str, stage: &str) -> Result<Option<String>> {
     let flawless = seen["failed"] == 0
         && ["failed", "lost", "doubled", "stale"].iter().all(|figure| database[figure] == 0);
     let longest = [seen, database].iter().filter_map(|of| of["longest_ms"].as_u64()).max();
-    let in_time = drill != "primary-hang" || longest.is_some_and(|ms| ms <= LONGEST_OF_A_HANG_MS);
-    Ok((!flawless || !in_time).then(|| {
+    let longest_ms =
+        longest.ok_or_else(|| Failure::new(format!("{drill} says nothing of how long it took")))?;
+    let in_time = drill != "primary-hang" || longest_ms <= LONGEST_OF_A_HANG_MS;
+    let flaw = (!flawless || !in_time).then(|| {
         format!("{drill} at stage {stage}: {database} {} {}", seen["failures"], database["failures"])
-    }))
+    });
+    Ok(Saw { flaw, longest_ms })
 }
 
 /// The example, built, in a folder of its own. Taken down with everything when dropped.
@@ -152,8 +201,11 @@ impl FrontPage {
     }
 
     fn drill(&self, name: &str) -> Result<Value> {
-        let text = shell::read(&mut self.switchback(&["drill", name, "--json", "--seconds", SECONDS]))?;
-        serde_json::from_str(&text).map_err(Failure::while_doing(name))
+        let mut drill = self.switchback(&["drill", name, "--json", "--seconds", SECONDS]);
+        let output = drill.output().map_err(Failure::while_doing(name))?;
+        // It fails when clients saw what they should not have. Then its report says more than that.
+        serde_json::from_slice(&output.stdout)
+            .map_err(|_| Failure::new(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim())))
     }
 }
 
