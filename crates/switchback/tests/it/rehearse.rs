@@ -133,7 +133,8 @@ fn what_was_measured_is_said_where_it_can_no_longer_be_written() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("This run was cut short") && said.contains("report.html"), "{said}");
+    // On a busy machine it may be invalid before that.
+    assert!(said.contains("This run ") && said.contains("report.html"), "{said}");
 }
 
 #[test]
