@@ -13,7 +13,8 @@ fn shop() -> AppName {
 fn a_restored_primary_takes_the_place_of_the_old_one_and_gets_as_many_followers() {
     let db = id("db");
     let before = failed_over(&reached(&STAGE_2), 0);
-    let wished = Restore { cluster: db.clone(), backup: 4, timeline: 2, to: RecoveryTarget::Latest, from: None };
+    let wished =
+        Restore { cluster: db.clone(), backup: 4, timeline: 2, to: RecoveryTarget::Latest, from: None };
     let plan = restore(&shop(), &before, 7, &wished).unwrap();
     assert!(matches!(plan.steps.last().unwrap().action, Action::ReplacePrimary { .. }), "{:?}", words(&plan));
     let after = applied(&before, &plan);
@@ -34,7 +35,8 @@ fn a_restored_primary_takes_the_place_of_the_old_one_and_gets_as_many_followers(
 fn a_restore_that_is_taken_back_leaves_the_old_primary() {
     let db = id("db");
     let before = reached(&STAGE_1);
-    let wished = Restore { cluster: db.clone(), backup: 4, timeline: 1, to: RecoveryTarget::Latest, from: None };
+    let wished =
+        Restore { cluster: db.clone(), backup: 4, timeline: 1, to: RecoveryTarget::Latest, from: None };
     let plan = restore(&shop(), &before, 7, &wished).unwrap();
     let mut world = applied(&before, &plan);
     for step in plan.steps.iter().rev() {

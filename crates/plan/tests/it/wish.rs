@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     AppName, BackupPolicy, ByteSize, CompareGate, DatabaseCluster, Engine, HealthProbe, LoadBalancer, NodeId,
-    PoolPolicy, Rehearsal, Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol, Size,
-    Topology, WithoutStandby, Zone,
+    PoolPolicy, Rehearsal, Release, ReleaseId, Resource, ResourceGraph, ResourceId, Service, ServiceProtocol,
+    Size, Topology, WithoutStandby, Zone,
 };
 use plan::{FoundData, Plan, PlanError, Request, plan};
 

@@ -24,7 +24,8 @@ use std::time::Instant;
 use local::cgroup::Cgroups;
 use local::chain;
 use local::machine::{
-    self, ApplyError, CrashPoint, Event, FailoverMoment, Machine, Moment, Phase, ProcessKind, Report, StopMode,
+    self, ApplyError, CrashPoint, Event, FailoverMoment, Machine, Moment, Phase, ProcessKind, Report,
+    StopMode,
 };
 use local::output::{Budget, Logs, Tailer};
 use local::paths::{StateDir, StateError};
