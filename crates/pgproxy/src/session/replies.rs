@@ -468,15 +468,17 @@ impl Session {
     }
 
     fn is_own_next(&mut self) -> bool {
-        self.expected.front().is_some_and(|head| {
+        let is_own = self.expected.front().is_some_and(|head| {
             matches!(head.what, What::ParseDone { .. } | What::CloseDone { .. } | What::CopyEnd)
-        })
+        });
+        // What is read over is not answered by us either.
+        is_own && !self.skips_to_sync()
     }
 
     /// Says what the client gets from us at this place. Like the server, we say nothing of a request before it has an
     /// answer to send or is asked to flush: until then it can be run again elsewhere.
     pub(super) fn say_own(&mut self) {
-        loop {
+        while !self.skips_to_sync() {
             match self.expected.front().map(|head| &head.what) {
                 Some(What::ParseDone { .. }) => self.emit(PARSE_COMPLETE),
                 Some(What::CloseDone { .. }) => self.emit(CLOSE_COMPLETE),

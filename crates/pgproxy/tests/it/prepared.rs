@@ -146,6 +146,27 @@ async fn what_is_skipped_after_an_error_prepares_and_closes_nothing() {
     }
 }
 
+/// Also what is sent when the client has heard of the error, and is for us to answer.
+#[tokio::test]
+async fn what_is_sent_behind_an_error_that_was_told_prepares_and_closes_nothing() {
+    const SYNC: ToSay<'_> = (b'S', b"");
+    const KEPT: ToSay<'_> = (b'P', b"kept\0select 1\0\0\0");
+    const KNOWN: ToSay<'_> = (b'P', b"known\0select 2\0\0\0");
+    let cluster = Cluster::create();
+    let proxy = start(Database { pool_size: 1, ..of(&cluster) });
+    let mut raw = Raw::connect(&proxy).await;
+    raw.say_at_once(&[KEPT, KNOWN, (b'C', b"Sknown\0"), SYNC]).await;
+    assert_eq!(raw.answer().await, "113ZI");
+    raw.say_at_once(&[(b'P', b"\0selected\0\0\0"), (b'H', b"")]).await;
+    assert_eq!(raw.read().await.0, b'E');
+    raw.say_at_once(&[(b'C', b"Skept\0"), KNOWN, (b'H', b""), SYNC]).await;
+    assert_eq!(raw.answer().await, "ZI");
+    raw.say_at_once(&[(b'D', b"Skept\0"), SYNC, (b'D', b"Sknown\0"), SYNC]).await;
+    for expected in ["tTZI", "EZI"] {
+        assert_eq!(raw.answer().await, expected);
+    }
+}
+
 /// Also when its second Parse is sent before the first is answered.
 #[tokio::test]
 async fn a_name_that_is_free_after_an_error_is_given_in_the_same_write() {
