@@ -13,16 +13,16 @@ pub const SCHEMA: &str = "
 create function seen(n int) returns int stable language plpgsql as $$
     begin raise notice 'seen %', n; return n; end $$;
 create schema other;
-create table other.t (a int, other text);
-insert into other.t values (1, 'other')";
+create table other.t (a int, other text)";
 
 /// What a case can have left, and what it begins with. The lock is one that a case may take: it is waited for until the
 /// session before is gone.
 pub const RESET: &str = "
 select pg_advisory_xact_lock(1);
-drop table if exists made, made_too;
-drop function if exists made_f();
-truncate t, u restart identity;
+drop table if exists made, made_too, other.made, other.made_too;
+drop function if exists made_f(), other.made_f();
+truncate t, u, other.t restart identity;
+insert into other.t values (1, 'other');
 alter sequence s restart;
 insert into t (a, b) select n, 'row ' || n from generate_series(1, 5) n";
 
