@@ -250,7 +250,7 @@ fn a_journey_that_goes_only_where_it_is_advised_ends_where_something_else_is_sai
 }
 
 #[test]
-fn a_journey_beside_an_app_that_somebody_uses_needs_a_yes_and_does_as_its_visitors() {
+fn a_journey_beside_an_app_that_somebody_uses_needs_a_yes_and_asks_for_what_its_visitors_ask_for() {
     let sends = "{ weight = 1, steps = { post = \"/echo\" } }";
     let switchback = up(App::python("shop").set("rehearsal", "visit.sender", sends));
     for _ in 0..VISITS {
@@ -268,8 +268,8 @@ fn a_journey_beside_an_app_that_somebody_uses_needs_a_yes_and_does_as_its_visito
     assert!(output.stderr.contains("visits of this journey send forms"), "{}", output.stderr);
     assert!(!copy_of(switchback.app()).exists());
     let journey = Journey::begin(&switchback).until_it_says("stage: stage 1");
-    let mix = format!("visits as in the access log, of {VISITS} visits");
-    assert!(journey.talk().contains(&mix), "{}", journey.talk());
+    let pages = format!("pages as in the access log, visited as newcomers do; it has {VISITS} visits");
+    assert!(journey.talk().contains(&pages), "{}", journey.talk());
     journey.signal(Signal::INT);
     journey.ended();
     nothing_is_left(&switchback);
