@@ -97,8 +97,9 @@ pub struct Upstream {
     #[serde(default = "defaults::slow_start_ms")]
     pub slow_start_ms: u64,
     /// Requests in flight to one endpoint; above it the endpoint is not picked. With every endpoint full a request
-    /// waits in a queue bounded by [`Upstream::queue_length`]. Upgraded connections and streams of events stay for as long
-    /// as their clients do and are not counted: [`Limits::max_connections`] bounds them.
+    /// waits in a queue bounded by [`Upstream::queue_length`]. Upgraded connections, and streams of events that a GET is
+    /// answered with, stay for as long as their clients do and are not counted: [`Limits::max_connections`] bounds them, over
+    /// HTTP/2 with [`Limits::h2_concurrent_streams`] on each.
     #[serde(default = "defaults::max_in_flight")]
     pub max_in_flight: u32,
     /// Requests that may wait for a free or healthy endpoint. Above it: 503 with `Retry-After`.

@@ -132,6 +132,8 @@ pub struct DatabaseCluster {
     /// Nodes that follow without confirming, and answer reads.
     pub read_replicas: u32,
     pub without_standby: WithoutStandby,
+    /// As it was before it could be said, where an older command line says nothing of it.
+    #[serde(default)]
     pub pool: PoolPolicy,
     /// `None`: none are made.
     pub backups: Option<BackupPolicy>,

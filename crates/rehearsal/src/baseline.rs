@@ -109,7 +109,7 @@ const STRETCH_SECONDS: usize = 5;
 const LEAST_SECONDS: usize = 20;
 
 /// Fewer answers say nothing of a class.
-const LEAST_ANSWERS: u64 = 200;
+const LEAST_SETTLED: u64 = 200;
 
 /// A latency that is longer by less is as it was.
 const TOLERATED_RATIO: f64 = 1.05;
@@ -229,7 +229,7 @@ struct Sample {
 
 #[derive(Default)]
 struct Tally {
-    /// Position in the bounds, and count.
+    /// Of those who were served: position in the bounds, and count.
     latency: Vec<(usize, u64)>,
     settled: u64,
     failed: u64,
@@ -239,10 +239,9 @@ struct Tally {
 /// What a sample, drawn or whole, comes to.
 #[derive(Debug, Clone, Copy)]
 struct Figures {
-    /// In µs, of [`QUANTILES`].
+    /// In µs, of [`QUANTILES`], of those who were served.
     quantiles: [Option<f64>; 3],
     failed: f64,
-    /// Said so fast that the quantiles are better for it.
     shed: f64,
 }
 
@@ -255,12 +254,14 @@ impl Sample {
                 None => Summary::of([second]),
             })
             .collect();
-        let bounds: BTreeSet<u64> =
-            summaries.iter().flat_map(|summary| summary.latency.buckets().map(|(bound, _)| bound)).collect();
+        let bounds: BTreeSet<u64> = summaries
+            .iter()
+            .flat_map(|summary| summary.latency_ok.buckets().map(|(bound, _)| bound))
+            .collect();
         let positions: BTreeMap<u64, usize> =
             bounds.iter().enumerate().map(|(at, bound)| (*bound, at)).collect();
         let tally = |summary: &Summary| Tally {
-            latency: summary.latency.buckets().map(|(bound, count)| (positions[&bound], count)).collect(),
+            latency: summary.latency_ok.buckets().map(|(bound, count)| (positions[&bound], count)).collect(),
             settled: summary.settled(),
             failed: summary.failed(),
             shed: summary.shed(),
@@ -268,8 +269,9 @@ impl Sample {
         Sample { seconds: summaries.iter().map(tally).collect(), bounds: bounds.into_iter().collect() }
     }
 
-    fn answers(&self) -> u64 {
-        self.seconds.iter().flat_map(|tally| &tally.latency).map(|(_, count)| count).sum()
+    /// Served or not.
+    fn settled(&self) -> u64 {
+        self.seconds.iter().map(|tally| tally.settled).sum()
     }
 
     fn figures<'a>(&'a self, seconds: impl Iterator<Item = &'a Tally>) -> Figures {
@@ -315,7 +317,7 @@ fn changes_of(
     random: &mut fastrand::Rng,
 ) -> Vec<Change> {
     let (before, after) = (Sample::of(&before.seconds, class), Sample::of(&after.seconds, class));
-    if before.answers().min(after.answers()) < LEAST_ANSWERS {
+    if before.settled().min(after.settled()) < LEAST_SETTLED {
         return Vec::new();
     }
     let drawn: Vec<(Figures, Figures)> =
@@ -403,6 +405,9 @@ impl fmt::Display for Change {
         };
         write!(f, "{}{of} is {after} instead of {before}, ", self.name)?;
         match self.metric {
+            Metric::Capacity if self.high.is_infinite() => {
+                write!(f, "{:.2} times (at least {:.2})", self.change, self.low)?
+            }
             Metric::Latency(_) | Metric::Capacity => {
                 write!(f, "{:.2} times (from {:.2} to {:.2})", self.change, self.low, self.high)?
             }

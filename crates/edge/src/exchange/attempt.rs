@@ -17,7 +17,7 @@ use super::tunnel::tunnel;
 use crate::balance::{Cluster, Lease};
 use crate::forwarded;
 use crate::h1::Expected;
-use crate::head::{BodyLength, Persistence, ResponseHead};
+use crate::head::{BodyLength, Persistence, RequestHead, ResponseHead};
 use crate::marks::Marks;
 use crate::server::{Thread, Timeouts};
 use crate::watchdog::Watchdog;
@@ -139,7 +139,7 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
             let stays = ongoing.state() == State::Done && !terms.thread.is_draining();
             let persistence = if stays { request.persistence } else { Persistence::Close };
             let delivered = {
-                let _lasting = is_event_stream(response).then(|| terms.lease.lasts());
+                let _lasting = is_event_stream(request, response).then(|| terms.lease.lasts());
                 let bytes = &mut sent.bytes_out;
                 let download =
                     deliver(timeouts, &mut answer, &mut client, response, persistence, watchdog, bytes);
@@ -183,12 +183,14 @@ pub(crate) async fn attempt<D: Downstream, U: Upstream>(
     Verdict::Answered
 }
 
-/// Whether the answer is one that only its client ends: of events, sent by the server (HTML, 9.2).
-fn is_event_stream(response: &ResponseHead) -> bool {
+/// Whether the answer is one that only its client ends: of events, sent by the server (HTML, 9.2). Browsers GET those; the
+/// events that a POST is answered with are work that ends.
+fn is_event_stream(request: &RequestHead, response: &ResponseHead) -> bool {
     const TYPE: &[u8] = b"text/event-stream";
     let is_open = matches!(response.length, BodyLength::Framed | BodyLength::UntilClose);
     let mut fields = response.headers.iter();
-    is_open
+    request.method() == b"GET"
+        && is_open
         && fields.any(|(name, value)| {
             name.eq_ignore_ascii_case(b"content-type")
                 && value.get(..TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(TYPE))

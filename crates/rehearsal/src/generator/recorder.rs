@@ -58,8 +58,8 @@ pub struct Counts {
 pub struct Totals {
     /// In µs, of requests that waited for their moment.
     pub schedule_error: Histogram,
-    /// In µs, as [`Counts::latency`], of all classes.
-    pub latency: Histogram,
+    /// In µs, from when they were meant, of all classes: what was answered as it should be.
+    pub latency_ok: Histogram,
     pub requests: u64,
     pub not_offered: u64,
     pub failed: Vec<FailedRequests>,
@@ -68,7 +68,7 @@ pub struct Totals {
 impl Totals {
     pub fn add(&mut self, other: &Totals) {
         self.schedule_error.add(&other.schedule_error);
-        self.latency.add(&other.latency);
+        self.latency_ok.add(&other.latency_ok);
         self.requests += other.requests;
         self.not_offered += other.not_offered;
         other.failed.iter().for_each(|failed| add_failed(&mut self.failed, failed.clone()));
@@ -126,8 +126,8 @@ impl Recorder {
     }
 
     pub fn end(&mut self, ticket: Ticket, ended: Ended) {
-        if let Some((answered, _)) = ended.answered {
-            self.totals.latency.record(answered.micros_since(ticket.meant));
+        if let (Some((answered, _)), Outcome::Ok) = (ended.answered, ended.outcome) {
+            self.totals.latency_ok.record(answered.micros_since(ticket.meant));
         }
         let Some(tally) = self.open_tally(ticket.second) else { return };
         tally.pending -= 1;

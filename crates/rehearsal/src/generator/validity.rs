@@ -44,7 +44,7 @@ impl Start {
             not_offered: totals.not_offered,
             faults: Vec::new(),
         };
-        let slowest = Duration::from_micros(totals.latency.quantile(0.99));
+        let slowest = Duration::from_micros(totals.latency_ok.quantile(0.99));
         let late = too_late(&totals.schedule_error, slowest, bound);
         validity.faults = faults(&validity, totals.requests, late);
         validity

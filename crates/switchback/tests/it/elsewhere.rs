@@ -1,7 +1,7 @@
 //! Backups of a cluster that is not there any more, or not here: another installation of the app is made from them.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use testkit::{App, Status, Switchback};
 
@@ -38,6 +38,14 @@ fn lost(backups: &Path) -> String {
     visit(&lost, 2);
     lost.must(&["down", "--destroy", "--yes", "shop"]);
     archive_in(backups)
+}
+
+/// As if the last of its log had been stored so long ago.
+fn stored_before(archive: &str, ago: Duration) {
+    for file in std::fs::read_dir(Path::new(archive).join("wal")).unwrap() {
+        let file = std::fs::File::open(file.unwrap().path()).unwrap();
+        file.set_modified(SystemTime::now() - ago).unwrap();
+    }
 }
 
 fn restore_from(switchback: &Switchback, folder: &str) {
@@ -81,6 +89,10 @@ fn a_new_installation_goes_on_in_the_folder_of_the_one_that_is_lost() {
         switchback.cli(&["restore", "--to", "latest", "--from", backups.path().to_str().unwrap(), "--yes"]);
     assert_eq!(several.code, Some(3), "{several:#?}");
     assert!(several.stderr.contains("are of several") && several.stderr.contains(&archive), "{several:#?}");
+    let lives = switchback.cli(&["restore", "--to", "latest", "--from", &archive, "--yes"]);
+    assert_eq!(lives.code, Some(3), "{lives:#?}");
+    assert!(lives.stderr.contains("a database stores its log in"), "{lives:#?}");
+    stored_before(&archive, Duration::from_secs(200));
     restore_from(&switchback, &archive);
     assert_eq!(visits(&switchback), "1 2");
     switchback.must(&["backup"]);

@@ -44,7 +44,7 @@ impl Machine {
         to: RecoveryTarget,
         from: Option<&Path>,
     ) -> Result<(), StepError> {
-        let source = self.source_of_restore(id, from)?;
+        let source = self.source_of_restore(id, from).await?;
         is_past(to)?;
         self.begin_of_restore(&source.archive, None, to).await.map(drop)
     }
@@ -61,7 +61,7 @@ impl Machine {
         from: Option<&Path>,
         report: &Report,
     ) -> Result<Restore, StepError> {
-        let Source { job, archive, is_elsewhere } = self.source_of_restore(id, from)?;
+        let Source { job, archive, is_elsewhere } = self.source_of_restore(id, from).await?;
         is_past(to)?;
         let written = if is_elsewhere {
             None
@@ -156,7 +156,8 @@ impl Machine {
         from: Option<&Path>,
         report: &Report,
     ) -> Result<(), StepError> {
-        let Source { job: like, archive, is_elsewhere } = self.source_of_restore(node.id.resource(), from)?;
+        let Source { job: like, archive, is_elsewhere } =
+            self.source_of_restore(node.id.resource(), from).await?;
         let scratch = self.scratch(&like, self.restored(&node.id), node)?;
         let scratch = Scratch { is_elsewhere, ..scratch };
         let catalog = Catalog::of(&archive);

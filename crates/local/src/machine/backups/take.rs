@@ -170,7 +170,7 @@ impl Machine {
     /// # Errors
     /// When none are made, or the folder cannot be read.
     pub async fn backups(&self, id: &ResourceId, from: Option<&Path>) -> Result<Vec<BaseBackup>, StepError> {
-        let catalog = Catalog::of(&self.source_of_restore(id, from)?.archive);
+        let catalog = Catalog::of(&self.source_of_restore(id, from).await?.archive);
         blocking(move || catalog.list()).await
     }
 

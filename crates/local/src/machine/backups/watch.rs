@@ -2,6 +2,7 @@
 //! said, and nothing else is done, because a database that serves is worth more than a backup.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ const TARGET_LIMIT: Duration = Duration::from_secs(2);
 const WAITING_LIMIT: u64 = 64;
 
 /// What a target says, asked off the runtime's threads: its disk may not answer, and whoever asks hangs with it. So there
-/// is one who asks at a time.
-type Asking = BTreeMap<ResourceId, JoinHandle<Answer>>;
+/// is one who asks at a time of each target.
+type Asking = BTreeMap<PathBuf, JoinHandle<Answer>>;
 
 #[derive(Default)]
 struct Answer {
@@ -48,7 +49,11 @@ impl Machine {
                 continue;
             }
             let topology = self.topology();
-            for (id, _) in topology.clusters.iter().filter(|(_, cluster)| cluster.backups.is_some()) {
+            for (id, cluster) in &topology.clusters {
+                if cluster.backups.is_none() {
+                    self.forget_target(id);
+                    continue;
+                }
                 // While there is no primary to ask, what was seen last stands.
                 if let Ok(Err(error)) = timeout(LOOK_LIMIT, self.look_at_archive(id, &mut asking)).await {
                     tracing::debug!(cluster = %id, error = error.reason, "its archive could not be looked at");
@@ -64,6 +69,15 @@ impl Machine {
         }
     }
 
+    /// Nothing is stored there any more, so it holds up nothing, whether it answers or not.
+    fn forget_target(&self, id: &ResourceId) {
+        let mut seen = self.inner.backups.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.get_mut(id) {
+            seen.hangs = false;
+            seen.copies.clear();
+        }
+    }
+
     async fn look_at_archive(&self, id: &ResourceId, asking: &mut Asking) -> Result<(), StepError> {
         let topology = self.topology();
         let Some(primary) = topology.primary_of(id) else { return Ok(()) };
@@ -74,7 +88,7 @@ impl Machine {
         let archiver = self.session(&primary.id).await?.archiver().await?;
         let answer = match job.archive() {
             Ok(None) => Some(Answer::default()),
-            Ok(Some(archive)) => ask(asking, id, &job, archive, &archiver).await,
+            Ok(Some(archive)) => ask(asking, &job, archive, &archiver).await,
             Err(error) => Some(Answer { trouble: Some(unknown(&job, &error)), copies: None }),
         };
         let hangs = answer.is_none();
@@ -102,14 +116,9 @@ impl Machine {
 }
 
 /// `None` where the target does not answer in time. Its answer is heard the next time, or once it has one.
-async fn ask(
-    asking: &mut Asking,
-    id: &ResourceId,
-    job: &NodeJob,
-    archive: Archive,
-    archiver: &Archiver,
-) -> Option<Answer> {
-    let asked = asking.entry(id.clone()).or_insert_with(|| {
+async fn ask(asking: &mut Asking, job: &NodeJob, archive: Archive, archiver: &Archiver) -> Option<Answer> {
+    let target = archive.root().to_owned();
+    let asked = asking.entry(target.clone()).or_insert_with(|| {
         let (job, archiver) = (job.clone(), archiver.clone());
         spawn_blocking(move || Answer {
             trouble: trouble(&job, &archive, &archiver),
@@ -117,7 +126,7 @@ async fn ask(
         })
     });
     let answered = timeout(TARGET_LIMIT, asked).await.ok()?;
-    asking.remove(id);
+    asking.remove(&target);
     // A panic in it has been printed.
     answered.ok()
 }

@@ -129,12 +129,20 @@ impl<'a> Conductor<'a> {
         let mut is_told = false;
         loop {
             tokio::select! {
-                heard = process.next() => match heard.or_else(broken_off)? {
-                    Heard::Second(second) => {
+                heard = process.next() => match heard {
+                    Ok(Heard::Second(second)) => {
                         let at = second.at + offset;
                         self.hear(Second { at, ..second });
                     }
-                    Heard::End(end) => {
+                    Err(error) => {
+                        // Also after it was told to end: the answers that were still out are not told.
+                        let end = broken_off(error)?;
+                        self.observer.generator(None);
+                        let why = end.cut_short.as_deref().unwrap_or_default();
+                        self.cut_short(&format!("the generator ended before its time: {why}"));
+                        return Ok(Played { seconds: first..self.record.seconds.len(), end });
+                    }
+                    Ok(Heard::End(end)) => {
                         self.observer.generator(None);
                         if let Some(why) = end.cut_short.as_ref().filter(|_| !is_told) {
                             self.cut_short(&format!("the generator ended before its time: {why}"));
@@ -268,13 +276,13 @@ fn no_generator(error: ProcessError) -> Problem {
 }
 
 /// A generator that was killed has told its seconds up to then, and they stand.
-fn broken_off(error: ProcessError) -> Result<Heard, Problem> {
+fn broken_off(error: ProcessError) -> Result<End, Problem> {
     match error {
-        ProcessError::Ended(_) | ProcessError::Output(_) => Ok(Heard::End(End {
+        ProcessError::Ended(_) | ProcessError::Output(_) => Ok(End {
             validity: Validity::default(),
             failed: Vec::new(),
             cut_short: Some(local::chain(&error)),
-        })),
+        }),
         ProcessError::Start(_) | ProcessError::Refused(_) => Err(no_generator(error)),
     }
 }

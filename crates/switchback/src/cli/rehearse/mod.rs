@@ -179,8 +179,8 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
             kept = write::remember_capacity(&app, &record.shape, &climb.capacity);
             tell_why(&app, &climb.diagnosis);
         }
-        let kept = climb.capacity.at_objective.map_or(0.0, |rate| rate.requests_per_second);
-        let judgements = threshold::judge_capacity(&of_capacity(&args.thresholds, own), kept);
+        let serves = climb.capacity.at_objective.map_or(0.0, |rate| rate.requests_per_second);
+        let judgements = threshold::judge_capacity(&of_capacity(&args.thresholds, own), serves);
         Outcome { record, climb: Some(climb), judgements }
     } else {
         let capacity = write::capacity(&app, &subject.shape);
@@ -195,7 +195,13 @@ pub fn rehearse(place: &Place, args: &RehearseArgs) -> Result<(), Problem> {
         let judgements = threshold::judge(&objective, implied(&args.profile), whole(&record));
         Outcome { record, climb: None, judgements }
     };
-    report(&app, args, before.as_ref(), outcome).and(kept)
+    match (report(&app, args, before.as_ref(), outcome), kept) {
+        (Err(problem), Err(left)) => {
+            left.report();
+            Err(problem)
+        }
+        (reported, kept) => reported.and(kept),
+    }
 }
 
 /// Lets `why` know what was found, and by which figures.

@@ -13,7 +13,7 @@ mod trip;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use model::{Rehearsal, Threshold};
+use model::{Metric, Rehearsal, Threshold};
 use rehearsal::capacity::Effort;
 
 pub use copy::{Beside, end};
@@ -67,6 +67,12 @@ impl JourneyArgs {
 }
 
 pub fn journey(place: &Place, args: &JourneyArgs) -> Result<(), Problem> {
+    if let Some(asked) = args.thresholds.iter().find(|one| one.metric == Metric::Capacity) {
+        return Err(Problem::usage(format!(
+            "`{asked}` is required of one shape, and a journey takes several"
+        ))
+        .hint("`switchback rehearse --find` takes it"));
+    }
     let app = place.app()?;
     app.must_be_ours()?;
     let manifest = file::read(&app.dir)?;

@@ -269,7 +269,8 @@ impl Trip<'_> {
             conductor.cut_short(&problem.message());
         }
         let mut record = conductor.end();
-        if record.cut_short.is_some() && problem.is_none() {
+        // A generator that was killed has said so itself.
+        if record.cut_short.is_some() && problem.is_none() && self.interrupts.count() > 0 {
             record.cut_short = Some(self.copy.why_interrupted().to_owned());
         }
         Ok((Stage { graph, because, record, climb: climbed, moved }, problem))
