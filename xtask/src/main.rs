@@ -33,7 +33,8 @@ House tools.
 cargo xtask setup [--yes]              install what the other commands need (Debian, Ubuntu)
 cargo xtask demo [--detach] [--yes]    build everything and run examples/frontpage
 cargo xtask test [--quick | --drills]  everything that must pass; --quick leaves out the drills, --drills runs
-                                       only them, those on examples/frontpage included
+                                       only them: those of all that take longest, too, and those
+                                       on examples/frontpage
 cargo xtask drills                     every drill of the product on examples/frontpage, once it is built
 cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]
                                        whether clients of a database that is killed, stopped and switched over

@@ -61,7 +61,7 @@ fn run_phases(phases: &mut Phases, scope: Scope, consent: setup::Consent) -> Res
         phases.run("examples/frontpage", frontpage)?;
     }
     if scope != Scope::Quick {
-        phases.run("drills", || shell::run(&mut drills(runner.as_deref())))?;
+        phases.run("drills", || shell::run(&mut drills(runner.as_deref(), scope)))?;
     }
     // They need the example in release as well: with a cold cache that and all else takes more than half an hour.
     if scope == Scope::Drills {
@@ -118,12 +118,20 @@ fn skipped(junit: &str) -> Vec<String> {
     found
 }
 
+/// Also those that would make everything else take more than half an hour.
+const ALL_DRILLS: &str = "test(/(^|::)drill_/)";
+
 /// Whole Switchbacks under load, one after the other: two at once would measure each other. Unoptimised, and of the whole
 /// workspace, as the tests before them: to build all anew, as other features of libraries would, takes longer than they take.
-fn drills(runner: Option<&[String]>) -> Command {
+fn drills(runner: Option<&[String]>, scope: Scope) -> Command {
     match runner {
         Some(runner) => {
-            nextest(runner, &["run", "--profile", "drills", "--workspace", "--locked", "--no-fail-fast"])
+            let mut command =
+                nextest(runner, &["run", "--profile", "drills", "--workspace", "--locked", "--no-fail-fast"]);
+            if scope == Scope::Drills {
+                command.args(["--ignore-default-filter", "-E", ALL_DRILLS]);
+            }
+            command
         }
         None => {
             let mut command = shell::cargo();

@@ -287,6 +287,7 @@ fn a_successor_that_crashes_while_it_is_promoted_is_the_primary_when_it_is_back(
 
 /// It is killed then, and nobody knows whether its successor has everything.
 #[test]
+#[ignore = "more than a minute of waiting: cargo nextest run --run-ignored only -E 'test(does_not_shut_down)'"]
 fn a_primary_that_does_not_shut_down_in_its_time_starts_again_as_it_was() {
     let switchback = second_stage();
     let before = switchback.status();
