@@ -33,7 +33,7 @@ House tools.
 cargo xtask setup [--yes]              install what the other commands need (Debian, Ubuntu)
 cargo xtask demo [--detach] [--yes]    build everything and run examples/frontpage
 cargo xtask test [--quick | --drills]  everything that must pass; --quick leaves out the drills, --drills runs
-                                       only them: those of all that take longest, too, and those
+                                       only them: also the tests that take longest, and the drills
                                        on examples/frontpage
 cargo xtask drills                     every drill of the product on examples/frontpage, once it is built
 cargo xtask consistency [--seconds N] [--fault NAME]... [--stage N] [--seed S]

@@ -7,15 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use edge::status::Phase;
+use tokio::task::JoinHandle;
 
 use crate::support::{Client, Front, Instance, client::Kind, endpoint, front, soon, upstream};
 
-#[tokio::test]
-async fn an_idle_connection_gets_one_more_answer_and_then_its_end() {
-    let instance = Instance::mirror().await;
-    let front = Front::of(&instance);
-    let mut client = front.client().await;
-    assert_eq!(client.get("/before").await.field("connection"), None);
+/// Begins a drain. What is returned ends with it.
+async fn draining(front: &Front) -> JoinHandle<()> {
     let handle = front.handle.clone();
     let drained = tokio::spawn(async move { handle.drain(Duration::from_secs(60)).await });
     soon("the drain", async {
@@ -24,6 +21,16 @@ async fn an_idle_connection_gets_one_more_answer_and_then_its_end() {
         }
     })
     .await;
+    drained
+}
+
+#[tokio::test]
+async fn an_idle_connection_gets_one_more_answer_and_then_its_end() {
+    let instance = Instance::mirror().await;
+    let front = Front::of(&instance);
+    let mut client = front.client().await;
+    assert_eq!(client.get("/before").await.field("connection"), None);
+    let drained = draining(&front).await;
     let answer = client.get("/during").await;
     assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
     assert!(client.is_closed().await);
@@ -39,14 +46,7 @@ async fn an_edge_that_drains_goes_on_to_be_told_what_stands() {
     let mut front = Front::of(&old);
     let mut client = front.client().await;
     assert_eq!(client.get("/").await.text(), "old");
-    let handle = front.handle.clone();
-    let drained = tokio::spawn(async move { handle.drain(Duration::from_secs(60)).await });
-    soon("the drain", async {
-        while front.handle.status().phase == Phase::Serving {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let drained = draining(&front).await;
     let wanted = endpoint("two", &new);
     front.reconfigure(|config| {
         config.upstreams.get_mut("web").expect("web").endpoints = vec![wanted];

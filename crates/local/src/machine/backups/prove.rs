@@ -67,7 +67,7 @@ impl Machine {
                 if error.damaged {
                     backup.refuted = Some(error.reason.clone());
                 }
-                // It is tried every minute, for as long as there is no room.
+                // It is tried again and again, for as long as there is no room.
                 if !self.failed_before(id, &error.reason) {
                     self.remember(
                         id.as_str(),
